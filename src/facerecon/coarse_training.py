@@ -1,0 +1,164 @@
+"""Supervised training of CoarseNet on synthetic faces (3.2, 3.3)."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from facerecon.camera import CROP_MM, project, split
+from facerecon.coarsenet import CoarseNet, feedback, iterate
+from facerecon.config import CoarseTraining
+from facerecon.evaluation import coarse_metrics, held_out_faces
+from facerecon.losses import gmse, pose_mse
+from facerecon.render import render
+from facerecon.synthetic import SyntheticWorld
+
+_TRAINING_SEEDS = 2**32  # batches are seeded above this, validation below
+
+
+class _Batches(Dataset):
+    """Batch `index` as (image, r_gt, r_t, feedback maps of r_t), a function of the seed and the index alone."""
+
+    def __init__(self, world: SyntheticWorld, config: CoarseTraining):
+        self.world, self.config = world, config
+
+    @torch.no_grad()
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        config = self.config
+        generator = self.world.generator(_TRAINING_SEEDS * (1 + config.seed) + index)
+        faces = self.world.draw(config.images_per_batch, generator)
+        r_t = self.world.feedback(faces.r, generator, config.p_zero_start)
+        return faces.image, faces.r, r_t, feedback(self.world.model, faces.image, r_t)
+
+
+class _From(Sampler):
+    """start, start + 1, ... without end."""
+
+    def __init__(self, start: int):
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        index = self.start
+        while True:
+            yield index
+            index += 1
+
+
+def _one_thread(_worker: int) -> None:
+    import numba
+
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+
+
+class CoarseTask:
+    """CoarseNet's training problem for the engine.
+
+    The criterion is Eq. (4) for the geometry and the MSE of the pose, weighed so that both are 1/2 at the start (3.3); with
+    `vertex_loss` > 0 also the distance of posed vertices, which makes the two work together on where the face is.
+
+    Args:
+        model: MorphableModel; config: CoarseTraining; device: where to draw and train; workers: processes that draw batches
+            ahead on a CPU (0 draws in the training process, as on a GPU).
+    """
+
+    name = "coarse"
+    data_description = "synthetic photographs of the default morphable model"
+
+    def __init__(
+        self, model: nn.Module, config: CoarseTraining, device: torch.device, workers: int = 1
+    ):
+        self.model, self.config = model.to(device), config
+        self.device, self.workers = device, 0 if device.type != "cpu" else workers
+        torch.manual_seed(config.seed)  # initial weights
+        network = CoarseNet(model.n_coefficients, config.network)
+        self.networks = nn.ModuleDict({"coarsenet": network})
+        self.networks.to(device=device, memory_format=torch.channels_last)
+        self.total = config.samples
+        self.world = SyntheticWorld(self.model, config.data)
+        self.metric = self.model.geometry_metric()
+        self.held_out = held_out_faces(self.world, config.validation_faces, seed=config.seed + 1)
+        probe = self.world.sample(1000, self.world.generator(config.seed))
+        coefficients, pose = split(probe, model.n_coefficients)
+        self.first_gmse = gmse(torch.zeros_like(coefficients), coefficients, self.metric).item()
+        self.first_pose = pose_mse(torch.zeros_like(pose), pose).item()
+        points = torch.multinomial(
+            self.model.vertex_weight, 400, generator=self.world.generator(config.seed)
+        )
+        points = torch.cat([points, self.model.landmarks])
+        self.point_mean = self.model.mean[points]
+        basis = self.model.basis.view(model.n_coefficients, -1, 3)
+        self.point_basis = basis[:, points].flatten(1)
+        zero = torch.zeros_like(probe)
+        self.first_vertex = self._vertex_distance(zero, probe).item()
+
+    def parameter_groups(self) -> list[dict]:
+        return [{"params": list(self.networks.parameters()), "lr": self.config.learning_rate}]
+
+    def batches(self, start: int) -> Iterable:
+        loader = DataLoader(
+            _Batches(self.world, self.config),
+            batch_size=None,
+            sampler=_From(start),
+            num_workers=self.workers,
+            multiprocessing_context="spawn" if self.workers else None,
+            prefetch_factor=4 if self.workers else None,
+            worker_init_fn=_one_thread,
+        )
+        return loader if self.workers else (loader.dataset[i] for i in loader.sampler)
+
+    def losses(self, batch: tuple[Tensor, ...]) -> Iterator[tuple[dict, int]]:
+        image, r_gt, r, maps = batch
+        for number in range(1, self.config.passes + 1):
+            if number > 1:
+                maps = feedback(self.model, image, r)
+            with torch.autocast(
+                self.device.type, dtype=torch.bfloat16, enabled=self.config.bfloat16
+            ):
+                predicted = self.networks["coarsenet"](maps, r)
+            terms = self.criterion(predicted, r_gt)
+            start = "from_eq3" if number == 1 else "from_own_output"
+            yield {**terms, f"loss_{start}": terms["loss"].detach()}, len(image)
+            r = predicted.detach()
+
+    def criterion(self, r: Tensor, r_gt: Tensor) -> dict[str, Tensor]:
+        """Terms of the loss and their weighted sum `loss`."""
+        n = self.model.n_coefficients
+        (coefficients, pose), (coefficients_gt, pose_gt) = split(r, n), split(r_gt, n)
+        terms = {
+            "gmse": gmse(coefficients, coefficients_gt, self.metric),
+            "pose": pose_mse(pose, pose_gt),
+        }
+        loss = 0.5 * terms["gmse"] / self.first_gmse + 0.5 * terms["pose"] / self.first_pose
+        if self.config.vertex_loss > 0:
+            terms["vertex"] = self._vertex_distance(r, r_gt)
+            loss = loss + self.config.vertex_loss * terms["vertex"] / self.first_vertex
+        return {"loss": loss, **terms}
+
+    def _vertex_distance(self, r: Tensor, r_gt: Tensor) -> Tensor:
+        """Mean distance of posed vertices in mm at the mean scale of the crop."""
+        n, size = self.model.n_coefficients, self.config.data.size
+        posed = []
+        for value in (r, r_gt):
+            coefficients, pose = split(value, n)
+            moved = (coefficients @ self.point_basis).view(len(r), -1, 3)
+            posed.append(project(self.point_mean + moved, pose, size))
+        difference = posed[0] - posed[1]
+        millimetres = difference.new_tensor([CROP_MM / size, CROP_MM / size, 1.0])
+        squared = (difference * millimetres).square().sum(2)
+        return (squared + 1e-4).sqrt().mean()
+
+    def validate(self, networks: nn.ModuleDict) -> dict[str, float]:
+        return coarse_metrics(networks["coarsenet"], self.model, self.held_out)
+
+    def pictures(self, networks: nn.ModuleDict) -> dict[str, Tensor]:
+        """Eight held-out faces: photograph, normals after each iteration, true normals."""
+        image, r_gt = self.held_out.image[:8], self.held_out.r[:8]
+        steps = iterate(networks["coarsenet"], self.model, image)
+        columns = [image.expand(-1, 3, -1, -1)]
+        for r in [*steps[1:], r_gt]:
+            maps = render(self.model, r, image.shape[-1])
+            columns.append(torch.where(maps.mask, 0.5 + 0.5 * maps.normals, 1.0))
+        sheet = torch.cat(columns, dim=3)  # (8, 3, S, S * columns)
+        return {"iterations": torch.cat(list(sheet), dim=1).clamp(0, 1)}

@@ -1,0 +1,154 @@
+"""CoarseNet (3.3) and its iterative use (3.4)."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from facerecon.camera import N_POSE
+from facerecon.config import CoarseNetConfig
+from facerecon.render import Rendering, render
+
+INPUT_CHANNELS = 7  # masked grey, PNCC, normals
+POSE_LIMIT = 8.0  # pose units; far outside the training world, keeps a lost iteration finite
+
+
+def coarse_input(
+    image: Float[Tensor, "batch 1 size size"], rendering: Rendering
+) -> Float[Tensor, "batch 7 size size"]:
+    """The network's input: the image masked by the feedback's visible vertices, PNCC and normals.
+
+    Inside the mask the grey values are brought to mean 0 and standard deviation 0.5, so that exposure does not matter.
+    Source: 3.2.1 and 3.4.
+    """
+    mask = rendering.mask.to(image)
+    count = mask.sum((2, 3), keepdim=True).clamp(min=1)
+    mean = (image * mask).sum((2, 3), keepdim=True) / count
+    centred = (image - mean) * mask
+    std = (centred.square().sum((2, 3), keepdim=True) / count).sqrt()
+    grey = centred * (0.5 / std.clamp(min=0.01))
+    return torch.cat([grey, rendering.pncc, rendering.normals], dim=1)
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+    )
+
+
+class _BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.first = _convolution(inputs, outputs, 3, stride)
+        self.second = _convolution(outputs, outputs, 3)
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else _convolution(inputs, outputs, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.second(F.relu(self.first(x), inplace=True))
+        return F.relu(residual + self.shortcut(x), inplace=True)
+
+
+class CoarseNet(nn.Module):
+    """ResNet from (image, feedback maps) and the current r_t to the next r.
+
+    Geometry is predicted anew; pose is a correction of r_t's, since the maps show pose relative to the image. The last
+    feature map is pooled for what (geometry) and also read in place on a coarse grid for where (pose).
+
+    Args:
+        n_coefficients: identity and expression coefficients of the morphable model.
+        config: CoarseNetConfig.
+    """
+
+    def __init__(self, n_coefficients: int = 284, config: CoarseNetConfig | None = None):
+        super().__init__()
+        self.config = config = config or CoarseNetConfig()
+        self.n_coefficients = n_coefficients
+        width = config.width
+        if config.stem == "resnet":
+            self.stem = nn.Sequential(
+                _convolution(INPUT_CHANNELS, width, 7, 2),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(3, 2, 1),
+            )
+        elif config.stem == "patch":
+            self.stem = nn.Sequential(
+                nn.Conv2d(INPUT_CHANNELS, width, 6, 4, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            )
+        else:
+            raise ValueError(f"unknown stem {config.stem!r}: use 'patch' or 'resnet'")
+        blocks, inputs = [], width
+        for stage, count in enumerate(config.blocks):
+            outputs = width * 2**stage
+            for index in range(count):
+                blocks.append(_BasicBlock(inputs, outputs, 2 if stage and not index else 1))
+                inputs = outputs
+        self.body = nn.Sequential(*blocks)
+        self.squeeze = nn.Sequential(
+            _convolution(inputs, config.squeeze, 1), nn.ReLU(inplace=True)
+        )
+        self.regressor = nn.Linear(config.squeeze * config.grid**2 + inputs, n_coefficients + N_POSE)
+        nn.init.normal_(self.regressor.weight, std=0.002)  # start near r = 0, the mean face
+        nn.init.zeros_(self.regressor.bias)
+
+    def forward(
+        self, maps: Float[Tensor, "batch 7 height width"], r: Float[Tensor, "batch n"]
+    ) -> Float[Tensor, "batch n"]:
+        features = self.body(self.stem(maps))
+        placed = F.adaptive_avg_pool2d(self.squeeze(features), self.config.grid)
+        pooled = features.mean((2, 3))
+        output = self.regressor(torch.cat([placed.flatten(1), pooled], dim=1)).float()
+        coefficients, correction = output.split([self.n_coefficients, N_POSE], dim=1)
+        pose = (r[:, self.n_coefficients :] + correction).clamp(-POSE_LIMIT, POSE_LIMIT)
+        return torch.cat([coefficients, pose], dim=1)
+
+
+@torch.no_grad()
+def feedback(
+    model: nn.Module, image: Float[Tensor, "batch 1 size size"], r: Float[Tensor, "batch n"]
+) -> Float[Tensor, "batch 7 size size"]:
+    """The network's input for an estimate r."""
+    maps = coarse_input(image, render(model, r, image.shape[-1]))
+    return maps.contiguous(memory_format=torch.channels_last)
+
+
+def step(
+    network: CoarseNet,
+    model: nn.Module,
+    image: Float[Tensor, "batch 1 size size"],
+    r: Float[Tensor, "batch n"],
+) -> Float[Tensor, "batch n"]:
+    """One iteration: render the feedback of r, predict the next r. No gradient through the feedback."""
+    return network(feedback(model, image, r), r)
+
+
+def iterate(
+    network: CoarseNet,
+    model: nn.Module,
+    image: Float[Tensor, "batch 1 size size"],
+    iterations: int = 4,
+    tolerance: float = 0.0,
+) -> list[Float[Tensor, "batch n"]]:
+    """Apply the network from r_0 = 0 (3.4).
+
+    Args:
+        image: grey face crops in [0, 1].
+        iterations: the most steps taken.
+        tolerance: stop earlier once no component of any pose moves by more than this (pose units); 0 never stops early.
+
+    Returns:
+        r after every step, starting with r_0: `taken + 1` tensors (B, 290).
+    """
+    r = image.new_zeros(len(image), network.n_coefficients + N_POSE)
+    steps = [r]
+    for _ in range(iterations):
+        r = step(network, model, image, steps[-1])
+        steps.append(r)
+        if tolerance > 0 and (r - steps[-2])[:, -N_POSE:].abs().max() < tolerance:
+            break
+    return steps

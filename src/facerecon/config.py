@@ -1,0 +1,144 @@
+"""Every hyperparameter of facerecon, as frozen dataclasses, and the presets that name sets of them."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """The world that synthetic photographs are drawn from (3.2.2). p_* are probabilities."""
+
+    size: int = 200  # pixels of the square crop (3.4)
+    identity_std: float = 0.8  # a little under the model's own spread: draws at 1 look caricatured
+    yaw_frontal_std: float = 0.25  # rad, the frontal half of the poses
+    yaw_limit: float = 1.2  # rad, the other half is uniform in +-yaw_limit
+    p_frontal: float = 0.5
+    pitch_std: float = 0.22  # rad
+    pitch_limit: float = 0.55
+    roll_std: float = 0.18  # rad
+    roll_limit: float = 0.55
+    shift_std: float = 0.04  # crop widths: what a face detector leaves
+    shift_limit: float = 0.18
+    log_scale_mean: float = -0.02
+    log_scale_std: float = 0.11
+    log_scale_limit: float = 0.45
+    p_fill_light: float = 0.5  # second directional light
+    p_specular: float = 0.6
+    p_hair_behind: float = 0.85
+    p_clothes: float = 0.5
+    p_occluder: float = 0.15
+    p_auto_exposure: float = 0.8
+    p_blur: float = 0.7
+    p_low_resolution: float = 0.2
+    p_jpeg: float = 0.4
+    p_noise: float = 0.7
+
+
+@dataclass(frozen=True)
+class CoarseNetConfig:
+    """ResNet of 3.3; the paper does not name its depth and width."""
+
+    width: int = 32  # channels of the first stage, doubled at each of the next three
+    blocks: tuple[int, int, int, int] = (1, 2, 2, 1)  # residual blocks per stage
+    stem: str = "patch"  # "patch": 6x6 stride-4, fast on a CPU; "resnet": 7x7 stride-2 and max-pool
+    squeeze: int = 48  # channels kept in place (not pooled) for the regressor; pose needs position
+    grid: int = 5  # side of the pooled grid that the regressor reads
+
+
+@dataclass(frozen=True)
+class CoarseTraining:
+    """Supervised training on synthetic faces (3.2, 3.3)."""
+
+    network: CoarseNetConfig = field(default_factory=CoarseNetConfig)
+    data: SyntheticConfig = field(default_factory=SyntheticConfig)
+    samples: int = 2_000_000  # rows: one image with one feedback estimate
+    images_per_batch: int = 32
+    passes: int = 3  # uses of an image: first from r_t of Eq. (3), then from its own output
+    p_zero_start: float = 0.25  # share of first passes that start at r_0 = 0, as at test time
+    learning_rate: float = 1.5e-3
+    warmup: float = 0.01  # share of the samples
+    cooldown: float = 0.25  # share of the samples over which the rate falls to zero
+    weight_decay: float = 0.02
+    gradient_clip: float = 2.0
+    ema_decay: float = 0.998  # per step, of the weights that are evaluated and shipped
+    vertex_loss: float = 1.0  # weight of the posed-vertex distance beside GMSE and pose MSE
+    bfloat16: bool = True  # forward pass only; the loss and the weights stay float32
+    validation_faces: int = 500
+    validation_every: int = 50_000  # samples
+    checkpoint_every: int = 120  # seconds
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class FineNetConfig:
+    """Hypercolumn network of 4.2: VGG-16 up to conv3_3."""
+
+    width: int = 64  # channels of the first block; 64 is VGG-Face's
+    regressor: tuple[int, int] = (128, 64)  # widths of the hidden 1x1 convolutions
+
+
+@dataclass(frozen=True)
+class FineTraining:
+    """Unsupervised training on photographs (4.3), with CoarseNet frozen or, end to end, alive (4.4)."""
+
+    network: FineNetConfig = field(default_factory=FineNetConfig)
+    crops: int = 8_000  # photo crops seen
+    batch: int = 4
+    crop_size: int = 128  # pixels cut from the face; the network is fully convolutional
+    face_sizes: tuple[int, ...] = (200, 280, 400)  # sizes to which the face crop is brought first
+    learning_rate: float = 3e-4
+    warmup: float = 0.02
+    cooldown: float = 0.3
+    weight_decay: float = 1e-4
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.995
+    shading_weight: float = 1.0  # lambda_sh of Eq. (14)
+    fidelity_weight: float = 5e-3  # lambda_f
+    smoothness_weight: float = 1.0  # lambda_sm
+    iterations: int = 4  # CoarseNet iterations (4.4)
+    coarse_learning_rate: float = 0.0  # > 0 trains CoarseNet through the rendering layer
+    coarse_fidelity_weight: float = 1.0  # weight of the MSE to the original CoarseNet output
+    checkpoint_every: int = 120  # seconds
+    seed: int = 0
+
+
+COARSE_PRESETS = {
+    "quick": CoarseTraining(
+        network=CoarseNetConfig(width=8),
+        samples=2_000,
+        images_per_batch=8,
+        validation_faces=16,
+        validation_every=1_000,
+    ),
+    "cpu": CoarseTraining(),
+    "paper": CoarseTraining(
+        network=CoarseNetConfig(width=64, blocks=(2, 2, 2, 2), stem="resnet"),
+        samples=20_000_000,
+        images_per_batch=128,
+        passes=1,
+        vertex_loss=0.0,
+        learning_rate=1e-3,
+    ),
+}
+
+FINE_PRESETS = {
+    "quick": FineTraining(network=FineNetConfig(width=8, regressor=(16, 8)), crops=32),
+    "cpu": FineTraining(),
+    "paper": FineTraining(crops=400_000, batch=16, crop_size=200, face_sizes=(200,)),
+}
+
+END_TO_END_PRESETS = {
+    "quick": FineTraining(
+        network=FineNetConfig(width=8, regressor=(16, 8)), crops=16, coarse_learning_rate=1e-5
+    ),
+    "cpu": FineTraining(
+        crops=2_000, crop_size=200, face_sizes=(200,), learning_rate=1e-4, coarse_learning_rate=1e-5
+    ),
+    "paper": FineTraining(
+        crops=400_000,
+        batch=16,
+        crop_size=200,
+        face_sizes=(200,),
+        learning_rate=1e-4,
+        coarse_learning_rate=1e-5,
+    ),
+}

@@ -1,0 +1,267 @@
+"""Photographs in: files of every kind decoded into one form, and square crops cut out of them."""
+
+import contextlib
+import glob
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Real, Shaped
+from PIL import Image, ImageOps
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".ppm", ".pgm")
+MAX_PIXELS = 80_000_000
+"""Photographs with more pixels are refused: in float32 RGB, this many already take 1 GB."""
+
+GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+ImageSource = str | Path | np.ndarray | Image.Image
+
+
+class ImageError(ValueError):
+    """An image that cannot be used; the message is one line: which, why, and what to do."""
+
+
+def load_image(source: ImageSource) -> Float[np.ndarray, "height width 3"]:
+    """Read a photograph as float32 RGB in [0, 1], upright.
+
+    Args:
+        source: a file (any format that Pillow reads), a Pillow image, or an array (H, W),
+            (H, W, 1), (H, W, 3) or (H, W, 4): bool, uint8, uint16, or floating point in [0, 1].
+
+    The EXIF orientation is applied. Transparent pixels are laid over white. Grey becomes three
+    equal channels, CMYK and palettes become RGB. Of an animation, the first frame counts. Colour
+    profiles are ignored.
+
+    Raises:
+        ImageError: the file is missing, empty, truncated, not an image, or larger than MAX_PIXELS;
+            the array has another shape or type, or holds values outside [0, 1].
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source, "array")
+    if isinstance(source, Image.Image):
+        return _from_pillow(source, "image")
+    path = Path(source)
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images (checked below) and of odd metadata (harmless).
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return _from_pillow(image, str(path))
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ImageError(f"{path}: is a folder, not an image") from None
+    except PermissionError:
+        raise ImageError(f"{path}: may not be read (permission denied)") from None
+    except Image.DecompressionBombError:
+        raise ImageError(_too_large(str(path))) from None
+    except Image.UnidentifiedImageError:
+        empty = path.is_file() and path.stat().st_size == 0
+        cause = "the file is empty" if empty else "not an image of a known format"
+        raise ImageError(f"{path}: {cause}") from None
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path}: cannot be opened ({_one_line(error)})") from None
+
+
+def list_images(paths: Iterable[str | Path]) -> list[Path]:
+    """The image files that files, folders and patterns (`photos/*.jpg`) stand for, in their order.
+
+    A folder stands for the images directly in it, sorted by name. A file is taken as it is,
+    whatever its name, and a missing one too: `load_image` says what is wrong with it.
+
+    Raises:
+        ImageError: a folder holds no image, or a pattern matches nothing.
+    """
+    found: list[Path] = []
+    for item in map(Path, paths):
+        if item.is_dir():
+            matches = sorted(p for p in item.iterdir() if p.suffix.lower() in SUFFIXES)
+            if not matches:
+                raise ImageError(f"{item}: the folder holds no image ({', '.join(SUFFIXES)})")
+        elif not item.exists() and glob.has_magic(str(item)):
+            matches = [Path(p) for p in sorted(glob.glob(str(item), recursive=True))]
+            matches = [p for p in matches if p.is_file()]
+            if not matches:
+                raise ImageError(f"{item}: no file matches the pattern")
+        else:
+            matches = [item]
+        found.extend(matches)
+    return list(dict.fromkeys(found))
+
+
+def to_grey(rgb: Float[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width"]:
+    """Luma 0.299 R + 0.587 G + 0.114 B of the photograph as stored, float32 in [0, 1]."""
+    return np.clip(rgb @ GREY_WEIGHTS, 0.0, 1.0).astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of an image, resampled to size x size pixels.
+
+    Args:
+        x, y: the square's left and top edge, in pixels of the image counted from the image's left
+            and top edge (the centre of its first pixel lies at 0.5).
+        side: of the square, in pixels of the image.
+        size: of the crop, in pixels.
+    """
+
+    x: float
+    y: float
+    side: float
+    size: int
+
+    @property
+    def step(self) -> float:
+        """Width of one crop pixel in pixels of the image."""
+        return self.side / self.size
+
+    def to_image(self, points: Real[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
+        """Crop (column, row) -> image (column, row); the first pixel's centre is (0, 0) in both."""
+        return (points + 0.5) * self.step + (self.x - 0.5, self.y - 0.5)
+
+    def to_crop(self, points: Real[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
+        """Image (column, row) -> crop (column, row): the inverse of `to_image`."""
+        return (points - (self.x - 0.5, self.y - 0.5)) / self.step - 0.5
+
+    def at(self, size: int) -> "Crop":
+        """The same square at another number of pixels."""
+        return Crop(self.x, self.y, self.side, size)
+
+    def cut(
+        self, image: Shaped[np.ndarray, "height width *channels"]
+    ) -> Float[np.ndarray, "size size *channels"]:
+        """The crop's pixels, float32.
+
+        A pixel is the mean of the image over its footprint (exact areas), or bilinear where the
+        crop is finer than the image; beyond the image its border is repeated.
+        """
+        rows = _sampling_matrix(image.shape[0], self.y, self.step, self.size)
+        columns = _sampling_matrix(image.shape[1], self.x, self.step, self.size)
+        used_rows, used_columns = (np.flatnonzero(m.any(axis=0)) for m in (rows, columns))
+        r, c = (slice(used[0], used[-1] + 1) for used in (used_rows, used_columns))
+        part = image[r, c].astype(np.float32, copy=False)
+        part = np.tensordot(rows[:, r], part, axes=(1, 0))
+        return np.moveaxis(np.tensordot(columns[:, c], part, axes=(1, 1)), 0, 1).copy()
+
+
+def crop(
+    image: Float[np.ndarray, "height width *channels"],
+    box: tuple[float, float, float, float],
+    size: int,
+) -> tuple[Float[np.ndarray, "size size *channels"], Crop]:
+    """Cut the square box (x, y, width, height) out of an image at size x size pixels.
+
+    Args:
+        image: (H, W) or (H, W, C).
+        box: left, top, width and height in pixels, from the image's left top corner; width equals
+            height. It may leave the image, whose border is then repeated.
+
+    Returns:
+        The crop and the exact map between its pixels and the image's.
+
+    Raises:
+        ValueError: a box that is not square, not finite, or wholly outside the image.
+    """
+    x, y, width, height = map(float, box)
+    rows, columns = image.shape[:2]
+    if not np.isfinite([x, y, width, height]).all() or width <= 0 or height <= 0:
+        raise ValueError(f"box {_numbers(box)}: needs finite x, y and a positive width and height")
+    if abs(width - height) > 1e-6 * width:
+        raise ValueError(f"box {_numbers(box)}: a crop is square, but the width is not the height")
+    if x >= columns or y >= rows or x + width <= 0 or y + height <= 0:
+        raise ValueError(
+            f"box {_numbers(box)}: lies outside the image of {columns} x {rows} pixels"
+        )
+    square = Crop(x, y, width, size)
+    return square.cut(image), square
+
+
+def _sampling_matrix(n: int, start: float, step: float, size: int) -> Float[np.ndarray, "size n"]:
+    """Weights (size, n): the share of each of `size` footprints that each of n pixels covers.
+
+    A footprint is one step wide but at least one pixel: then the share is the weight of linear
+    interpolation.
+    """
+    centre = start + (np.arange(size)[:, None] + 0.5) * step
+    half = max(step, 1.0) / 2
+    left = np.arange(n, dtype=np.float64)
+    right = left + 1
+    left[0], right[-1] = -np.inf, np.inf  # the border goes on for ever
+    share = np.minimum(centre + half, right) - np.maximum(centre - half, left)
+    return (np.maximum(share, 0.0) / (2 * half)).astype(np.float32)
+
+
+def _from_pillow(image: Image.Image, name: str) -> Float[np.ndarray, "height width 3"]:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(_too_large(name, f"{width} x {height}"))
+    try:
+        image.load()
+        with contextlib.suppress(Exception):  # damaged metadata must not cost the photograph
+            image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):  # 16-bit grey, which some formats hand over as 32-bit
+            array = np.asarray(image)
+            if array.min() < 0 or array.max() > 65535:
+                raise ImageError(f"{name}: 32-bit pixels; save it with 8 or 16 bits per channel")
+            return _from_array(array.astype(np.uint16), name)
+        if image.mode == "F":
+            return _from_array(np.asarray(image), name)
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+        return _from_array(np.asarray(image.convert(mode)), name)
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError(_too_large(name, f"{width} x {height}")) from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error...
+        cause = _one_line(error)
+        raise ImageError(f"{name}: cannot be decoded; truncated or damaged? ({cause})") from None
+
+
+def _from_array(array: np.ndarray, name: str) -> Float[np.ndarray, "height width 3"]:
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise ImageError(
+            f"{name}: has shape {array.shape}; expected (H, W), (H, W, 3) or (H, W, 4)"
+        )
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise ImageError(_too_large(name, f"{array.shape[1]} x {array.shape[0]}"))
+    if array.dtype in (np.uint8, np.uint16):
+        image = array / np.float32(np.iinfo(array.dtype).max)
+    elif array.dtype == bool:
+        image = array.astype(np.float32)
+    elif np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all():
+            raise ImageError(f"{name}: holds NaN or infinite values")
+        if array.min() < -1e-3 or array.max() > 1 + 1e-3:
+            raise ImageError(
+                f"{name}: floating-point values from {array.min():g} to {array.max():g};"
+                " expected 0 to 1 (divide 8-bit values by 255)"
+            )
+        image = np.clip(array, 0, 1).astype(np.float32)
+    else:
+        raise ImageError(
+            f"{name}: has type {array.dtype}; expected bool, uint8, uint16 or floats in [0, 1]"
+        )
+    if image.shape[2] == 4:
+        alpha = image[:, :, 3:]
+        image = image[:, :, :3] * alpha + (1 - alpha)
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)), dtype=np.float32)
+
+
+def _too_large(name: str, size: str = "") -> str:
+    what = f"{size} is" if size else "the image has"
+    return f"{name}: {what} more than {MAX_PIXELS // 10**6} million pixels; scale it down first"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _numbers(box: Iterable[float]) -> str:
+    return "(" + ", ".join(f"{float(value):g}" for value in box) + ")"

@@ -1,0 +1,165 @@
+"""Training criteria of both networks.
+
+Every pixel loss is a mean over the mask, then over the batch, where the paper writes a sum: the
+balance of the terms does not depend on the size of the image or of the face in it.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from facerecon.depth import five_point_interior, laplacian, normals_from_depth
+from facerecon.lighting import shade
+
+INTENSITY_UNIT = 1 / 255
+"""Intensity that counts as one in Eq. (8): the residual is measured in 8-bit grey levels."""
+
+DEPTH_UNIT = 1 / 128
+"""Pixel widths of depth that count as one in Eq. (13).
+
+The paper states the weights of Eq. (14) but no units, and the balance depends on them: relative to
+the squared intensity the smoothness weighs INTENSITY_UNIT^2 / DEPTH_UNIT and the fidelity
+5e-3 (INTENSITY_UNIT / DEPTH_UNIT)^2. On a face-sized surface with known wrinkles, light and albedo
+(tests/test_losses.py) the coarse normals are wrong by 1.4 degrees on average. At the minimum of the
+energy it is 1.3 with these units; 2.1 with images in [0, 1] and depth in pixels, where smoothness
+bends the whole face; and 2.7 with grey levels and depth in pixels, where nothing stops the noise.
+Pixels, not mm, because shading depends on slopes only: the criterion is a function of what one sees
+in the image, not of its scale in mm.
+"""
+
+
+class FineNetLoss(NamedTuple):
+    """Eq. (14) and its unweighted terms: scalars, in the units above.
+
+    Attributes:
+        total: the weighted sum.
+        shading: mean squared residual, squared grey levels.
+        fidelity: mean squared depth change, squared depth units.
+        smoothness: mean absolute Laplacian, depth units.
+    """
+
+    total: Float[Tensor, ""]
+    shading: Float[Tensor, ""]
+    fidelity: Float[Tensor, ""]
+    smoothness: Float[Tensor, ""]
+
+
+def gmse(
+    predicted: Float[Tensor, "batch coefficients"],
+    target: Float[Tensor, "batch coefficients"],
+    metric: Float[Tensor, "coefficients coefficients"],
+) -> Float[Tensor, ""]:
+    """Geometry mean square error: the weighted mean squared displacement of the vertices, mm^2.
+
+    Source: Eq. (4), divided by the number of vertices. Through the Gram matrix of the basis it
+    costs one small product instead of two decoded meshes.
+
+    Args:
+        predicted, target: identity and expression coefficients, in standard deviations.
+        metric: `MorphableModel.geometry_metric()`.
+    """
+    error = predicted - target
+    return torch.einsum("bi,ij,bj->b", error, metric, error).mean()
+
+
+def pose_mse(
+    predicted: Float[Tensor, "batch 6"], target: Float[Tensor, "batch 6"]
+) -> Float[Tensor, ""]:
+    """Mean square error of the six pose parameters, in their units of docs/conventions.md.
+
+    Source: section 3.3.
+    """
+    return (predicted - target).square().mean()
+
+
+def masked_mean(
+    values: Float[Tensor, "batch 1 height width"], mask: Bool[Tensor, "batch 1 height width"]
+) -> Float[Tensor, ""]:
+    """Mean over the mask of each item, then over the batch; an empty mask counts as 0."""
+    total = torch.where(mask, values, 0.0).sum(dim=(1, 2, 3))
+    return (total / mask.sum(dim=(1, 2, 3)).clamp(min=1)).mean()
+
+
+def shading_energy(
+    depth: Float[Tensor, "batch 1 height width"],
+    image: Float[Tensor, "batch 1 height width"],
+    albedo: Float[Tensor, "batch 1 height width"],
+    light: Float[Tensor, "batch terms"],
+    mask: Bool[Tensor, "batch 1 height width"],
+    mm_per_pixel: Float[Tensor, " batch"],
+) -> Float[Tensor, ""]:
+    """Mean squared difference between the photograph and the shading of a depth map.
+
+    Source: Eq. (8).
+
+    Args:
+        depth: mm.
+        image: intensity in [0, 1].
+        albedo: reflectance in [0, 1].
+        light: 4 or 9 spherical-harmonics coefficients.
+        mask: the pixels that count.
+        mm_per_pixel: width of a pixel in mm, one per item.
+    """
+    normals = normals_from_depth(depth, mm_per_pixel, mask)
+    return masked_mean((shade(albedo, light, normals) - image).square(), mask)
+
+
+def fidelity(
+    depth: Float[Tensor, "batch 1 height width"],
+    coarse: Float[Tensor, "batch 1 height width"],
+    mask: Bool[Tensor, "batch 1 height width"],
+) -> Float[Tensor, ""]:
+    """Mean squared distance to the coarse surface, in the squared unit of the two maps.
+
+    Source: E_f of Eq. (13).
+    """
+    # Masked before the square: its gradient at a NaN of the background would be NaN.
+    return masked_mean(torch.where(mask, depth - coarse, 0.0).square(), mask)
+
+
+def smoothness(
+    depth: Float[Tensor, "batch 1 height width"], mask: Bool[Tensor, "batch 1 height width"]
+) -> Float[Tensor, ""]:
+    """L1 norm of the discrete Laplacian, as a mean over the pixels where it is defined.
+
+    Source: E_sm of Eq. (13).
+    """
+    return masked_mean(laplacian(depth, mask).abs(), five_point_interior(mask))
+
+
+def finenet_loss(
+    depth: Float[Tensor, "batch 1 height width"],
+    coarse: Float[Tensor, "batch 1 height width"],
+    image: Float[Tensor, "batch 1 height width"],
+    albedo: Float[Tensor, "batch 1 height width"],
+    light: Float[Tensor, "batch terms"],
+    mask: Bool[Tensor, "batch 1 height width"],
+    mm_per_pixel: Float[Tensor, " batch"],
+    shading_weight: float = 1.0,
+    fidelity_weight: float = 5e-3,
+    smoothness_weight: float = 1.0,
+    intensity_unit: float = INTENSITY_UNIT,
+    depth_unit: float = DEPTH_UNIT,
+) -> FineNetLoss:
+    """The unsupervised criterion of FineNet.
+
+    Source: Eq. (14), with the weights of the paper as defaults.
+
+    Args:
+        depth, coarse: the refined surface and the one it started from, mm.
+        image: intensity in [0, 1].
+        albedo, light: recovered from the coarse surface by Eqs. (11) and (12), without gradient.
+        mask: the pixels that count.
+        mm_per_pixel: width of a pixel in mm, one per item.
+        shading_weight, fidelity_weight, smoothness_weight: the lambdas.
+        intensity_unit: see `INTENSITY_UNIT`.
+        depth_unit: in pixels, see `DEPTH_UNIT`.
+    """
+    unit = depth_unit * mm_per_pixel.view(-1, 1, 1, 1)
+    residual = shading_energy(depth, image, albedo, light, mask, mm_per_pixel) / intensity_unit**2
+    distance = fidelity(depth / unit, coarse / unit, mask)
+    roughness = smoothness(depth / unit, mask)
+    total = shading_weight * residual + fidelity_weight * distance + smoothness_weight * roughness
+    return FineNetLoss(total, residual, distance, roughness)

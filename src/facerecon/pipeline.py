@@ -1,0 +1,273 @@
+"""From a photograph to a detailed face: detection, CoarseNet, rendering, FineNet (Figure 3)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, overload
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from facerecon.camera import pose_parameters, split
+from facerecon.coarsenet import CoarseNet, iterate
+from facerecon.data import Crop, ImageSource, crop, load_image, to_grey
+from facerecon.depth import depth_to_mesh
+from facerecon.detect import Box, detect_faces
+from facerecon.finenet import FineNet
+from facerecon.morphable_model import MorphableModel
+from facerecon.rasterize import interpolate, rasterize
+from facerecon.reconstruction import Reconstruction
+from facerecon.render import render
+from facerecon.weights import load_coarsenet, load_finenet
+
+COARSE_SIZE = 200
+"""Pixels of the crop that CoarseNet sees (3.4)."""
+
+FINE_SIZES = (200, 400)
+"""Pixels of the crop that FineNet may see (Figure 11)."""
+
+LEAST_COVER = 0.02
+"""Share of the crop that a fitted face covers at least; a face fills about a third."""
+
+_STRIP_PIXELS = 1 << 22
+_ASTRAY = (
+    "the fitted face lies outside its crop or the photograph; pass a box that fits the face (brows"
+    " to chin, as wide as high)"
+)
+
+
+class ReconstructionError(ValueError):
+    """A face was found, but nothing sensible can be made of it."""
+
+
+class Reconstructor:
+    """The whole method of the paper as one function of a photograph.
+
+    Args:
+        model: the morphable model that CoarseNet was trained with.
+        coarsenet: trained.
+        finenet: trained; None leaves the coarse geometry as it is.
+        iterations: steps of CoarseNet (3.4).
+        size: side in pixels of the crop that FineNet refines, 200 or 400.
+
+    The networks and the model stay on the device that they are on.
+    """
+
+    def __init__(
+        self,
+        model: MorphableModel,
+        coarsenet: CoarseNet,
+        finenet: FineNet | None,
+        iterations: int = 4,
+        size: int = 200,
+    ) -> None:
+        if size not in FINE_SIZES:
+            raise ValueError(f"size must be one of {FINE_SIZES}, got {size}")
+        if iterations < 1:
+            raise ValueError(f"iterations must be at least 1, got {iterations}")
+        self.model = model.eval()
+        self.coarsenet = coarsenet.eval()
+        self.finenet = finenet.eval() if finenet is not None else None
+        self.iterations = iterations
+        self.size = size
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        coarse: str | Path | None = None,
+        fine: str | Path | None = None,
+        device: str | torch.device = "cpu",
+        iterations: int = 4,
+        size: int = 200,
+    ) -> "Reconstructor":
+        """With the default morphable model and the weights in these files, or those that ship.
+
+        Raises:
+            WeightsError: a file is missing, damaged, or another network's.
+        """
+        return cls(
+            MorphableModel.default().to(device),
+            load_coarsenet(coarse).to(device),
+            load_finenet(fine).to(device),
+            iterations,
+            size,
+        )
+
+    @overload
+    def __call__(
+        self,
+        image: ImageSource,
+        box: Box | tuple[float, float, float, float] | None = ...,
+        all_faces: Literal[False] = ...,
+        refine: bool = ...,
+    ) -> Reconstruction: ...
+
+    @overload
+    def __call__(
+        self,
+        image: ImageSource,
+        box: Box | tuple[float, float, float, float] | None = ...,
+        *,
+        all_faces: Literal[True],
+        refine: bool = ...,
+    ) -> list[Reconstruction]: ...
+
+    def __call__(
+        self,
+        image: ImageSource,
+        box: Box | tuple[float, float, float, float] | None = None,
+        all_faces: bool = False,
+        refine: bool = True,
+    ) -> Reconstruction | list[Reconstruction]:
+        """Reconstruct the largest face, or a list of all of them.
+
+        Args:
+            image: whatever `load_image` takes.
+            box: x, y, width, height of the face in pixels, as a frontal face detector would box it
+                (brows to chin); the detector is asked if None.
+            all_faces: every face that the detector finds and that can be fitted, largest first.
+            refine: False stops after CoarseNet: depth and mesh are then the morphable model's.
+
+        Raises:
+            ImageError: the image cannot be used.
+            NoFaceError: no face was found.
+            ReconstructionError: the fit went astray, or the face is too small for `size`.
+            ValueError: an impossible box.
+        """
+        photo = load_image(image)
+        if box is None:
+            boxes = detect_faces(photo)
+        else:
+            boxes = [box if isinstance(box, Box) else Box(*map(float, box))]
+            if not min(boxes[0].width, boxes[0].height) > 0:
+                raise ValueError(f"{boxes[0]}: width and height must be positive")
+        if not all_faces:
+            return self._reconstruct(photo, boxes[0], refine)
+        found = []
+        for box in boxes:
+            try:
+                found.append(self._reconstruct(photo, box, refine))
+            except ReconstructionError:
+                if not found and box is boxes[-1]:
+                    raise
+        return found
+
+    @torch.no_grad()
+    def _reconstruct(
+        self, photo: Float[np.ndarray, "height width 3"], box: Box, refine: bool
+    ) -> Reconstruction:
+        face, square = crop(photo, box.crop_box(), COARSE_SIZE)
+        if self.size > COARSE_SIZE >= square.side:
+            raise ReconstructionError(
+                f"the face's crop is {square.side:.0f} pixels wide: nothing to gain from size"
+                f" {self.size}, use size {COARSE_SIZE}"
+            )
+        device = self.model.mean.device
+        steps = iterate(self.coarsenet, self.model, _grey(face, device), self.iterations)
+        square = square.at(self.size)
+        rendering = render(self.model, steps[-1], self.size)
+        inside = torch.from_numpy(_inside_image(square, photo.shape[:2])).to(device)
+        mask = rendering.mask & inside
+        if mask.float().mean() < LEAST_COVER:
+            raise ReconstructionError(_ASTRAY)
+        coefficients, pose = split(steps[-1], self.model.n_coefficients)
+        scale = pose_parameters(pose, self.size).scale
+        coarse = fine = rendering.depth
+        if refine and self.finenet is not None:
+            grey = _grey(square.cut(photo), device)
+            fine = self.finenet(grey, coarse, rendering.mask, 1 / scale)
+
+        depth_mm, coarse_depth_mm = self._on_photo(
+            rendering.projected, square, fine - coarse, rendering.mask, photo.shape[:2]
+        )
+        if not np.isfinite(depth_mm).any():
+            raise ReconstructionError(_ASTRAY)
+        mesh = depth_to_mesh(fine[0, 0], mask[0, 0], 1 / scale.item())
+        coarse_vertices = rendering.projected[0].clone()
+        coarse_vertices[:, :2] -= (self.size - 1) / 2
+        coarse_vertices[:, :2] /= scale * scale.new_tensor([1.0, -1.0])
+        landmarks = rendering.projected[0, self.model.landmarks, :2].cpu().numpy()
+        return Reconstruction(
+            image=photo,
+            box=box,
+            crop=square,
+            depth_mm=depth_mm,
+            coarse_depth_mm=coarse_depth_mm,
+            mask=np.isfinite(depth_mm),
+            mm_per_pixel=1 / (scale.item() * square.size / square.side),
+            landmarks=square.to_image(landmarks).astype(np.float32),
+            vertices=mesh.vertices.cpu().numpy(),
+            faces=mesh.triangles.cpu().numpy(),
+            uv=mesh.uv.cpu().numpy(),
+            coarse_vertices=coarse_vertices.cpu().numpy(),
+            coarse_faces=self.model.triangles.cpu().numpy(),
+            coefficients=coefficients[0].cpu().numpy(),
+            pose=pose[0].cpu().numpy(),
+            iterations=[r[0].cpu().numpy() for r in steps],
+        )
+
+    def _on_photo(
+        self,
+        projected: Float[Tensor, "1 vertices 3"],
+        square: Crop,
+        detail: Float[Tensor, "1 1 size size"],
+        mask: Bool[Tensor, "1 1 size size"],
+        shape: tuple[int, int],
+    ) -> tuple[Float[np.ndarray, "height width"], Float[np.ndarray, "height width"]]:
+        """Detailed and coarse depth on the photograph's grid, NaN outside the face.
+
+        The coarse mesh is rasterized there anew, so that its outline and depth are exact at any
+        resolution; only FineNet's detail, smooth by comparison, is interpolated from the crop.
+        """
+        fine, coarse = (np.full(shape, np.nan, dtype=np.float32) for _ in range(2))
+        column, row = square.x - 0.5, square.y - 0.5
+        offset = projected.new_tensor([column, row]) + 0.5 * square.step
+        on_photo = projected.clone()
+        on_photo[..., :2] = projected[..., :2] * square.step + offset
+        known = mask.to(detail)
+        maps = torch.cat([detail * known, known], dim=1)
+        for rows, columns in _strips(square, shape):
+            local = on_photo - on_photo.new_tensor([columns.start, rows.start, 0])
+            height, width = rows.stop - rows.start, columns.stop - columns.start
+            fragments = rasterize(local, self.model.triangles, height, width)
+            depth = interpolate(local[..., 2:], fragments, self.model.triangles)[0, 0]
+            grid = _sampling_grid(square, rows, columns).to(detail)
+            value, weight = functional.grid_sample(maps, grid, align_corners=False)[0]
+            refined = depth + value / weight.clamp(min=1e-6)
+            seen = fragments.mask[0, 0]
+            coarse[rows, columns] = depth.where(seen, torch.nan).cpu().numpy()
+            fine[rows, columns] = refined.where(seen, torch.nan).cpu().numpy()
+        return fine, coarse
+
+
+def _grey(rgb: Float[np.ndarray, "size size 3"], device: torch.device) -> Tensor:
+    return torch.from_numpy(to_grey(rgb)).to(device)[None, None]
+
+
+def _inside_image(square: Crop, shape: tuple[int, int]) -> Bool[np.ndarray, "size size"]:
+    """The crop's pixels whose centre lies in the photograph."""
+    centre = (np.arange(square.size) + 0.5) * square.step
+    column, row = square.x + centre, square.y + centre
+    return np.outer((row > 0) & (row < shape[0]), (column > 0) & (column < shape[1]))
+
+
+def _strips(square: Crop, shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    """The photograph's pixels with their centre in the crop, in pieces that bound the memory."""
+    spans = []
+    for start, length in zip((square.y, square.x), shape, strict=True):
+        first, last = int(np.ceil(start - 0.5)), int(np.floor(start + square.side - 0.5))
+        spans.append((max(first, 0), min(last + 1, length)))
+    (top, bottom), (left, right) = spans
+    if bottom > top and right > left:
+        height = max(1, _STRIP_PIXELS // (right - left))
+        for row in range(top, bottom, height):
+            yield slice(row, min(row + height, bottom)), slice(left, right)
+
+
+def _sampling_grid(square: Crop, rows: slice, columns: slice) -> Float[Tensor, "1 height width 2"]:
+    """The photograph's pixels as `grid_sample` counts: -1 and 1 are the crop's edges."""
+    row = (torch.arange(rows.start, rows.stop) + 0.5 - square.y) / square.side * 2 - 1
+    column = (torch.arange(columns.start, columns.stop) + 0.5 - square.x) / square.side * 2 - 1
+    return torch.stack(torch.meshgrid(column, row, indexing="xy"), dim=-1)[None]

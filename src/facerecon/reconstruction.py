@@ -1,0 +1,209 @@
+"""What a photograph turns into: the depth, mesh and parameters of one face, and their files."""
+
+import io
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Bool, Float, Int
+from PIL import Image
+from trimesh.visual import ColorVisuals, TextureVisuals
+from trimesh.visual.material import SimpleMaterial
+
+from facerecon.data import Crop
+from facerecon.depth import normals_from_depth
+from facerecon.detect import Box
+
+MESH_FORMATS = (".ply", ".obj", ".stl", ".glb")
+DEPTH_FORMATS = (".npy", ".png")
+MAX_TEXTURE = 1024
+DEPTH_STEP_MM = 0.01
+"""Depth per unit of a 16-bit PNG: 65535 of them are 655 mm, more than a head is deep."""
+
+
+class OutputError(OSError):
+    """A result could not be written; the message is one line that names the file and the cause."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """One face of a photograph.
+
+    Maps lie on the photograph's own pixel grid and hold NaN (mask: False) outside the face.
+    Vertices are in mm in the camera frame (x right, y up, z toward the viewer) with x = y = 0 in
+    the middle of the crop. mm means: if this head had the mean size of the morphable model.
+
+    Attributes:
+        image: the photograph, RGB in [0, 1].
+        box: the detector's, or the one given.
+        crop: the square that the networks saw, at the resolution of the detailed mesh.
+        depth_mm: detailed depth, larger is nearer.
+        coarse_depth_mm: the morphable model's depth.
+        mask: where there is depth.
+        mm_per_pixel: width of one of the photograph's pixels.
+        landmarks: (column, row) of the 68 iBUG points, also of hidden ones.
+        vertices, faces, uv: the detailed mesh, the crop's depth triangulated; uv belongs to
+            `texture()`.
+        coarse_vertices, coarse_faces: the morphable model's mesh.
+        coefficients: identity and expression, in standard deviations.
+        pose: the six numbers of the crop's pose.
+        iterations: the representation r before and after each step of CoarseNet.
+    """
+
+    image: Float[np.ndarray, "height width 3"]
+    box: Box
+    crop: Crop
+    depth_mm: Float[np.ndarray, "height width"]
+    coarse_depth_mm: Float[np.ndarray, "height width"]
+    mask: Bool[np.ndarray, "height width"]
+    mm_per_pixel: float
+    landmarks: Float[np.ndarray, "68 2"]
+    vertices: Float[np.ndarray, "vertices 3"]
+    faces: Int[np.ndarray, "faces 3"]
+    uv: Float[np.ndarray, "vertices 2"]
+    coarse_vertices: Float[np.ndarray, "coarse_vertices 3"]
+    coarse_faces: Int[np.ndarray, "coarse_faces 3"]
+    coefficients: Float[np.ndarray, " coefficients"]
+    pose: Float[np.ndarray, " 6"]
+    iterations: list[Float[np.ndarray, " numbers"]]
+
+    @cached_property
+    def normals(self) -> Float[np.ndarray, "height width 3"]:
+        """Unit normals of the detailed depth in the camera frame; NaN outside the face."""
+        normals = np.full((*self.mask.shape, 3), np.nan, dtype=np.float32)
+        rows, columns = (np.flatnonzero(self.mask.any(axis=axis)) for axis in (1, 0))
+        window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        mask = self.mask[window]
+        found = normals_from_depth(
+            torch.from_numpy(self.depth_mm[window])[None, None],
+            torch.tensor([self.mm_per_pixel]),
+            torch.from_numpy(mask)[None, None],
+        )
+        normals[window][mask] = found[0].permute(1, 2, 0).numpy()[mask]
+        return normals
+
+    def texture(self) -> Float[np.ndarray, "size size 3"]:
+        """The photograph inside the crop at its own resolution, but at most 1024 pixels wide."""
+        size = min(max(round(self.crop.side), self.crop.size), MAX_TEXTURE)
+        return self.crop.at(size).cut(self.image)
+
+    def mesh(self, textured: bool = True) -> trimesh.Trimesh:
+        """The detailed mesh with the photograph as texture, or else as colours of the vertices."""
+        if textured:
+            material = SimpleMaterial(image=_picture(self.texture()), diffuse=[255] * 4)
+            visual = TextureVisuals(uv=self.uv, material=material)
+        else:
+            column, row = self.uv[:, 0], 1 - self.uv[:, 1]
+            pixel = np.stack([row, column], axis=1) * self.crop.size - 0.5
+            colours = self.crop.cut(self.image)[tuple(np.rint(pixel).astype(int).T)]
+            visual = ColorVisuals(vertex_colors=_bytes(colours))
+        return trimesh.Trimesh(self.vertices, self.faces, visual=visual, process=False)
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the detailed mesh, in mm; returns the files written.
+
+        .glb holds the texture, .obj comes with a .mtl and a _texture.png of the same name, .ply
+        has coloured vertices, .stl the shape alone. Files appear whole or not at all.
+
+        Raises:
+            ValueError: another suffix.
+            OutputError: the file cannot be written.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in MESH_FORMATS:
+            known = ", ".join(MESH_FORMATS)
+            raise ValueError(f"{path}: unknown mesh format {suffix!r}; use one of {known}")
+        if suffix == ".obj":
+            return self._save_obj(path)
+        data = self.mesh(textured=suffix == ".glb").export(file_type=suffix[1:])
+        return [write_file(path, data)]
+
+    def _save_obj(self, path: Path) -> list[Path]:
+        # Not just .png: that might be the photograph itself.
+        picture, material = path.with_name(f"{path.stem}_texture.png"), path.with_suffix(".mtl")
+        text = [f"mtllib {material.name}", "usemtl photograph"]
+        text += [f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in self.vertices]
+        text += [f"vt {u:.6f} {v:.6f}" for u, v in self.uv]
+        text += [f"f {a}/{a} {b}/{b} {c}/{c}" for a, b, c in self.faces + 1]
+        colours = f"newmtl photograph\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nmap_Kd {picture.name}\n"
+        return [
+            write_file(picture, _png(_picture(self.texture()))),
+            write_file(material, colours.encode()),
+            write_file(path, ("\n".join(text) + "\n").encode()),
+        ]
+
+    def save_depth(self, path: str | Path) -> list[Path]:
+        """Write the detailed depth map; returns the files written.
+
+        .npy: float32 mm, NaN outside the face. .png: 16 bits, with a .json that says how to read it
+        (depth in mm = offset_mm + step_mm * value; value 0: no face).
+
+        Raises:
+            ValueError: another suffix.
+            OutputError: the file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix.lower() == ".npy":
+            data = io.BytesIO()
+            np.save(data, self.depth_mm)
+            return [write_file(path, data.getvalue())]
+        if path.suffix.lower() != ".png":
+            known = ", ".join(DEPTH_FORMATS)
+            raise ValueError(f"{path}: unknown depth format {path.suffix!r}; use one of {known}")
+        depth = self.depth_mm[self.mask]
+        step = max(DEPTH_STEP_MM, float(np.ptp(depth)) / 65534)
+        offset = float(depth.min()) - step
+        values = np.zeros(self.mask.shape, dtype=np.uint16)
+        values[self.mask] = np.rint((depth - offset) / step).astype(np.uint16)
+        reading = {
+            "depth_mm": "offset_mm + step_mm * value, larger is nearer; value 0: no face",
+            "offset_mm": offset,
+            "step_mm": step,
+            "mm_per_pixel": self.mm_per_pixel,
+            "box": [self.box.x, self.box.y, self.box.width, self.box.height],
+            "landmarks": np.round(self.landmarks.astype(float), 2).tolist(),
+        }
+        return [
+            write_file(path, _png(Image.fromarray(values))),
+            write_file(path.with_suffix(".json"), (json.dumps(reading, indent=1) + "\n").encode()),
+        ]
+
+
+def write_file(path: Path, data: bytes) -> Path:
+    """Write a file whole or not at all: under another name first, then renamed.
+
+    Raises:
+        OutputError: with one line that names the file and the cause.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        cause = error.strerror or type(error).__name__
+        raise OutputError(f"{path}: cannot be written ({cause.lower()})") from None
+    return path
+
+
+def _bytes(image: Float[np.ndarray, "*shape"]) -> np.ndarray:
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def _picture(image: Float[np.ndarray, "height width 3"]) -> Image.Image:
+    return Image.fromarray(_bytes(image))
+
+
+def _png(picture: Image.Image) -> bytes:
+    data = io.BytesIO()
+    picture.save(data, format="PNG")
+    return data.getvalue()

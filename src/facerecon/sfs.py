@@ -1,0 +1,199 @@
+"""Shape from shading: the albedo of a photograph, and the refinement of one depth map."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from facerecon.lighting import (
+    BRIGHTEST,
+    DARKEST,
+    estimate_light,
+    shade,
+    weighted_least_squares,
+    well_exposed,
+)
+from facerecon.losses import DEPTH_UNIT, INTENSITY_UNIT, finenet_loss
+from facerecon.morphable_model import MorphableModel
+from facerecon.rasterize import Fragments, interpolate
+
+GREY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in an intensity image (docs/conventions.md)."""
+
+ALBEDO_RIDGE = 1e-4
+"""One standard deviation of one coefficient costs as much as an rms residual of 1 % intensity."""
+
+
+class Shading(NamedTuple):
+    """Light and albedo of a photograph.
+
+    Attributes:
+        light: (B, 4 or 9) spherical-harmonics coefficients.
+        albedo_coefficients: (B, K) in standard deviations.
+        albedo: (B, 1, H, W) grey reflectance in [0, 1], 0 outside the mask.
+        shading: (B, 1, H, W) <light, Y(normals)>, so that albedo * shading explains the photograph.
+    """
+
+    light: Float[Tensor, "batch terms"]
+    albedo_coefficients: Float[Tensor, "batch coefficients"]
+    albedo: Float[Tensor, "batch 1 height width"]
+    shading: Float[Tensor, "batch 1 height width"]
+
+
+def albedo_maps(
+    model: MorphableModel, fragments: Fragments
+) -> tuple[Float[Tensor, "batch 1 height width"], Float[Tensor, "batch coefficients height width"]]:
+    """Grey mean and basis of the albedo of a morphable model, as seen by each pixel.
+
+    Source: mu_T and A_T of Eq. (10).
+
+    Args:
+        model: the morphable model.
+        fragments: the rasterised mesh.
+
+    Returns:
+        The mean (B, 1, H, W) and the basis (B, K, H, W), both 0 in the background.
+    """
+    grey = model.albedo_mean.new_tensor(GREY)
+    per_vertex = torch.cat([(model.albedo_mean @ grey)[None], model.albedo_basis @ grey]).T
+    maps = interpolate(per_vertex[None].contiguous(), fragments, model.triangles)
+    return maps[:, :1], maps[:, 1:]
+
+
+def estimate_albedo(
+    image: Float[Tensor, "batch 1 height width"],
+    albedo_mean: Float[Tensor, "batch 1 height width"],
+    albedo_basis: Float[Tensor, "batch coefficients height width"],
+    light: Float[Tensor, "batch terms"],
+    normals: Float[Tensor, "batch 3 height width"],
+    mask: Bool[Tensor, "batch 1 height width"],
+    weight: Float[Tensor, "batch 1 height width"] | None = None,
+    darkest: float = DARKEST,
+    brightest: float = BRIGHTEST,
+    ridge: float = ALBEDO_RIDGE,
+) -> Float[Tensor, "batch coefficients"]:
+    """Albedo coefficients that best explain a photograph under a known light.
+
+    Source: Eq. (12), with a Gaussian prior on the coefficients: a face seen from the side, or a
+    light that reaches only part of it, leaves some of them undetermined.
+
+    Args:
+        image: intensity in [0, 1].
+        albedo_mean, albedo_basis: reflectance, from `albedo_maps`.
+        light: from `estimate_light`.
+        normals: unit normals, camera frame.
+        mask: the pixels to explain.
+        weight: optional weight of each pixel.
+        darkest, brightest: pixels outside this range are left out as shadowed or clipped.
+        ridge: squared intensity per squared standard deviation.
+
+    Returns:
+        Coefficients in standard deviations; zeros (the mean) for an item without a usable pixel.
+    """
+    usable = well_exposed(image, mask, darkest, brightest).to(image.dtype)
+    if weight is not None:
+        usable = usable * weight
+    irradiance = shade(torch.ones_like(image), light, normals)
+    target = image - albedo_mean * irradiance
+    return weighted_least_squares(albedo_basis * irradiance, target, usable, ridge)
+
+
+@torch.no_grad()
+def recover(
+    image: Float[Tensor, "batch 1 height width"],
+    albedo_mean: Float[Tensor, "batch 1 height width"],
+    albedo_basis: Float[Tensor, "batch coefficients height width"],
+    normals: Float[Tensor, "batch 3 height width"],
+    mask: Bool[Tensor, "batch 1 height width"],
+    weight: Float[Tensor, "batch 1 height width"] | None = None,
+    order: int = 1,
+    ridge: float = ALBEDO_RIDGE,
+) -> Shading:
+    """Light from the mean albedo, then the albedo from that light; without gradient.
+
+    Source: Eqs. (10), (11), (12).
+
+    Args:
+        image: intensity in [0, 1].
+        albedo_mean, albedo_basis: reflectance, from `albedo_maps`.
+        normals: unit normals of the coarse surface, camera frame.
+        mask: the pixels to explain.
+        weight: optional weight of each pixel.
+        order: of the spherical harmonics.
+        ridge: see `estimate_albedo`.
+    """
+    light = estimate_light(image, albedo_mean, normals, mask, weight, order)
+    coefficients = estimate_albedo(
+        image, albedo_mean, albedo_basis, light, normals, mask, weight, ridge=ridge
+    )
+    albedo = albedo_mean + torch.einsum("bk,bkhw->bhw", coefficients, albedo_basis)[:, None]
+    # Far from the mean the linear model can leave the range of reflectances.
+    albedo = albedo.clamp(0, 1) * mask
+    shading = shade(torch.ones_like(image), light, normals) * mask
+    return Shading(light, coefficients, albedo, shading)
+
+
+def refine_depth(
+    image: Float[Tensor, "batch 1 height width"],
+    coarse: Float[Tensor, "batch 1 height width"],
+    mask: Bool[Tensor, "batch 1 height width"],
+    mm_per_pixel: Float[Tensor, " batch"],
+    albedo: Float[Tensor, "batch 1 height width"],
+    light: Float[Tensor, "batch terms"],
+    shading_weight: float = 1.0,
+    fidelity_weight: float = 5e-3,
+    smoothness_weight: float = 1.0,
+    intensity_unit: float = INTENSITY_UNIT,
+    depth_unit: float = DEPTH_UNIT,
+    steps: int = 300,
+    step_size: float = 0.03,
+) -> Float[Tensor, "batch 1 height width"]:
+    """Minimise the criterion of FineNet over depth maps: what the network learns to do at once.
+
+    Source: Eq. (14), solved per image as in the axiomatic methods that the network replaces.
+
+    Args:
+        image: intensity in [0, 1].
+        coarse: depth of the coarse surface, mm.
+        mask: the pixels to refine; the others keep their coarse depth.
+        mm_per_pixel: width of a pixel in mm, one per item.
+        albedo, light: from `recover`.
+        shading_weight, fidelity_weight, smoothness_weight: the lambdas.
+        intensity_unit, depth_unit: the units of the terms, see `losses`.
+        steps: iterations of Adam, with a step size that falls to 0 along half a cosine.
+        step_size: in pixels of depth.
+
+    Returns:
+        Refined depth, mm, without gradient.
+    """
+    albedo, light = albedo.detach(), light.detach()
+    start, scale = coarse.detach(), mm_per_pixel.detach().view(-1, 1, 1, 1)
+    offset = torch.zeros_like(start, requires_grad=True)
+    # Adam's steps do not depend on the size of the gradient, hence not on the size of the batch.
+    optimiser = torch.optim.Adam([offset], lr=step_size, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: (1 + math.cos(math.pi * step / steps)) / 2
+    )
+    with torch.enable_grad():
+        for _ in range(steps):
+            optimiser.zero_grad()
+            loss = finenet_loss(
+                start + offset * scale,
+                start,
+                image,
+                albedo,
+                light,
+                mask,
+                mm_per_pixel,
+                shading_weight,
+                fidelity_weight,
+                smoothness_weight,
+                intensity_unit,
+                depth_unit,
+            )
+            loss.total.backward()
+            optimiser.step()
+            schedule.step()
+    return start + offset.detach() * scale * mask

@@ -1,0 +1,78 @@
+"""The command `facerecon train`: chooses a task and a preset, resumes or starts the run, exports the weights."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from facerecon.coarse_training import CoarseTask
+from facerecon.config import COARSE_PRESETS, END_TO_END_PRESETS, FINE_PRESETS
+from facerecon.engine import Run
+from facerecon.fine_training import FineTask
+from facerecon.morphable_model import MorphableModel
+from facerecon.weights import ModelCard, load_coarsenet, load_finenet, save_weights
+
+PRESETS = {"coarse": COARSE_PRESETS, "fine": FINE_PRESETS, "end-to-end": END_TO_END_PRESETS}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `facerecon train`."""
+    parser.add_argument("network", choices=list(PRESETS), help="what to train")
+    parser.add_argument("--preset", default="cpu", help="quick, cpu or paper (default: cpu)")
+    parser.add_argument("--run", type=Path, help="folder of the run (default: runs/NETWORK-PRESET)")
+    parser.add_argument("--samples", type=int, help="samples of the whole run instead of the preset's")
+    parser.add_argument("--minutes", type=float, help="stop, resumably, after this long")
+    parser.add_argument("--seed", type=int, help="seed instead of the preset's")
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    parser.add_argument("--model", type=Path, help="morphable model file (default: the one that ships)")
+    parser.add_argument("--photos", type=Path, help="folder of photographs (fine, end-to-end)")
+    parser.add_argument("--coarse", type=Path, help="CoarseNet weights (fine, end-to-end; default: shipped)")
+    parser.add_argument("--fine", type=Path, help="FineNet weights to start from (end-to-end; default: shipped)")
+    parser.add_argument("--vgg", type=Path, help="VGG-Face or VGG-16 file to initialise FineNet from")
+    parser.add_argument("--export", type=Path, help="write the averaged weights here (.safetensors)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Train as the arguments say; returns the exit code.
+
+    Raises:
+        ValueError, TrainingError, WeightsError: with one clear line, for the command line to print.
+    """
+    presets = PRESETS[args.network]
+    if args.preset not in presets:
+        raise ValueError(f"--preset {args.preset}: unknown, choose from {', '.join(presets)}")
+    config = presets[args.preset]
+    if args.seed is not None:
+        config = dataclasses.replace(config, seed=args.seed)
+    if args.samples is not None:
+        field = "samples" if args.network == "coarse" else "crops"
+        config = dataclasses.replace(config, **{field: args.samples})
+    device = torch.device(args.device)
+    model = MorphableModel.load(args.model) if args.model else MorphableModel.default()
+    folder = args.run or Path("runs") / f"{args.network}-{args.preset}"
+
+    if args.network == "coarse":
+        task = CoarseTask(model, config, device)
+    else:
+        if args.photos is None:
+            raise ValueError(f"facerecon train {args.network} needs --photos FOLDER")
+        start = load_finenet(args.fine) if args.network == "end-to-end" else None
+        task = FineTask(
+            model, load_coarsenet(args.coarse), config, args.photos, folder, device, start, args.vgg
+        )
+    run = Run(task, folder, device, minutes=args.minutes, quiet=args.quiet)
+    metrics = run.train()
+    print(f"{task.name}: {run.samples} of {task.total} samples, {run.seconds / 3600:.2f} h in {folder}")
+    for name, value in metrics.items():
+        print(f"  {name} {value:.3f}")
+    if args.export:
+        card = ModelCard.of(run, args.preset, metrics)
+        for name, network in run.averaged().items():
+            path = args.export
+            if len(run.networks) > 1:
+                path = path.with_name(f"{path.stem}_{name}{path.suffix}")
+            save_weights(path, network, card)
+            print(f"wrote {path}")
+    return 0

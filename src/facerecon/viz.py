@@ -1,0 +1,175 @@
+"""Pictures of faces: shaded surfaces, the preview of a reconstruction, an interactive viewer."""
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from facerecon.camera import CROP_MM, rotation_matrix
+from facerecon.mesh import vertex_normals
+from facerecon.rasterize import interpolate, rasterize
+from facerecon.reconstruction import Reconstruction
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as PlotlyFigure
+
+LIGHT = (-0.45, 0.55, 0.7)
+"""Direction to the light, camera frame: from the upper left, as figures of surfaces are lit."""
+
+AMBIENT = 0.18
+MAX_VIEWER_VERTICES = 10_000
+
+
+def shaded(
+    normals: Float[np.ndarray, "height width 3"], background: float = 1.0
+) -> Float[np.ndarray, "height width"]:
+    """A light grey Lambertian surface under one light from the upper left.
+
+    Args:
+        normals: unit, camera frame; NaN where there is no surface.
+        background: grey value there.
+    """
+    light = np.array(LIGHT) / np.linalg.norm(LIGHT)
+    grey = AMBIENT + (1 - AMBIENT) * np.maximum(normals @ light, 0)
+    return np.where(np.isfinite(grey), 0.95 * grey, background)
+
+
+def mesh_normals(
+    vertices: Float[np.ndarray, "vertices 3"],
+    faces: Int[np.ndarray, "faces 3"],
+    size: int = 400,
+    yaw: float = 0.0,
+    pitch: float = 0.0,
+) -> Float[np.ndarray, "size size 3"]:
+    """Normals of a mesh as seen from the front or after a turn; NaN in the background.
+
+    Args:
+        vertices: mm, camera frame; 214 mm around x = y = 0 fill the picture.
+        size: of the picture in pixels.
+        yaw, pitch: the turn in degrees, about the middle of its depth; positive as for a pose.
+    """
+    points = torch.from_numpy(np.asarray(vertices, dtype=np.float32))[None]
+    triangles = torch.from_numpy(np.asarray(faces, dtype=np.int64))
+    depth = points[0, :, 2]
+    middle = points.new_tensor([0, 0, (depth.min() + depth.max()).item() / 2])
+    turn = rotation_matrix(torch.deg2rad(torch.tensor([[pitch, yaw, 0.0]])))
+    points = (points - middle) @ turn.transpose(1, 2)
+    pixels = points * (size / CROP_MM) * points.new_tensor([1, -1, CROP_MM / size])
+    pixels[..., :2] += (size - 1) / 2
+    fragments = rasterize(pixels, triangles, size, size)
+    normals = interpolate(vertex_normals(points, triangles), fragments, triangles)[0]
+    length = normals.norm(dim=0).where(fragments.mask[0, 0], torch.nan)
+    return (normals / length).permute(1, 2, 0).numpy()
+
+
+def preview(face: Reconstruction, size: int = 400) -> Figure:
+    """One row: the photograph with box and landmarks, coarse shape, detailed shape, its side view.
+
+    Args:
+        size: of each picture in pixels.
+    """
+    figure = Figure(figsize=(4 * size / 100, size / 100 * 1.08), dpi=100)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 4, gridspec_kw={"wspace": 0, "left": 0, "right": 1, "bottom": 0})
+    figure.subplots_adjust(top=1 / 1.08)
+    for axis in axes:
+        axis.set_axis_off()
+
+    square = face.crop.at(size)
+    axes[0].imshow(np.clip(square.cut(face.image), 0, 1))
+    column, row = square.to_crop(face.landmarks).T
+    axes[0].plot(column, row, ".", color="#00e08a", markersize=3)
+    left, top = square.to_crop(np.array([face.box.x - 0.5, face.box.y - 0.5]))
+    width, height = face.box.width / square.step, face.box.height / square.step
+    axes[0].add_patch(Rectangle((left, top), width, height, fill=False, color="#ffb000"))
+    axes[0].set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), title="photograph")
+
+    coarse, fine = (face.coarse_vertices, face.coarse_faces), (face.vertices, face.faces)
+    views = {
+        "coarse": mesh_normals(*coarse, size),
+        "detailed": mesh_normals(*fine, size),
+        "detailed, turned": mesh_normals(*fine, size, yaw=-35.0 if face.pose[1] > 0 else 35.0),
+    }
+    for axis, (title, normals) in zip(axes[1:], views.items(), strict=True):
+        axis.imshow(shaded(normals), cmap="gray", vmin=0, vmax=1)
+        axis.set_title(title)
+    return figure
+
+
+def figure_png(figure: Figure) -> bytes:
+    """A matplotlib figure as a PNG file's content."""
+    data = io.BytesIO()
+    figure.savefig(data, format="png")
+    return data.getvalue()
+
+
+def viewer(face: Reconstruction, textured: bool = True, size: int = 600) -> "PlotlyFigure":
+    """An interactive plotly figure of the detailed mesh, with at most 10,000 vertices.
+
+    Args:
+        textured: in the photograph's colours, or else light grey.
+        size: of the figure in pixels.
+
+    Raises:
+        ImportError: plotly is missing; it comes with `pip install "facerecon[notebooks]"`.
+    """
+    import plotly.graph_objects as plotly
+
+    vertices, faces, uv = decimate(face.vertices, face.faces, face.uv)
+    colour = {"color": "lightgrey"}
+    if textured:
+        picture = np.rint(np.clip(face.crop.cut(face.image), 0, 1) * 255).astype(int)
+        pixel = np.clip(uv * picture.shape[0], 0, picture.shape[0] - 1).astype(int)
+        rgb = picture[picture.shape[0] - 1 - pixel[:, 1], pixel[:, 0]]
+        colour = {"vertexcolor": [f"rgb({r},{g},{b})" for r, g, b in rgb]}
+    x, y, z = vertices.T
+    i, j, k = faces.T
+    lighting = {"ambient": 0.55, "diffuse": 0.5, "specular": 0.05}
+    surface = plotly.Mesh3d(x=x, y=y, z=z, i=i, j=j, k=k, lighting=lighting, **colour)
+    figure = plotly.Figure(surface)
+    figure.update_layout(
+        width=size,
+        height=size,
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        scene={
+            "aspectmode": "data",
+            "xaxis": {"visible": False},
+            "yaxis": {"visible": False},
+            "zaxis": {"visible": False},
+            "camera": {"up": {"x": 0, "y": 1, "z": 0}, "eye": {"x": 0, "y": 0, "z": 1.6}},
+        },
+    )
+    return figure
+
+
+def decimate(
+    vertices: Float[np.ndarray, "vertices 3"],
+    faces: Int[np.ndarray, "faces 3"],
+    uv: Float[np.ndarray, "vertices 2"],
+    limit: int = MAX_VIEWER_VERTICES,
+) -> tuple[
+    Float[np.ndarray, "fewer 3"], Int[np.ndarray, "fewer_faces 3"], Float[np.ndarray, "fewer 2"]
+]:
+    """Merge the vertices that share a square of the image plane, until at most `limit` are left."""
+    cell = 1.0
+    low, extent = vertices[:, :2].min(0), np.ptp(vertices[:, :2], axis=0).max()
+    while len(vertices) > limit:
+        cell *= 1.1
+        place = np.floor((vertices[:, :2] - low) / extent * np.sqrt(len(vertices)) / cell)
+        _, group, count = np.unique(
+            place.astype(np.int64), axis=0, return_inverse=True, return_counts=True
+        )
+        if len(count) <= limit:
+            mean = np.zeros((len(count), 5))
+            np.add.at(mean, group.ravel(), np.hstack([vertices, uv]))
+            mean = (mean / count[:, None]).astype(vertices.dtype)
+            merged = group.ravel()[faces]
+            a, b, c = merged.T
+            merged = merged[(a != b) & (b != c) & (c != a)]
+            return mean[:, :3], merged, mean[:, 3:]
+    return vertices, faces, uv

@@ -1,0 +1,50 @@
+"""What all tests share: checked array shapes, one morphable model, seeded randomness."""
+
+import os
+
+# Before torch and numba are imported: small tests lose more to many threads than they win.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+from jaxtyping import install_import_hook
+
+# Before facerecon is imported: every shape in an annotation is checked on every call.
+install_import_hook("facerecon", "typecheck.checked")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from facerecon.morphable_model import MorphableModel  # noqa: E402
+
+# The same examples on every run, and no deadline: the first call of a kernel compiles it.
+settings.register_profile("facerecon", deadline=None, derandomize=True)
+settings.load_profile("facerecon")
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def model() -> MorphableModel:
+    return MorphableModel.default()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))

@@ -1,0 +1,127 @@
+"""CoarseNet's training problem: criterion, batches, and learning from a handful of faces."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from facerecon.coarse_training import CoarseTask
+from facerecon.config import COARSE_PRESETS, CoarseNetConfig, CoarseTraining, SyntheticConfig
+from facerecon.engine import CHECKPOINT, Run, read_checkpoint
+from facerecon.evaluation import coarse_metrics, held_out_faces, landmark_error
+
+CPU = torch.device("cpu")
+TINY = CoarseTraining(
+    network=CoarseNetConfig(width=4, squeeze=8),
+    data=SyntheticConfig(size=64),
+    samples=32,
+    images_per_batch=4,
+    validation_faces=4,
+    validation_every=1000,
+)
+
+
+@pytest.fixture
+def task(model):
+    return CoarseTask(model, TINY, CPU, workers=0)
+
+
+def test_both_criteria_start_at_one_half(task):
+    r_gt = task.world.sample(2000, task.world.generator(99))
+    terms = task.criterion(torch.zeros_like(r_gt), r_gt)
+    assert 0.5 * terms["gmse"] / task.first_gmse == pytest.approx(0.5, rel=0.1)
+    assert 0.5 * terms["pose"] / task.first_pose == pytest.approx(0.5, rel=0.1)
+    assert terms["loss"] == pytest.approx(2.0, rel=0.1)  # with the vertex term's 1
+
+
+def test_paper_preset_is_the_papers_criterion(model):
+    assert COARSE_PRESETS["paper"].vertex_loss == 0
+    config = dataclasses.replace(TINY, vertex_loss=0.0)
+    task = CoarseTask(model, config, CPU, workers=0)
+    r_gt = task.world.sample(8, task.world.generator(0))
+    assert "vertex" not in task.criterion(torch.zeros_like(r_gt), r_gt)
+
+
+def test_criterion_is_zero_at_the_truth(task):
+    r_gt = task.world.sample(8, task.world.generator(0))
+    terms = task.criterion(r_gt, r_gt)
+    assert terms["gmse"] == 0 and terms["pose"] == 0 and terms["vertex"] < 0.02
+
+
+def test_batches_depend_on_the_index_alone(task):
+    batches = iter(task.batches(5))
+    next(batches)
+    sixth = next(batches)
+    again = next(iter(task.batches(6)))
+    assert all(torch.equal(a, b) for a, b in zip(sixth, again, strict=True))
+
+
+def test_second_pass_starts_from_the_networks_own_output(task):
+    names = [set(terms) for terms, _ in task.losses(next(iter(task.batches(0))))]
+    assert len(names) == TINY.passes == 3
+    assert "loss_from_eq3" in names[0] and "loss_from_own_output" in names[1]
+
+
+def test_learns_a_few_faces_by_heart(model):
+    config = dataclasses.replace(TINY, learning_rate=4e-3, bfloat16=False)
+    task = CoarseTask(model, config, CPU, workers=0)
+    network = task.networks["coarsenet"].train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3)
+    batch = next(iter(task.batches(0)))
+    losses = []
+    for _ in range(25):
+        for terms, _ in task.losses(batch):
+            optimizer.zero_grad()
+            terms["loss"].backward()
+            optimizer.step()
+        losses.append(terms["loss"].item())
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_resumed_run_is_bit_identical(model, tmp_path):
+    def train(folder, minutes=None):
+        task = CoarseTask(model, TINY, CPU, workers=0)
+        run = Run(task, folder, CPU, minutes=minutes, quiet=True)
+        run.train()
+        return read_checkpoint(folder / CHECKPOINT, CPU)["networks"]
+
+    whole = train(tmp_path / "whole")
+    train(tmp_path / "parts", minutes=0)
+    parts = train(tmp_path / "parts")
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+def test_held_out_faces_keep_the_yaw_limit(task):
+    faces = held_out_faces(task.world, 20, seed=1, yaw_limit=20)
+    assert faces.image.shape == (20, 1, 64, 64)
+    assert torch.rad2deg(faces.r[:, 285] * 0.5).abs().max() <= 20
+
+
+def test_metrics_return_a_planted_error(task, model):
+    faces = held_out_faces(task.world, 6, seed=1)
+
+    class Oracle(torch.nn.Module):
+        """Answers the truth with a yaw that is 3 degrees too large."""
+
+        n_coefficients = model.n_coefficients
+
+        def forward(self, maps, r):
+            answer = faces.r.clone()
+            answer[:, 285] += torch.deg2rad(torch.tensor(3.0)) / 0.5
+            return answer
+
+    metrics = coarse_metrics(Oracle(), model, faces, iterations=2)
+    assert metrics["yaw_deg"] == pytest.approx(3, abs=1e-3)
+    assert metrics["pitch_deg"] == 0 and metrics["gmse_mm2_1"] == pytest.approx(0, abs=1e-6)
+
+
+def test_landmark_error_of_a_shift(model):
+    r = torch.zeros(1, 290)
+    moved = r.clone()
+    moved[0, 287] = 1.0  # 1/16 of the crop to the right
+    points = model.mean[model.landmarks, :2] * 200 / 214
+    box = (points.amax(0) - points.amin(0)).prod().sqrt()
+    expected = (200 / 16) / box
+    assert landmark_error(model, moved, r, 200).item() == pytest.approx(expected.item(), rel=1e-4)
+
+

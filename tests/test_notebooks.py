@@ -1,0 +1,222 @@
+"""Notebooks: built from their sources, small, of one anatomy, with exercises whose checks can fail.
+
+That they run is tested by `make test`, with nbmake.
+"""
+
+import ast
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
+PACKAGES = {"facerecon", "torch", "numpy", "matplotlib", "skimage", "plotly", "ipywidgets"}
+TAGS = {"parameters", "imports", "check", "exercise", "record"}
+SECTIONS = ("## Exercises", "## What we did not reproduce", "## Review questions")
+WRONG_ANSWERS = {
+    "07_end_to_end": [
+        ("np.abs(estimate - truth)", "estimate - truth"),
+        ("error[np.isfinite(error)]", "np.nan_to_num(error)"),
+        ("np.quantile(error, 0.9)", "np.quantile(error, 0.95)"),
+        ("light[1] * n_x", "light[1] * n_y"),
+        ("light[2] * n_y", "-light[2] * n_y"),
+        ("albedo * (", "(albedo + "),
+    ]
+}
+SOLUTION = re.compile(r"^ *### BEGIN SOLUTION\n.*?^ *### END SOLUTION\n?", re.MULTILINE | re.DOTALL)
+
+
+def load_tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build", ROOT / "tools/build_notebooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+BUILD = load_tool()
+
+
+def cells_of(source: Path) -> list[nbformat.NotebookNode]:
+    return nbformat.reads(BUILD.build(source.read_text("utf-8")), 4).cells
+
+
+def tags_of(cell: nbformat.NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def tagged(source: Path, tag: str) -> list[nbformat.NotebookNode]:
+    return [cell for cell in cells_of(source) if tag in tags_of(cell)]
+
+
+each_notebook = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+
+EXAMPLE = """# %% [markdown]
+# # A title
+# and $a_b$ in *words*
+
+# %% tags=["parameters"]
+seed = 0
+
+# %%
+print(seed)
+
+# %%
+print(seed)
+"""
+
+
+def test_the_committed_notebooks_are_those_of_their_sources() -> None:
+    assert SOURCES
+    assert BUILD.main(["--check"]) == 0
+
+
+def test_a_rebuild_gives_the_same_bytes() -> None:
+    first = BUILD.build(EXAMPLE)
+    assert BUILD.build(EXAMPLE) == first
+    assert first.endswith("}\n") and not first.endswith("\n\n")
+
+
+def test_cells_keep_tags_and_text_and_hold_no_outputs() -> None:
+    notebook = nbformat.reads(BUILD.build(EXAMPLE), 4)
+    nbformat.validate(notebook)
+    assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code", "code", "code"]
+    assert notebook.cells[0].source == "# A title\nand $a_b$ in *words*"
+    assert [tags_of(cell) for cell in notebook.cells] == [[], ["parameters"], [], []]
+    assert all(not c.outputs and c.execution_count is None for c in notebook.cells[1:])
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert len({cell.id for cell in notebook.cells}) == 4  # equal cells have different ids, too
+
+
+def test_an_edited_cell_keeps_the_ids_of_the_others() -> None:
+    before = nbformat.reads(BUILD.build(EXAMPLE), 4).cells
+    after = nbformat.reads(BUILD.build(EXAMPLE.replace("seed = 0", "seed = 1")), 4).cells
+    assert [a.id == b.id for a, b in zip(before, after, strict=True)] == [True, False, True, True]
+
+
+def test_check_finds_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ["--folder", str(tmp_path)]
+    assert BUILD.main([*folder, "--check"]) == 1
+    assert "no notebook sources" in capsys.readouterr().err
+
+    (tmp_path / "01_a.py").write_text(EXAMPLE)
+    assert BUILD.main([*folder, "--check"]) == 1
+    assert not (tmp_path / "01_a.ipynb").exists()
+    assert BUILD.main(folder) == 0
+    assert BUILD.main([*folder, "--check"]) == 0
+
+    (tmp_path / "01_a.ipynb").write_bytes((tmp_path / "01_a.ipynb").read_bytes() + b" ")
+    assert BUILD.main([*folder, "--check"]) == 1
+    assert "01_a.ipynb: differs" in capsys.readouterr().err
+    assert BUILD.main(folder) == 0
+    assert BUILD.main([*folder, "--check"]) == 0
+
+    (tmp_path / "02_b.ipynb").write_text("{}")
+    assert BUILD.main(folder) == 1
+    assert "02_b.ipynb: has no source" in capsys.readouterr().err
+
+
+@each_notebook
+def test_sizes(source: Path) -> None:
+    cells = cells_of(source)
+    assert len(cells) <= 60
+    assert len(BUILD.build(source.read_text("utf-8"))) <= 150_000
+    for cell in cells:
+        lines = cell.source.splitlines()
+        limit = 15 if cell.cell_type == "code" else 12
+        assert len(lines) <= limit, f"{len(lines)} lines:\n{cell.source}"
+        if cell.cell_type == "code":
+            longest = max(lines, key=len)
+            assert len(longest) <= 88, longest
+
+
+@each_notebook
+def test_anatomy(source: Path) -> None:
+    cells = cells_of(source)
+    assert cells[0].cell_type == "markdown" and cells[0].source.startswith("# ")
+    assert {tag for cell in cells for tag in tags_of(cell)} <= TAGS
+    first_code = [cell for cell in cells if cell.cell_type == "code"][:2]
+    assert [tags_of(cell) for cell in first_code] == [["parameters"], ["imports"]]
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    places = [text.index(section) for section in SECTIONS]
+    assert places == sorted(places)
+    assert cells[-1].source.startswith("## Further reading")
+    assert tags_of(cells[-2]) == ["record"] and "record(" in cells[-2].source
+
+
+@each_notebook
+def test_parameters_are_literals(source: Path) -> None:
+    (cell,) = tagged(source, "parameters")
+    names = []
+    for statement in ast.parse(cell.source).body:
+        assert isinstance(statement, ast.Assign) and len(statement.targets) == 1
+        ast.literal_eval(statement.value)
+        names.append(statement.targets[0].id)
+    assert {"preset", "seed", "output_dir"} <= set(names)
+
+
+@each_notebook
+def test_imports_are_in_one_cell_and_of_listed_packages(source: Path) -> None:
+    for cell in cells_of(source):
+        if cell.cell_type != "code":
+            continue
+        imports = [
+            node
+            for node in ast.walk(ast.parse(cell.source))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        assert not imports or tags_of(cell) == ["imports"], cell.source
+        for node in imports:
+            names = (
+                [node.module]
+                if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in node.names]
+            )
+            for name in names:
+                top = name.split(".")[0]
+                assert top in PACKAGES or top in sys.stdlib_module_names, name
+
+
+@each_notebook
+def test_checks_assert_something(source: Path) -> None:
+    checks = tagged(source, "check")
+    assert checks
+    for cell in checks:
+        asserts = [n for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Assert)]
+        assert asserts, cell.source
+        assert not any(isinstance(node.test, ast.Constant) for node in asserts), cell.source
+
+
+@each_notebook
+def test_exercises_pass_with_their_solution_and_fail_otherwise(source: Path) -> None:
+    """Exercises use nothing but the imports, so they can be tried here without the notebook."""
+    cells = cells_of(source)
+    places = [i for i, cell in enumerate(cells) if "exercise" in tags_of(cell)]
+    assert places
+    (imports,) = tagged(source, "imports")
+    wrong_answers = list(WRONG_ANSWERS[source.stem])
+    for place in places:
+        exercise, check = cells[place].source, cells[place + 1]
+        assert "check" in tags_of(check)
+        run(imports.source, exercise, check.source)
+        stub, cuts = SOLUTION.subn("    raise NotImplementedError\n", exercise)
+        assert cuts == 1, exercise
+        with pytest.raises(NotImplementedError):
+            run(imports.source, stub, check.source)
+        here = [(old, new) for old, new in wrong_answers if old in exercise]
+        assert len(here) >= 2, f"list wrong answers to\n{exercise}"
+        for old, new in here:
+            wrong_answers.remove((old, new))
+            with pytest.raises(AssertionError):
+                run(imports.source, exercise.replace(old, new), check.source)
+    assert not wrong_answers, "not found in any exercise"
+
+
+def run(*cells: str) -> None:
+    scope: dict[str, object] = {}
+    for cell in cells:
+        exec(compile(cell, "<cell>", "exec"), scope)

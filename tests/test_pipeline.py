@@ -1,0 +1,227 @@
+import numpy as np
+import pytest
+import torch
+from skimage import data as photographs
+
+from facerecon import pipeline
+from facerecon.camera import N_POSE
+from facerecon.coarsenet import CoarseNet, iterate
+from facerecon.config import CoarseNetConfig, FineNetConfig
+from facerecon.data import ImageError, load_image, to_grey
+from facerecon.detect import CROP_MARGIN, Box, NoFaceError
+from facerecon.finenet import FineNet
+from facerecon.pipeline import ReconstructionError, Reconstructor
+from facerecon.render import render
+
+CENTRED = Box(100 - 100 / CROP_MARGIN, 100 - 100 / CROP_MARGIN, *[200 / CROP_MARGIN] * 2)
+"""The box whose crop is the whole of an image of 200 x 200 pixels."""
+
+
+def coarsenet(model, bias=None) -> CoarseNet:
+    """A random CoarseNet; its last bias sets what it answers, roughly."""
+    torch.manual_seed(1)
+    network = CoarseNet(model.n_coefficients, CoarseNetConfig(width=4)).eval()
+    if bias is not None:
+        network.regressor.bias.data.copy_(bias)
+    return network
+
+
+def finenet() -> FineNet:
+    """A random FineNet whose detail is a few tenths of a mm."""
+    torch.manual_seed(2)
+    network = FineNet(FineNetConfig(width=4, regressor=(8, 8))).eval()
+    torch.nn.init.normal_(network.regress3.weight, std=0.3)
+    return network
+
+
+@pytest.fixture(scope="module")
+def reconstruct(model):
+    bias = 0.3 * torch.randn(
+        model.n_coefficients + N_POSE, generator=torch.Generator().manual_seed(3)
+    )
+    bias[-N_POSE:] = torch.tensor([0.05, 0.15, -0.1, 0.1, -0.05, 0.1])
+    return Reconstructor(model, coarsenet(model, bias), finenet(), iterations=3)
+
+
+@pytest.fixture(scope="module")
+def astronaut():
+    return load_image(photographs.astronaut())
+
+
+@pytest.fixture(scope="module")
+def portrait(astronaut):
+    return astronaut[13:213, 123:323].copy()
+
+
+@pytest.fixture(scope="module")
+def face(reconstruct, portrait):
+    return reconstruct(portrait, CENTRED)
+
+
+def test_on_the_crops_grid_it_is_iterate_render_refine(reconstruct, portrait, face, model):
+    grey = torch.from_numpy(to_grey(portrait))[None, None]
+    with torch.no_grad():
+        steps = iterate(reconstruct.coarsenet, model, grey, 3)
+        rendering = render(model, steps[-1], 200)
+        scale = rendering.projected.new_tensor([1 / face.mm_per_pixel])
+        fine = reconstruct.finenet(grey, rendering.depth, rendering.mask, 1 / scale)
+    assert len(face.iterations) == 4
+    for kept, step in zip(face.iterations, steps, strict=True):
+        np.testing.assert_allclose(kept, step[0], atol=1e-5)
+    np.testing.assert_allclose(
+        np.concatenate([face.coefficients, face.pose]), steps[-1][0], atol=1e-5
+    )
+    # Crop and photograph coincide up to rounding, which may move a pixel of the outline.
+    same = face.mask == rendering.mask[0, 0].numpy()
+    assert (~same).mean() < 2e-4
+    both = face.mask & same
+    np.testing.assert_allclose(face.coarse_depth_mm[both], rendering.depth[0, 0][both], atol=0.02)
+    np.testing.assert_allclose(face.depth_mm[both], fine[0, 0][both], atol=0.02)
+    assert np.abs(face.depth_mm - face.coarse_depth_mm)[both].max() > 0.2
+    assert np.isnan(face.depth_mm[~face.mask]).all()
+    assert np.isnan(face.coarse_depth_mm[~face.mask]).all()
+
+
+def test_mesh_lies_on_the_depth_map(face):
+    column = face.vertices[:, 0] / face.mm_per_pixel + 99.5
+    row = 99.5 - face.vertices[:, 1] / face.mm_per_pixel
+    at = np.rint(row).astype(int), np.rint(column).astype(int)
+    np.testing.assert_allclose(column, at[1], atol=1e-3)
+    np.testing.assert_allclose(row, at[0], atol=1e-3)
+    seen = face.mask[at]
+    assert seen.mean() > 0.99
+    np.testing.assert_allclose(face.vertices[seen, 2], face.depth_mm[at][seen], atol=0.02)
+    assert len(face.vertices) > 0.95 * face.mask.sum()
+    np.testing.assert_allclose(face.uv[:, 0], (column + 0.5) / 200, atol=1e-4)
+
+
+def test_landmarks_are_vertices_of_the_coarse_mesh(face, model):
+    points = face.coarse_vertices[model.landmarks.numpy()]
+    column = points[:, 0] / face.mm_per_pixel + 99.5
+    row = 99.5 - points[:, 1] / face.mm_per_pixel
+    np.testing.assert_allclose(face.landmarks, np.stack([column, row], 1), atol=1e-2)
+
+
+def test_results_follow_the_photographs_resolution(reconstruct, portrait, face):
+    large = portrait.repeat(3, axis=0).repeat(3, axis=1)
+    box = Box(CENTRED.x * 3, CENTRED.y * 3, CENTRED.width * 3, CENTRED.height * 3)
+    tripled = reconstruct(large, box)
+    assert tripled.mm_per_pixel == pytest.approx(face.mm_per_pixel / 3, rel=1e-5)
+    np.testing.assert_allclose(tripled.landmarks, (face.landmarks + 0.5) * 3 - 0.5, atol=0.01)
+    centres = tripled.depth_mm[1::3, 1::3], tripled.coarse_depth_mm[1::3, 1::3]
+    both = np.isfinite(centres[0]) & face.mask
+    assert both.sum() > 0.999 * face.mask.sum()
+    np.testing.assert_allclose(centres[1][both], face.coarse_depth_mm[both], atol=0.02)
+    np.testing.assert_allclose(centres[0][both], face.depth_mm[both], atol=0.02)
+    np.testing.assert_allclose(tripled.vertices, face.vertices, atol=0.02)
+
+
+def test_the_place_in_the_photograph_does_not_matter(reconstruct, astronaut, face):
+    moved = Box(CENTRED.x + 123, CENTRED.y + 13, CENTRED.width, CENTRED.height)
+    there = reconstruct(astronaut, moved)
+    assert there.depth_mm.shape == astronaut.shape[:2]
+    window = np.s_[13:213, 123:323]
+    np.testing.assert_allclose(there.landmarks, face.landmarks + [123, 13], atol=1e-2)
+    both = there.mask[window] & face.mask
+    assert both.sum() > 0.999 * there.mask.sum()
+    np.testing.assert_allclose(there.depth_mm[window][both], face.depth_mm[both], atol=0.02)
+
+
+def test_strips_join_without_a_seam(reconstruct, portrait, face, monkeypatch):
+    monkeypatch.setattr(pipeline, "_STRIP_PIXELS", 200 * 7)
+    strips = reconstruct(portrait, CENTRED)
+    assert (strips.mask != face.mask).mean() < 2e-4  # rounding at the outline
+    both = strips.mask & face.mask
+    np.testing.assert_allclose(strips.depth_mm[both], face.depth_mm[both], atol=0.02)
+
+
+def test_without_refinement_the_depth_is_the_coarse_one(reconstruct, portrait, face):
+    coarse = reconstruct(portrait, CENTRED, refine=False)
+    np.testing.assert_array_equal(coarse.depth_mm, coarse.coarse_depth_mm)
+    np.testing.assert_array_equal(coarse.coarse_depth_mm, face.coarse_depth_mm)
+    without = Reconstructor(reconstruct.model, reconstruct.coarsenet, None, iterations=3)
+    np.testing.assert_array_equal(without(portrait, CENTRED).depth_mm, coarse.depth_mm)
+
+
+def test_detects_the_face_itself(reconstruct, astronaut):
+    found = reconstruct(astronaut)
+    assert found.box.overlap(Box(177, 68, 93, 93)) > 0.8
+    assert found.mask.sum() > 2000
+    assert found.normals.shape == astronaut.shape
+
+
+def test_all_faces(reconstruct, astronaut):
+    head = astronaut[30:200, 140:310]
+    both = np.full((400, 700, 3), 0.4, np.float32)
+    both[20:190, 10:180] = head
+    both[30:370, 300:640] = head.repeat(2, axis=0).repeat(2, axis=1)
+    first, second = reconstruct(both, all_faces=True)
+    assert first.landmarks[:, 0].min() > 300 > second.landmarks[:, 0].max()
+    assert not (first.mask & second.mask).any()
+    assert reconstruct(both).box == first.box
+
+
+def test_a_crop_may_leave_the_photograph(reconstruct, portrait):
+    cut = np.ascontiguousarray(portrait[:130])
+    face = reconstruct(cut, CENTRED)
+    assert face.depth_mm.shape == (130, 200)
+    assert face.mask[-1].any()
+    lowest = 99.5 - face.vertices[:, 1].min() / face.mm_per_pixel
+    assert lowest <= 129.01  # no mesh where there is no photograph
+
+
+def test_larger_crops_for_larger_faces(model, astronaut):
+    large = Reconstructor(model, coarsenet(model), finenet(), size=400)
+    doubled = astronaut.repeat(4, axis=0).repeat(4, axis=1)
+    face = large(doubled, Box(177 * 4, 68 * 4, 93 * 4, 93 * 4))
+    assert face.crop.size == 400
+    assert len(face.vertices) > 60_000
+    with pytest.raises(ReconstructionError, match="112 pixels wide.*use size 200"):
+        large(astronaut, Box(177, 68, 93, 93))
+
+
+def test_a_fit_that_went_astray_is_an_error(model, portrait):
+    bias = torch.zeros(model.n_coefficients + N_POSE)
+    bias[-3] = 8.0  # half a crop per step to the right
+    lost = Reconstructor(model, coarsenet(model, bias), None, iterations=4)
+    with pytest.raises(ReconstructionError, match="outside its crop"):
+        lost(portrait, CENTRED)
+
+
+def test_tiny_photographs_with_a_box_do_not_crash(reconstruct):
+    for shape in ((1, 1), (2, 3), (5, 4)):
+        photo = np.full((*shape, 3), 0.5, np.float32)
+        try:
+            face = reconstruct(photo, (0, 0, 1, 1))
+        except ReconstructionError:
+            continue
+        assert face.depth_mm.shape == shape
+        assert face.normals.shape == (*shape, 3)
+
+
+@pytest.mark.parametrize(
+    ("box", "cause"),
+    [
+        ((0, 0, 0, 10), "positive"),
+        ((0, 0, float("nan"), 10), "positive"),
+        ((5000, 0, 10, 10), "outside the image"),
+        ((float("nan"), 0, 10, 10), "finite"),
+    ],
+)
+def test_impossible_boxes(reconstruct, portrait, box, cause):
+    with pytest.raises(ValueError, match=cause):
+        reconstruct(portrait, box)
+
+
+def test_errors_of_the_photograph_come_through(reconstruct, tmp_path):
+    with pytest.raises(ImageError, match="no such file"):
+        reconstruct(tmp_path / "none.jpg")
+    with pytest.raises(NoFaceError):
+        reconstruct(np.zeros((100, 100, 3), np.float32))
+
+
+def test_impossible_settings(model):
+    with pytest.raises(ValueError, match="size must be one of"):
+        Reconstructor(model, coarsenet(model), None, size=300)
+    with pytest.raises(ValueError, match="iterations"):
+        Reconstructor(model, coarsenet(model), None, iterations=0)

@@ -1,0 +1,180 @@
+"""Strict notebook runs, and the record of what they measured."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+
+from facerecon import repro
+from facerecon.coarsenet import CoarseNet
+from facerecon.config import CoarseNetConfig
+from facerecon.repro import Recorder, ReproductionError, check_parameters, find_notebook, reproduce
+from facerecon.weights import ModelCard, save_weights
+
+PARAMETERS = 'preset = "quick"\nseed = 0\nrate = 0.5\noutput_dir = "runs"\nphotos = []'
+
+
+def write_notebook(path: Path, *cells: str, tagged: bool = True) -> Path:
+    tags = ["parameters"] if tagged else []
+    first = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": tags})
+    notebook = nbformat.v4.new_notebook(cells=[first, *map(nbformat.v4.new_code_cell, cells)])
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two notebooks, of which the first fails."""
+    monkeypatch.setattr(repro, "ITEMS", {"first": "01_first", "second": "02_second"})
+    monkeypatch.setenv("FACERECON_ROOT", str(tmp_path))
+    write_notebook(tmp_path / "notebooks/01_first.ipynb", "value = {}['missing']")
+    write_notebook(
+        tmp_path / "notebooks/02_second.ipynb",
+        "import json, pathlib\n"
+        "values = [preset, seed, rate, photos]\n"
+        "pathlib.Path(output_dir, 'seen.json').write_text(json.dumps(values))",
+    )
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_failed_item_is_kept_and_does_not_stop_the_next(
+    clone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = clone / "figures"
+    code = reproduce([], "full", {"seed": "7", "rate": 2, "photos": "a.jpg, b.jpg"}, out)
+    assert code == 1
+
+    seen = json.loads((out / "second/seen.json").read_text())
+    assert seen == ["full", 7, 2.0, ["a.jpg", "b.jpg"]]
+    done = nbformat.read(out / "second/notebook.ipynb", 4)
+    assert all(cell.execution_count for cell in done.cells if cell.cell_type == "code")
+
+    failed = nbformat.read(out / "first/notebook.ipynb", 4)
+    errors = [o for c in failed.cells for o in c.get("outputs", []) if o.output_type == "error"]
+    assert [error.ename for error in errors] == ["KeyError"]
+    printed = capsys.readouterr()
+    assert "second: done" in printed.out
+    assert "first: FAILED" in printed.err and "KeyError: 'missing'" in printed.err
+    assert str(out / "first/notebook.ipynb") in printed.err
+
+    assert reproduce(["second"], out=out) == 0
+    assert json.loads((out / "second/seen.json").read_text()) == ["quick", 0, 0.5, []]
+
+
+@pytest.mark.parametrize(
+    ("items", "preset", "parameters", "message"),
+    [
+        (["third"], "quick", {}, "unknown item 'third'; there are: first, second"),
+        (["first"], "fast", {}, "unknown preset 'fast'; there are: quick, full"),
+        (["second"], "quick", {"sede": 1}, "no parameter 'sede'; there are: preset, seed"),
+        (["second"], "quick", {"seed": "one"}, "seed: 'one' is not of type int"),
+        (["second"], "quick", {"seed": True}, "seed: True is not of type int"),
+        (["second"], "quick", {"photos": "3"}, "photos: 3 is not of type list"),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(
+    clone: Path, items: list[str], preset: str, parameters: dict, message: str
+) -> None:
+    with pytest.raises(ReproductionError) as error:
+        reproduce(items, preset, parameters, clone / "figures")
+    assert message in str(error.value)
+    assert not (clone / "figures").exists()
+
+
+def test_a_notebook_without_a_parameters_cell_is_refused(tmp_path: Path) -> None:
+    notebook = write_notebook(tmp_path / "plain.ipynb", tagged=False)
+    with pytest.raises(
+        ReproductionError, match="tag the cell that sets its parameters 'parameters'"
+    ):
+        check_parameters(notebook, {"preset": "quick"})
+
+
+def test_notebooks_are_found_from_inside_the_clone(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    expected = (clone / "notebooks/02_second.ipynb").resolve()
+    assert find_notebook("second") == expected
+    monkeypatch.delenv("FACERECON_ROOT")
+    monkeypatch.chdir(clone / "notebooks")
+    assert find_notebook("second") == expected
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(ReproductionError, match="set FACERECON_ROOT"):
+        find_notebook("second")
+    monkeypatch.setenv("FACERECON_ROOT", str(elsewhere))
+    with pytest.raises(ReproductionError, match=f"FACERECON_ROOT={elsewhere}"):
+        find_notebook("second")
+
+
+def test_without_papermill_the_message_says_how_to_install_it(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(repro, "import_module", refuse)
+    with pytest.raises(ReproductionError, match=r'pip install "facerecon\[notebooks\]"'):
+        reproduce(["second"], out=clone / "figures")
+
+
+def test_importing_loads_neither_papermill_nor_torch() -> None:
+    """The command line names the items in its help, which should come at once."""
+    code = "import sys, facerecon.repro; print({'papermill', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    card = ModelCard("coarse", "quick", "synthetic", 1, 3, 0.0, "abc", {}, {"yaw_deg": 1.5})
+    path = tmp_path / "coarsenet.safetensors"
+    save_weights(path, CoarseNet(3, CoarseNetConfig(width=8, blocks=(1, 1, 1, 1))), card)
+    return path
+
+
+def test_the_record_holds_values_and_what_they_depend_on(tmp_path: Path, weights: Path) -> None:
+    record = Recorder(tmp_path / "new/folder", preset="quick", seed=3, weights=[weights])
+    assert not record.path.exists()
+    record("error_mm", torch.tensor(1.5))
+    record("moves", np.array([3.0, 1.0]))
+    record("photos", ["a", "b"])
+    record("error_mm", 2)
+    result = json.loads(record.path.read_text())
+    assert result["values"] == {"error_mm": 2, "moves": [3.0, 1.0], "photos": ["a", "b"]}
+    assert (result["preset"], result["seed"], result["device"]) == ("quick", 3, "cpu")
+    assert result["packages"]["torch"] == torch.__version__
+    assert result["weights"]["coarsenet"]["metrics"] == {"yaw_deg": 1.5}
+    assert result["commit"]
+    assert [path.name for path in record.path.parent.iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), torch.tensor(torch.inf), {"a": 1}, None, [{}]])
+def test_what_json_cannot_hold_is_refused_and_the_file_stays(tmp_path: Path, value: object) -> None:
+    record = Recorder(tmp_path, preset="quick", seed=0)
+    record("good", 1)
+    with pytest.raises(ValueError, match="bad"):
+        record("bad", value)
+    assert json.loads(record.path.read_text())["values"] == {"good": 1}
+    record("other", 2)
+    assert json.loads(record.path.read_text())["values"] == {"good": 1, "other": 2}
+
+
+def test_every_item_has_a_notebook_in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FACERECON_ROOT", raising=False)
+    monkeypatch.chdir(Path(__file__).parent)
+    assert repro.ITEMS
+    for item in repro.ITEMS:
+        given = {"preset": "quick", "output_dir": "anywhere"}
+        assert check_parameters(find_notebook(item), given) == given

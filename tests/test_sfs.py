@@ -1,0 +1,168 @@
+import torch
+from wrinkles import normal_error, wrinkled_face
+
+from facerecon.camera import N_POSE
+from facerecon.lighting import shade
+from facerecon.losses import finenet_loss
+from facerecon.rasterize import rasterize
+from facerecon.render import render
+from facerecon.sfs import GREY, albedo_maps, estimate_albedo, recover, refine_depth
+
+LIGHT = torch.tensor([[0.5, 0.1, 0.2, 0.4], [0.6, -0.2, 0.1, 0.3]], dtype=torch.float64)
+
+
+def scene(n_albedo: int = 3) -> dict[str, torch.Tensor]:
+    """Random normals and albedo maps; float64."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    normals = normal(2, 3, 16, 15)
+    normals[:, 2].abs_()
+    normals = normals / normals.norm(dim=1, keepdim=True)
+    mean = 0.5 + 0.02 * normal(2, 1, 16, 15)
+    basis = 0.03 * normal(2, n_albedo, 16, 15)
+    mask = torch.rand(2, 1, 16, 15, generator=generator) < 0.8
+    coefficients = normal(2, n_albedo)
+    albedo = mean + torch.einsum("bk,bkhw->bhw", coefficients, basis)[:, None]
+    return {
+        "image": shade(albedo, LIGHT, normals),
+        "mean": mean,
+        "basis": basis,
+        "normals": normals,
+        "mask": mask,
+        "coefficients": coefficients,
+    }
+
+
+def albedo_of(s: dict[str, torch.Tensor], **options) -> torch.Tensor:
+    return estimate_albedo(
+        s["image"], s["mean"], s["basis"], LIGHT, s["normals"], s["mask"], **options
+    )
+
+
+def test_known_albedo_is_recovered_without_a_prior():
+    s = scene()
+    found = albedo_of(s, darkest=-1.0, brightest=9.0, ridge=1e-12)
+    torch.testing.assert_close(found, s["coefficients"], atol=1e-6, rtol=0)
+
+
+def test_albedo_agrees_with_the_stacked_ridge_system():
+    s = scene()
+    s["image"] = s["image"] + 0.02 * torch.sin(torch.arange(240.0)).view(1, 1, 16, 15)
+    ridge = 1e-3
+    found = albedo_of(s, darkest=-1.0, brightest=9.0, ridge=ridge)
+    for item in range(2):
+        used = s["mask"][item, 0]
+        l, n = LIGHT[item], s["normals"][item][:, used]
+        irradiance = l[0] + l[1:] @ n
+        rows = (s["basis"][item][:, used] * irradiance).T
+        target = s["image"][item, 0][used] - s["mean"][item, 0][used] * irradiance
+        prior = (ridge * len(rows)) ** 0.5 * torch.eye(3, dtype=torch.float64)
+        system = torch.cat([rows, prior]), torch.cat([target, torch.zeros(3).double()])
+        expected = torch.linalg.lstsq(system[0], system[1][:, None]).solution[:, 0]
+        torch.testing.assert_close(found[item], expected)
+
+
+def test_the_prior_shrinks_the_coefficients():
+    sizes = [albedo_of(scene(), ridge=ridge).norm() for ridge in (1e-9, 1e-4, 1e-2, 1e3)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 1e-4
+
+
+def test_an_item_without_usable_pixels_keeps_the_mean_albedo():
+    s = scene()
+    s["mask"][1] = False
+    assert (albedo_of(s)[1] == 0).all() and (albedo_of(s)[0] != 0).all()
+
+
+def test_recover_explains_the_photograph_it_was_made_from():
+    s = scene()
+    found = recover(s["image"], s["mean"], s["basis"], s["normals"], s["mask"], ridge=1e-8)
+    explained = found.albedo * found.shading
+    before = (s["mean"] * found.shading - s["image"])[s["mask"]].square().mean()
+    after = (explained - s["image"])[s["mask"]].square().mean()
+    # Not exact: the light, found first, absorbs what of the albedo looks like shading.
+    assert after < 0.05 * before
+    torch.testing.assert_close(found.light, LIGHT, atol=0.1, rtol=0)
+    assert (found.albedo[~s["mask"]] == 0).all() and (found.shading[~s["mask"]] == 0).all()
+
+
+def test_recover_is_exact_for_the_mean_albedo():
+    s = scene()
+    image = shade(s["mean"], LIGHT, s["normals"])
+    found = recover(image, s["mean"], s["basis"], s["normals"], s["mask"])
+    torch.testing.assert_close(found.light, LIGHT, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.albedo, s["mean"] * s["mask"], atol=1e-5, rtol=0)
+
+
+def test_recover_has_no_gradient():
+    s = scene()
+    normals = s["normals"].requires_grad_()
+    found = recover(s["image"], s["mean"], s["basis"], normals, s["mask"])
+    assert not any(value.requires_grad for value in found)
+
+
+def test_recovered_albedo_is_a_reflectance():
+    s = scene()
+    image = 3 * s["image"].clamp(max=0.3)
+    found = recover(image, s["mean"], 40 * s["basis"], s["normals"], s["mask"])
+    assert found.albedo.min() == 0 and found.albedo.max() <= 1
+
+
+def test_albedo_maps_are_the_grey_albedo_of_the_visible_point(model):
+    r = torch.zeros(1, model.n_coefficients + N_POSE)
+    rendering = render(model, r, 64)
+    mean, basis = albedo_maps(model, rendering.fragments)
+    assert mean.shape == (1, 1, 64, 64) and basis.shape == (1, model.n_albedo, 64, 64)
+    assert (mean[~rendering.mask] == 0).all() and mean[rendering.mask].min() > 0
+    coefficients = torch.linspace(-1, 1, model.n_albedo)[None]
+    grey = model.albedo(coefficients)[0] @ torch.tensor(GREY)
+    for row, column in ((32, 32), (40, 25), (20, 36)):
+        triangle = rendering.fragments.triangle[0, row, column]
+        weights = rendering.fragments.barycentric[0, row, column]
+        expected = (grey[model.triangles[triangle]] * weights).sum()
+        found = mean[0, 0, row, column] + coefficients[0] @ basis[0, :, row, column]
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_albedo_maps_of_an_empty_image(model):
+    outside = model.mean[None] + 1e4
+    mean, basis = albedo_maps(model, rasterize(outside, model.triangles, 8, 8))
+    assert (mean == 0).all() and (basis == 0).all()
+
+
+def test_refinement_recovers_wrinkles_and_lowers_the_energy():
+    face = wrinkled_face(100, amplitude=0.6)
+    maps = (face.image, face.coarse, face.mask, face.mm_per_pixel, face.albedo, face.light)
+    refined = refine_depth(*maps)
+
+    def energy(depth: torch.Tensor) -> torch.Tensor:
+        return finenet_loss(
+            depth, face.coarse, face.image, face.albedo, face.light, face.mask, face.mm_per_pixel
+        ).total
+
+    assert energy(refined) < 0.9 * energy(face.coarse)
+    before = normal_error(face.coarse, face, face.wrinkled)
+    assert normal_error(refined, face, face.wrinkled) < 0.8 * before
+    assert (refined[~face.mask] == face.coarse[~face.mask]).all()
+    assert not refined.requires_grad
+
+
+def test_refinement_of_a_batch_is_that_of_its_items():
+    faces = wrinkled_face(40, amplitude=0.6), wrinkled_face(40, noise=0.02)
+    names = ("image", "coarse", "mask", "mm_per_pixel", "albedo", "light")
+    single = [refine_depth(*(getattr(face, name) for name in names), steps=20) for face in faces]
+    batch = (torch.cat([getattr(face, name) for face in faces]) for name in names)
+    # Up to rounding, which the sign of the L1 norm's gradient can amplify by about a step.
+    difference = (refine_depth(*batch, steps=20) - torch.cat(single)).abs()
+    assert difference.mean() < 1e-3
+
+
+def test_fidelity_holds_the_surface():
+    face = wrinkled_face(40, amplitude=0.6)
+    maps = (face.image, face.coarse, face.mask, face.mm_per_pixel, face.albedo, face.light)
+    free = (refine_depth(*maps, steps=60) - face.coarse).abs().mean()
+    held = (refine_depth(*maps, steps=60, fidelity_weight=1e3) - face.coarse).abs().mean()
+    assert held < 0.2 * free
