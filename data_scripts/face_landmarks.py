@@ -32,9 +32,10 @@ def spaced(curve: np.ndarray, n: int) -> np.ndarray:
 def find_landmarks(
     mesh: ModelMesh, mean: np.ndarray, mirror: np.ndarray, masks: dict[str, np.ndarray]
 ) -> np.ndarray:
-    """(68,) vertex indices on a mirror-symmetric mean face (v, 3) mm; masks: the soft regions by name.
+    """(68,) vertex indices on a mirror-symmetric mean face.
 
-    The person's left side is measured; the right side takes its mirror images.
+    mean: (v, 3) mm, model frame; mirror: (v,); masks: (v,) soft regions by name. The person's left
+    side is measured; the right side takes its mirror images.
     """
     points = np.full((68, 3), np.nan)
     lids, corners = eye_slit(mesh, mean)
@@ -71,7 +72,7 @@ def _nose(
     bridge = spaced(line[(line[:, 1] <= root[1]) & (line[:, 1] >= tip[1])], 4)
     lip = line[masks["lips"][middle] > 0.5][0]
     between = line[(line[:, 1] < tip[1]) & (line[:, 1] > lip[1])]
-    # The base is the inner corner of the profile: farthest behind the chord from the tip to the lip.
+    # The base is the inner corner of the profile: farthest behind the chord from tip to lip.
     chord = (tip - lip)[[1, 2]]
     behind = (between - lip)[:, [1, 2]] @ np.array([chord[1], -chord[0]])
     base = between[behind.argmax()]
@@ -85,7 +86,7 @@ def _nose(
 def _mouth(
     mesh: ModelMesh, mean: np.ndarray, masks: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Outline of the left half (7, 3) from the upper middle over the corner; inner line (5, 3) likewise."""
+    """Left half of the outline (7, 3) and of the inner line (5, 3), from above to below."""
     gap = lip_slit(mesh, mean)
     corner = (gap.upper[-1] + gap.lower[-1]) / 2
     edges = skin_edges(mesh)
@@ -108,7 +109,7 @@ def _mouth(
 
 
 def _jaw(mean: np.ndarray, masks: dict[str, np.ndarray]) -> np.ndarray:
-    """The outline of the face from the chin to the left temple, (9, 3), as a frontal view shows it."""
+    """The outline of the face in a frontal view, (9, 3), from the chin to the left temple."""
     front_of_ears = np.quantile(mean[masks["ears"] > 0.5, 2], 0.95)
     face = mean[(masks["face"] > 0.5) & (mean[:, 0] > -1e-3) & (mean[:, 2] > front_of_ears)]
     eyes = mean[masks["eye_left"] > 0.5, 1].mean()

@@ -13,8 +13,9 @@ OPPOSITES = (
 )  # fmt: skip
 # These move the head on the body, which pose and crop already describe.
 NO_SHAPE = ("head-trans", "head-angle", "neck-trans", "measure-neck-height", "neck-scale-vert")
-# Spread of a control in units of its target, and in mm for the vertex that it moves most (some targets are huge).
-# With these, faces deviate from the mean by 3.2 mm RMS after a similarity, as in models made of scans.
+# Spread of a control in units of its target, and in mm for the vertex that it moves most (some
+# targets are huge). They make faces differ from the mean by about as much as in models made of
+# scans: 3.2 mm RMS from brows to chin, after a similarity.
 MAX_SPREAD = 0.28
 MAX_SPREAD_MM = 2.8
 STRENGTH = {r"asym": 0.75, r"chin": 0.8, r"[lr]-ear": 0.6}  # relative spread of some controls
@@ -69,8 +70,8 @@ def macro_weights(names: list[str], n: int, generator: np.random.Generator) -> n
         "male": 1 - gender, "female": gender, "young": 1 - age, "old": age,
         "minheight": 1 - height, "maxheight": height,
         "idealproportions": 1 - proportion, "uncommonproportions": proportion,
-        **thirds(muscle, "muscle"), **thirds(weight, "weight"), **dict(zip(RACES, race.T, strict=True)),
-        "universal": np.ones(n),
+        **thirds(muscle, "muscle"), **thirds(weight, "weight"),
+        **dict(zip(RACES, race.T, strict=True)), "universal": np.ones(n),
     }  # fmt: skip
     weights = np.stack([np.prod([factors[w] for w in name.split("-")], 0) for name in names], 1)
     return weights.astype(np.float32)
@@ -79,7 +80,7 @@ def macro_weights(names: list[str], n: int, generator: np.random.Generator) -> n
 def control_weights(
     of: list[Control], n_targets: int, largest: np.ndarray, n: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """(n, n_targets) weights of the head targets; largest: (n_targets,) largest displacement in mm."""
+    """(n, n_targets) weights of the head targets; largest: (n_targets,) mm, farthest vertex."""
     weights = np.zeros((n, n_targets), np.float32)
     shared: dict[str, np.ndarray] = {}
     for control in of:
@@ -117,7 +118,7 @@ def align(shapes: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndar
 def mean_shape(
     shapes: np.ndarray, weight: np.ndarray, mirror: np.ndarray, rounds: int = 8
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Align all shapes to their mirror-symmetric mean (generalised Procrustes): (aligned shapes, mean)."""
+    """Generalised Procrustes to a mirror-symmetric mean: (aligned shapes, mean)."""
     mean = shapes.mean(0, dtype=np.float64)
     for _ in range(rounds):
         mean = (mean + reflect(mean, mirror)) / 2
@@ -143,7 +144,7 @@ def similarity_directions(shape: np.ndarray) -> np.ndarray:
 
 
 def remove_similarity(basis: np.ndarray, shape: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Take the part out of basis (k, v, 3) that is a small similarity of the face, by weight (v,)."""
+    """Take out of basis (k, v, 3) what is a small similarity of the face, by weight (v,)."""
     directions = similarity_directions(shape)
     root = np.sqrt(weight)[:, None]
     rigid, *_ = np.linalg.lstsq(
@@ -155,10 +156,11 @@ def remove_similarity(basis: np.ndarray, shape: np.ndarray, weight: np.ndarray) 
 def principal_components(
     shapes: np.ndarray, mean: np.ndarray, weight: np.ndarray, mirror: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Components (n, v, 3), one standard deviation each, and all variances, of the shapes and their mirror images.
+    """Components (n, v, 3), one standard deviation each, and all variances.
 
-    Such a population has components that are either symmetric or antisymmetric, so the two kinds are found apart.
-    weight: (v,) of the squared displacements.
+    The population is the shapes (m, v, 3) and their mirror images, whose components are either
+    symmetric or antisymmetric, so the two kinds are found apart. weight: (v,), of the squared
+    displacements.
     """
     deviation = shapes - mean.astype(shapes.dtype)
     image = reflect(deviation, mirror)

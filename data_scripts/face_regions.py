@@ -24,7 +24,9 @@ def eye_centre(base: BaseMesh, shape: np.ndarray, side: str) -> np.ndarray:
 
 
 def crop_level(position: np.ndarray, ears: np.ndarray, top: float, bottom: float) -> np.ndarray:
-    """(v,) mm, positive where a vertex stays: a plane behind the ears that leans forward above and below them.
+    """(v,) mm, positive where a vertex stays.
+
+    The limit is a plane behind the ears that leans forward above and below them.
 
     position: (v, 3) mm, y from the model's origin; ears: (v,) in [0, 1].
     """
@@ -52,7 +54,7 @@ def sample_texture(mesh: ModelMesh, uv: np.ndarray, image: np.ndarray) -> np.nda
 def geodesic(
     triangles: np.ndarray, shape: np.ndarray, sources: np.ndarray, limit: float
 ) -> np.ndarray:
-    """(v,) mm: length of the shortest path along edges from the nearest source vertex, inf beyond the limit."""
+    """(v,) mm: shortest path along edges from the nearest source vertex, inf beyond the limit."""
     a, b = triangles.ravel(), np.roll(triangles, 1, axis=1).ravel()
     length = np.linalg.norm(shape[a] - shape[b], axis=1)
     n = len(shape)
@@ -69,7 +71,7 @@ def skin_edges(mesh: ModelMesh, parts: tuple[int, ...] = (SKIN,)) -> np.ndarray:
 
 
 def crossings(edges: np.ndarray, level: np.ndarray) -> sp.csr_matrix:
-    """(k, v) matrix that takes a vertex attribute to the k points where edges cross level = 0; level: (v,)."""
+    """(k, v) matrix from vertices to the k points where edges cross level = 0; level: (v,)."""
     a, b = edges[level[edges[:, 0]] * level[edges[:, 1]] < 0].T
     share = level[a] / (level[a] - level[b])
     rows = np.arange(len(a))
@@ -81,13 +83,11 @@ def crossings(edges: np.ndarray, level: np.ndarray) -> sp.csr_matrix:
 class Slit:
     """The edges of an opening in the skin, in vertical columns."""
 
-    upper_at: (
-        sp.csr_matrix
-    )  # (columns, v): where the lowest point of the upper side lies on the mesh
+    upper_at: sp.csr_matrix  # (columns, v): the lowest point of the upper side from the vertices
     lower_at: sp.csr_matrix  # (columns, v): the highest point of the lower side
     upper: np.ndarray  # (columns, 3) mm: the same points
     lower: np.ndarray
-    belongs_upper: np.ndarray  # (v,) bool: skin that is nearer to the upper rim along the surface
+    belongs_upper: np.ndarray  # (v,) bool: skin that is nearer to the upper rim
     belongs_lower: np.ndarray
 
 
@@ -101,8 +101,9 @@ def slit(
 ) -> Slit:
     """Measure the opening whose hidden inner rim is the boundary loop.
 
-    The rim is cut at its extremes in x; within `reach` mm skin belongs to the half that is nearer along the surface.
-    The slit ends where its sides reach more than `overlap` mm past each other.
+    The rim is cut at its extremes in x; within `reach` mm skin belongs to the half that is nearer
+    along the surface. The slit ends where its sides reach more than `overlap` mm past each
+    other.
     """
     skin = mesh.triangles[mesh.part == SKIN]
     a, b = sorted([shape[loop, 0].argmin(), shape[loop, 0].argmax()])
@@ -146,9 +147,10 @@ def lip_slit(mesh: ModelMesh, shape: np.ndarray) -> Slit:
 
 
 class LipClosing:
-    """Moves lips vertically until LIP_GAP is left between them, each lip by half of the way, fading into the skin.
+    """Moves lips vertically until LIP_GAP is left between them, each by half of the way.
 
-    Affine in the vertices, with weights taken from one shape (v, 3) mm.
+    Affine in the vertices, with weights that are taken from one shape (v, 3) mm and fade into the
+    skin around the lips.
     """
 
     def __init__(self, mesh: ModelMesh, shape: np.ndarray) -> None:
@@ -174,7 +176,7 @@ class LipClosing:
 
 
 def blink_gain(mesh: ModelMesh, mean: np.ndarray, blink: np.ndarray) -> float:
-    """Factor in (0, 1] that stops a unit (v, 3) mm, which closes the left eye of the mean, where the lids meet."""
+    """Factor in (0, 1] that stops a unit (v, 3) mm, closing the left eye, where the lids meet."""
     lids, _ = eye_slit(mesh, mean)
     opening = (lids.upper_at - lids.lower_at) @ np.stack([mean[:, 1], blink[:, 1]], 1)
     middle = slice(len(opening) // 4, -(len(opening) // 4))
@@ -205,14 +207,20 @@ def eye_slit(mesh: ModelMesh, mean: np.ndarray) -> tuple[Slit, np.ndarray]:
 
 
 def region_masks(
-    mesh: ModelMesh, mean: np.ndarray, uv: np.ndarray, textures: dict[str, np.ndarray]
+    mesh: ModelMesh,
+    mean: np.ndarray,
+    mirror: np.ndarray,
+    uv: np.ndarray,
+    textures: dict[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
     """Soft masks (v,) in [0, 1] by region name.
 
-    mean: (v, 3) mm, model frame; textures: the painted UV masks `face`, `ears`, `lips`, `eyelids`, `inside-mouth`.
+    mean: (v, 3) mm, model frame; mirror: (v,); textures: the painted UV masks `face`, `ears`,
+    `lips`, `eyelids` and `inside-mouth`.
     """
     skin = mesh.vertices_of(SKIN)
     painted = {name: sample_texture(mesh, uv, image) * skin for name, image in textures.items()}
+    painted = {name: (mask + mask[mirror]) / 2 for name, mask in painted.items()}
     inside = mesh.vertices_of(MEMBRANE) | (painted["inside-mouth"] > 0.5)
     ears, depth = mean[painted["ears"] > 0.5], mean[:, 2]
     chin = _chin(mean, skin)
@@ -227,7 +235,7 @@ def region_masks(
     beyond = np.clip(np.maximum(brow[0, 0] - x, x - brow[-1, 0]), 0, None) / half_height
     whole = np.clip(painted["face"] + painted["lips"] + painted["eyelids"], 0, 1)
     return {
-        "face": whole * (1 - painted["ears"]) * (1 - neck) * ~inside,
+        "face": whole * (1 - painted["ears"] - neck) * ~inside,
         "lips": painted["lips"] * ~inside,
         "eyelids": painted["eyelids"],
         "ears": painted["ears"],

@@ -1,8 +1,9 @@
-"""From the MakeHuman quads to the triangle mesh of the model: region, mouth membrane, subdivision, crop.
+"""From the MakeHuman quads to the model's triangles: region, membrane, subdivision, crop.
 
-Every step is linear in the vertex positions, so the result is one sparse matrix: it maps the positions (or the
-displacements) of the base mesh to those of the model, and treats mean and bases alike. Every choice is made on a
-mirror-symmetric shape by rules that do not know left from right, so the mesh is mirror-symmetric too.
+Every step is linear in the vertex positions, so the result is one sparse matrix: it maps the
+positions (or the displacements) of the base mesh to those of the model, and treats mean and bases
+alike. Every choice is made on a mirror-symmetric shape by rules that do not know left from right,
+so the mesh is mirror-symmetric too.
 """
 
 from dataclasses import dataclass
@@ -92,11 +93,11 @@ def _grow(seed: np.ndarray, candidates: np.ndarray, corners: np.ndarray, rings: 
 
 
 def face_region(base: BaseMesh, shape: np.ndarray, back: float, rings: int) -> Quads:
-    """The quads of face, ears, front of the neck, inner rims of lids and lips, and the front of the eyeballs.
+    """The quads of face, ears, front of the neck, rims of lids and lips, front of the eyeballs.
 
-    shape: (n, 3) mm, an adult head on the base mesh; back: z below which nothing is kept; rings: rings of quads
-    kept behind the rims of the lids and of the lips. The chart of the texture that a quad lies in tells skin from
-    the inner surfaces, which fold behind it.
+    shape: (n, 3) mm, an adult head on the base mesh; back: z below which nothing is kept; rings:
+    rings of quads kept behind the rims of the lids and of the lips. The texture chart that a quad
+    lies in tells skin from the inner surfaces, which fold behind it.
     """
     body = Quads(base.quads["body"], base.uv_quads["body"], np.full(len(base.quads["body"]), SKIN))
     centre = shape[body.corners].mean(1)
@@ -123,15 +124,17 @@ def face_region(base: BaseMesh, shape: np.ndarray, back: float, rings: int) -> Q
 
 
 def mouth_membrane(face: Quads, shape: np.ndarray) -> Quads:
-    """Quads across the opening of the mouth: upper and lower rim are paired by arc length from the corners."""
+    """Quads across the opening of the mouth, between opposite vertices of its inner rim."""
 
-    def is_mouth(loop: list[int]) -> bool:
-        points = shape[loop]
-        return len(loop) > 8 and abs(points[:, 0].mean()) < 1 and np.ptp(points[:, 0]) < 90 and points[
-            :, 2
-        ].mean() > shape[face.corners, 2].mean()  # fmt: skip
+    def size(loop: list[int]) -> float:
+        return float(np.ptp(shape[loop, 0]))
 
-    loop = min(filter(is_mouth, boundary_loops(face.corners)), key=lambda l: np.ptp(shape[l, 0]))
+    middle = [
+        loop
+        for loop in boundary_loops(face.corners)
+        if abs(shape[loop, 0].mean()) < 1 and len(loop) > 8
+    ]
+    loop = min(middle, key=size)
     n = len(loop)
     if n % 2:
         raise ValueError(f"the rim of the mouth has an odd number of vertices ({n})")
@@ -217,8 +220,8 @@ def _clip(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, sp.csr_matrix, sp.csr_matrix]:
     """Cut triangles along level = 0 and keep the side above it.
 
-    Returns triangles, uv triangles, source triangle of each, and the matrices that make the vertices and uvs with
-    the cut points appended.
+    Returns triangles, uv triangles, source triangle of each, and the matrices that make the
+    vertices and uvs with the cut points appended.
     """
     cuts: dict[tuple[int, int], int] = {}
     uv_cuts: dict[tuple[int, int], tuple[int, float]] = {}
@@ -277,7 +280,8 @@ def _snap(
 ) -> tuple[sp.csr_matrix, np.ndarray]:
     """Move vertices that lie close to level = 0 onto it, so that cutting leaves no slivers.
 
-    Such a vertex goes to the mean of the points where its edges cross the level within `reach` of their length.
+    Such a vertex goes to the mean of the points where its edges cross the level within `reach` of
+    their length.
     """
     edges = np.unique(
         np.sort(np.stack([triangles, np.roll(triangles, 1, axis=1)], -1).reshape(-1, 2)), axis=0
@@ -303,9 +307,10 @@ def triangle_quality(points: np.ndarray) -> np.ndarray:
 
 
 def _better_split(quads: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index that splits every quad in two triangles along the diagonal that makes the better shaped ones.
+    """Index that splits every quad in the better shaped pair of triangles.
 
-    The one from corner 0, the old vertex, is kept unless the other is clearly better: mirror images decide alike.
+    The diagonal from corner 0, the old vertex, is kept unless the other is clearly better: mirror
+    images decide alike.
     """
     ways = np.array([[[0, 1, 2], [0, 2, 3]], [[0, 1, 3], [1, 2, 3]]])
     quality = np.stack([triangle_quality(shape[quads[:, way]]).min(1) for way in ways])
@@ -313,7 +318,7 @@ def _better_split(quads: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def refine_and_crop(region: Quads, base: BaseMesh, shape: np.ndarray, crop) -> ModelMesh:
-    """Subdivide the region once, cut it where `crop((v, 3) positions in mm)` is negative, drop what is unused."""
+    """Subdivide once, cut where `crop((v, 3) positions in mm)` is negative, drop the unused."""
     n, n_uv = len(base.vertices), len(base.uv)
     subdivide, quads = catmull_clark(region.corners, n)
     uv_subdivide, uv_quads = catmull_clark(region.uv_corners, n_uv, smooth=False)

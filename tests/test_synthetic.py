@@ -44,7 +44,7 @@ def test_photograph_shows_the_labelled_face(world, model):
     r[1, 285] = 1.0  # yaw
     faces = world.draw(2, world.generator(0), r)
     assert faces.image.shape == (2, 1, 96, 96)
-    assert 0 <= faces.image.min() and faces.image.max() <= 1
+    assert faces.image.min() >= 0 and faces.image.max() <= 1
     expected = render(model, r, 96)
     assert torch.equal(faces.rendering.mask, expected.mask)
     assert (faces.albedo[~expected.mask] == 0).all() and (faces.albedo[expected.mask] > 0).all()

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     args = _parser(training="train" in argv).parse_args(argv)
     try:
-        return args.run(args)
+        return args.command(args)
     except KeyboardInterrupt:
         return _fail("interrupted")
     except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
@@ -58,7 +58,7 @@ def _parser(training: bool) -> argparse.ArgumentParser:
         description="Say which model, weights and backends are in use.",
         epilog=EXIT_CODES,
     )
-    info.set_defaults(run=_info)
+    info.set_defaults(command=_info)
     return parser
 
 
@@ -108,7 +108,7 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--coarse", type=Path, metavar="FILE", help="other CoarseNet weights")
     parser.add_argument("--fine", type=Path, metavar="FILE", help="other FineNet weights")
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
-    parser.set_defaults(run=_reconstruct, usage_error=parser.error)
+    parser.set_defaults(command=_reconstruct, usage_error=parser.error)
 
 
 def _add_train(commands: argparse._SubParsersAction, training: bool) -> None:
@@ -118,7 +118,7 @@ def _add_train(commands: argparse._SubParsersAction, training: bool) -> None:
         description="Train CoarseNet, FineNet, or both end to end.",
         epilog=EXIT_CODES,
     )
-    parser.set_defaults(run=_train)
+    parser.set_defaults(command=_train)
     if training:  # only then, because it imports torch
         from facerecon.training import add_arguments
 
@@ -154,7 +154,7 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
         metavar="DIR",
         help="folder of the executed notebooks and their results (default: figures)",
     )
-    parser.set_defaults(run=_reproduce)
+    parser.set_defaults(command=_reproduce)
 
 
 def _formats(text: str) -> tuple[str, ...]:

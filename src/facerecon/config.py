@@ -52,7 +52,7 @@ class CoarseTraining:
     data: SyntheticConfig = field(default_factory=SyntheticConfig)
     samples: int = 2_000_000  # rows: one image with one feedback estimate
     images_per_batch: int = 32
-    passes: int = 3  # uses of an image: first from r_t of Eq. (3), then from its own output
+    passes: int = 4  # uses of an image: first from r_t of Eq. (3), then from its own output
     p_zero_start: float = 0.25  # share of first passes that start at r_0 = 0, as at test time
     learning_rate: float = 1.5e-3
     warmup: float = 0.01  # share of the samples
@@ -89,14 +89,15 @@ class FineTraining:
     warmup: float = 0.02
     cooldown: float = 0.3
     weight_decay: float = 1e-4
-    gradient_clip: float = 1.0
+    gradient_clip: float = 50.0  # Eq. (14) in 8-bit grey levels: the norm starts at 10 to 30
     ema_decay: float = 0.995
     shading_weight: float = 1.0  # lambda_sh of Eq. (14)
     fidelity_weight: float = 5e-3  # lambda_f
     smoothness_weight: float = 1.0  # lambda_sm
     iterations: int = 4  # CoarseNet iterations (4.4)
     coarse_learning_rate: float = 0.0  # > 0 trains CoarseNet through the rendering layer
-    coarse_fidelity_weight: float = 1.0  # weight of the MSE to the original CoarseNet output
+    coarse_fidelity_weight: float = 1e3  # of the MSE to the original r, beside grey levels squared
+    bfloat16: bool = True  # convolutions of FineNet's training passes only
     checkpoint_every: int = 120  # seconds
     seed: int = 0
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,12 @@ class TrainingError(RuntimeError):
     """Training cannot start or go on; the message says why and what to do."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """What the engine needs to know of a training problem."""
 
     name: str
+    data_description: str  # for the model card
     config: object  # a frozen dataclass with learning_rate, warmup, cooldown, ...
     networks: nn.ModuleDict  # everything that is saved; parameters with requires_grad are trained
     total: int  # samples of the whole run

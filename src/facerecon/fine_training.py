@@ -197,7 +197,12 @@ class FineTask:
         if generator is not None and config.crop_size < size:
             maps = self._cut(maps, skin, generator)
         image, depth, coarse, mask, target, albedo = maps
-        fine = self.networks["finenet"](image, depth, mask, mm_per_pixel)
+        with torch.autocast(
+            self.device.type,
+            dtype=torch.bfloat16,
+            enabled=config.bfloat16 and torch.is_grad_enabled(),
+        ):
+            fine = self.networks["finenet"](image, depth, mask, mm_per_pixel).float()
         loss = finenet_loss(
             fine,
             coarse,

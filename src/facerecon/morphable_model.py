@@ -1,4 +1,4 @@
-"""The 3D morphable model: identity and expression of a face as linear coefficients (Eq. 1), albedo likewise (Eq. 10)."""
+"""The 3D morphable model: shape (Eq. 1) and albedo (Eq. 10) of a face by linear coefficients."""
 
 import json
 import zipfile
@@ -65,18 +65,21 @@ class ModelFileError(ValueError):
 
 
 class MorphableModel(nn.Module):
-    """A linear model of face shape and albedo; every array is a buffer, so `.to(device)` moves the model.
+    """A linear model of face shape and albedo; its arrays are buffers, so `.to(device)` moves it.
 
-    arrays: by name, shapes by letter (v vertices, f triangles, t texture points, i identity, e expression and a
-        albedo coefficients, r regions): mean (v, 3) mm, model frame; identity_basis (i, v, 3) and
-        expression_basis (e, v, 3) mm per standard deviation; albedo_mean (v, 3) and albedo_basis (a, v, 3)
-        linear RGB; triangles, uv_triangles (f, 3); uv (t, 2), v up; landmarks (68,), the iBUG points; mirror (v,),
-        the mirror image of every vertex; vertex_weight (v,), sums to 1; region_masks (r, v) in [0, 1] and
-        region_names (r,); expression_names, _std, _partner, _group, _frequency (e,), see `sample_activations`.
-    provenance: where the model comes from, as JSON values.
+    Args:
+        arrays: by name, as in a model file; shapes by letter: v vertices, f triangles, t texture
+            points, i identity, e expression and a albedo coefficients, r regions.
+            mean (v, 3): mm, model frame; identity_basis (i, v, 3), expression_basis (e, v, 3): mm
+            per standard deviation; albedo_mean (v, 3), albedo_basis (a, v, 3): linear RGB;
+            triangles, uv_triangles (f, 3); uv (t, 2): v up; landmarks (68,): the iBUG points;
+            mirror (v,): every vertex's mirror image; vertex_weight (v,): sums to 1;
+            region_names (r,), region_masks (r, v): in [0, 1]; expression_names, _std, _partner,
+            _group, _frequency (e,): see `sample_activations`.
+        provenance: where the model comes from, as JSON values.
 
     Raises:
-        ModelFileError: an array is missing, has another shape than the rest, or holds a value out of range.
+        ModelFileError: an array is missing, does not fit the others, or has a value out of range.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, object]) -> None:
@@ -177,9 +180,10 @@ class MorphableModel(nn.Module):
         return torch.cat([identity, expression], 1).to(self.mean.device)
 
     def geometry_metric(self) -> Float[Tensor, "coefficients coefficients"]:
-        """G such that d^T G d is the mean squared displacement in mm^2, weighted by vertex_weight, of coefficients d.
+        """G such that d^T G d is the mean squared displacement in mm^2 of coefficients d.
 
-        Source: Eq. (4), whose sum over vertices this evaluates without making vertices.
+        The mean over the vertices is weighted by vertex_weight. Source: Eq. (4), whose sum over
+        vertices this evaluates without making vertices.
         """
         weighted = self.basis * self.vertex_weight.repeat_interleave(3)
         return weighted @ self.basis.T
@@ -204,7 +208,7 @@ def sample_activations(
     frequency: Float[Tensor, " units"],
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "n units"]:
-    """Activations in [0, 1] of plausible expressions: a fifth neutral, else one to five units and their partners.
+    """Activations in [0, 1] of plausible expressions: some neutral, else one to five units each.
 
     partner: unit that usually goes with this one (the other side of the face), itself if none.
     group: units of one group exclude each other, partners excepted.
@@ -225,7 +229,7 @@ def sample_activations(
     n_active = 1 + (MAX_ACTIVE_UNITS * uniform(n, 1)).long().clamp(max=MAX_ACTIVE_UNITS - 1)
     n_active[uniform(n, 1) < NEUTRAL_SHARE] = 0
     active = (score == best[:, group]) & (rank < n_active)[:, group]
-    # Inverse of the Beta(1, 1.6) distribution function: weak expressions are more common than full ones.
+    # The inverse distribution function of Beta(1, 1.6): weak expressions are the common ones.
     activation = active * (1 - (1 - uniform(n, units)) ** (1 / ACTIVATION_BETA))
     follows = uniform(n, units) < SYMMETRIC_SHARE
     strength = 1 - SIDE_DIFFERENCE * uniform(n, units)
@@ -245,8 +249,9 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
             f"{path}: no such model file; give the path of a .npz in the format {FORMAT}"
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with open(path, "rb") as stream:  # np.load leaves a path open when the archive is broken
+            file = np.load(stream, allow_pickle=False)
+            if isinstance(file, np.ndarray):
                 raise ValueError("it holds a single array")
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -265,10 +270,10 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 def write_arrays(
     path: str | Path, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, object]
 ) -> None:
-    """Write the arrays of a model, named as in `MorphableModel`, as a model file; equal input makes equal bytes.
+    """Write the arrays of a model as a model file; equal input makes equal bytes.
 
     Raises:
-        ModelFileError: an array is missing, has another shape than the rest, or holds a value out of range.
+        ModelFileError: an array is missing, does not fit the others, or has a value out of range.
     """
     _validate(arrays)
     stored = {"format": np.array(FORMAT), "provenance": np.array(json.dumps(dict(provenance)))}

@@ -28,8 +28,11 @@ COARSE_SIZE = 200
 FINE_SIZES = (200, 400)
 """Pixels of the crop that FineNet may see (Figure 11)."""
 
-LEAST_COVER = 0.02
+LEAST_COVER = 0.05
 """Share of the crop that a fitted face covers at least; a face fills about a third."""
+
+FARTHEST_POSE = 6.0
+"""Pose units within which a fit is believed: 3 rad of yaw, 3/8 of the crop off its middle."""
 
 _STRIP_PIXELS = 1 << 22
 _ASTRAY = (
@@ -170,9 +173,9 @@ class Reconstructor:
         rendering = render(self.model, steps[-1], self.size)
         inside = torch.from_numpy(_inside_image(square, photo.shape[:2])).to(device)
         mask = rendering.mask & inside
-        if mask.float().mean() < LEAST_COVER:
-            raise ReconstructionError(_ASTRAY)
         coefficients, pose = split(steps[-1], self.model.n_coefficients)
+        if mask.float().mean() < LEAST_COVER or pose.abs().max() > FARTHEST_POSE:
+            raise ReconstructionError(_ASTRAY)
         scale = pose_parameters(pose, self.size).scale
         coarse = fine = rendering.depth
         if refine and self.finenet is not None:
@@ -196,7 +199,7 @@ class Reconstructor:
             depth_mm=depth_mm,
             coarse_depth_mm=coarse_depth_mm,
             mask=np.isfinite(depth_mm),
-            mm_per_pixel=1 / (scale.item() * square.size / square.side),
+            mm_per_pixel=1 / (scale.item() * square.step),
             landmarks=square.to_image(landmarks).astype(np.float32),
             vertices=mesh.vertices.cpu().numpy(),
             faces=mesh.triangles.cpu().numpy(),

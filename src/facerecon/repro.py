@@ -200,13 +200,13 @@ class Recorder:
 
         Raises:
             ValueError: a number is not finite, or JSON cannot hold the value.
+            OutputError: the file cannot be written.
         """
+        from facerecon.reconstruction import write_file
+
         self.values[name] = _plain(name, value)
         text = json.dumps({"values": self.values, **self.context}, indent=2, ensure_ascii=False)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name("result.json.tmp")
-        partial.write_text(text + "\n", "utf-8")
-        os.replace(partial, self.path)
+        write_file(self.path, f"{text}\n".encode())
 
 
 def _plain(name: str, value: object) -> object:

@@ -1,0 +1,131 @@
+"""FineNet's training problem on photographs, and end to end through the rendering layer."""
+
+import dataclasses
+
+import matplotlib.cbook
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from PIL import Image
+
+from facerecon.coarsenet import CoarseNet
+from facerecon.config import CoarseNetConfig, FineNetConfig, FineTraining
+from facerecon.engine import CHECKPOINT, Run, read_checkpoint
+from facerecon.fine_training import FineTask, collect_faces
+
+CPU = torch.device("cpu")
+TINY = FineTraining(
+    network=FineNetConfig(width=4, regressor=(8, 4)),
+    crops=8,
+    batch=2,
+    crop_size=64,
+    face_sizes=(100,),
+    iterations=2,
+    bfloat16=False,
+)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    Image.fromarray(skimage.data.astronaut()).save(folder / "astronaut.png")
+    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
+        Image.open(file).convert("RGB").save(folder / "hopper.jpg")
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(folder / "nobody.png")
+    (folder / "broken.jpg").write_bytes(b"not an image")
+    return folder
+
+
+@pytest.fixture
+def coarsenet():
+    """A network that answers r = 0: the mean face, which a detector's crop centres well enough here."""
+    torch.manual_seed(0)
+    network = CoarseNet(284, CoarseNetConfig(width=4, squeeze=4)).eval()
+    torch.nn.init.zeros_(network.regressor.weight)
+    return network.requires_grad_(False)
+
+
+@pytest.fixture
+def task(model, coarsenet, photos, tmp_path):
+    return FineTask(model, coarsenet, TINY, photos, tmp_path, CPU, quiet=True)
+
+
+def test_faces_are_collected_once(model, coarsenet, photos, tmp_path):
+    cache = tmp_path / "faces.npz"
+    faces = collect_faces(photos, model, coarsenet, 2, 64, cache, quiet=True)
+    assert faces.grey.shape == (2, 64, 64) and faces.r.shape == (2, 290)  # nobody and broken left out
+    stamp = cache.stat().st_mtime_ns
+    again = collect_faces(photos, model, coarsenet, 2, 64, cache, quiet=True)
+    assert cache.stat().st_mtime_ns == stamp and np.array_equal(again.grey, faces.grey)
+    coarsenet.regressor.bias.data[0] = 0.1  # other weights, other fits
+    changed = collect_faces(photos, model, coarsenet, 2, 64, cache, quiet=True)
+    assert changed.r[0, 0] == pytest.approx(0.1)
+
+
+def test_folder_without_faces(model, coarsenet, tmp_path):
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "nobody.png")
+    with pytest.raises(ValueError, match="no face that CoarseNet could fit in 1 photographs"):
+        collect_faces(tmp_path, model, coarsenet, 2, 64, quiet=True)
+
+
+def test_untrained_network_costs_what_the_coarse_surface_costs(task):
+    metrics = task.validate(task.networks)
+    assert metrics["fidelity"] == 0
+    for name in ("loss", "shading", "smoothness"):
+        assert metrics[name] == pytest.approx(metrics[f"coarse_{name}"])
+
+
+def test_training_lowers_the_criterion(task):
+    network = task.networks["finenet"]
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
+    image, r, _ = next(iter(task.batches(0)))
+    losses = []
+    for _ in range(30):
+        terms = task.criterion(image, r, None)
+        optimizer.zero_grad()
+        terms["loss"].backward()
+        optimizer.step()
+        losses.append(terms["loss"].item())
+    assert losses[-1] < 0.97 * losses[0]
+    assert terms["fidelity"] > 0
+
+
+def test_batches_depend_on_the_index_alone(task):
+    third = [next(b) for b in [iter(task.batches(0))] for _ in range(3)][-1]
+    again = next(iter(task.batches(2)))
+    assert torch.equal(third[0], again[0]) and torch.equal(third[1], again[1])
+    first, second = (task.criterion(*batch)["loss"] for batch in (third, again))
+    assert torch.equal(first, second)  # the same windows, too
+
+
+def test_coarse_weights_stay_frozen_in_fine_training(task, coarsenet, tmp_path):
+    before = {k: v.clone() for k, v in coarsenet.state_dict().items()}
+    Run(task, tmp_path, CPU, quiet=True).train()
+    assert all(torch.equal(v, coarsenet.state_dict()[k]) for k, v in before.items())
+    assert read_checkpoint(tmp_path / CHECKPOINT, CPU)["samples"] == 8
+
+
+def test_end_to_end_trains_coarsenet_through_the_rendering_layer(model, coarsenet, photos, tmp_path):
+    config = dataclasses.replace(TINY, coarse_learning_rate=1e-4, crop_size=100)
+    task = FineTask(model, coarsenet, config, photos, tmp_path, CPU, quiet=True)
+    batch = next(iter(task.batches(0)))
+    # FineNet starts as the identity: give its last layer weights so that the loss depends on the depth.
+    torch.nn.init.normal_(task.networks["finenet"].regress3.weight, std=0.01)
+    (terms, count), *_ = task.losses(batch)
+    terms["loss"].backward()
+    gradient = coarsenet.regressor.weight.grad
+    assert count == 2 and torch.isfinite(gradient).all() and gradient.abs().sum() > 0
+    assert terms["coarse_fidelity"] < 1e-10  # nothing has moved yet
+
+
+def test_end_to_end_run_moves_both_networks_a_little(model, coarsenet, photos, tmp_path):
+    config = dataclasses.replace(TINY, coarse_learning_rate=1e-4, crop_size=100)
+    task = FineTask(model, coarsenet, config, photos, tmp_path, CPU, quiet=True)
+    before = {k: v.clone() for k, v in task.networks.state_dict().items()}
+    Run(task, tmp_path, CPU, quiet=True).train()
+    after = task.networks.state_dict()
+    for network in ("finenet", "coarsenet"):
+        assert any(not torch.equal(before[k], after[k]) for k in after if k.startswith(network))
+    statistics = [k for k in after if "running_" in k]
+    assert statistics and all(torch.equal(before[k], after[k]) for k in statistics)

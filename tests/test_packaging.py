@@ -1,0 +1,163 @@
+import ast
+import re
+import subprocess
+import sys
+import zipfile
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import facerecon
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10; pytest needs tomli there
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted((ROOT / "src" / "facerecon").glob("*.py"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+# Names on conda-forge that differ from those on the Python package index.
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+PIP_ONLY = {"opencv-python-headless"}  # conda's OpenCV does not count as this one
+
+# Imported by the function that needs them, never when a module is loaded.
+LAZY = {"plotly", "papermill", "nvdiffrast", "tensorboard", "skimage", "ipywidgets", "IPython"}
+DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow"}
+
+
+def requirements(lines) -> dict[str, Requirement]:
+    return {requirement.name: requirement for requirement in map(Requirement, lines)}
+
+
+RUNTIME = requirements(PROJECT["dependencies"])
+EXTRAS = {name: requirements(lines) for name, lines in PROJECT["optional-dependencies"].items()}
+
+
+def test_environment_yml_is_in_step():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    wanted = {**RUNTIME, **EXTRAS["notebooks"]}
+    ranges = {"python": PROJECT["requires-python"], "pip": ""}
+    ranges |= {
+        CONDA_NAMES.get(name, name): str(requirement.specifier)
+        for name, requirement in wanted.items()
+        if name not in PIP_ONLY
+    }
+    found = {re.split(r"[<>=!]", line)[0]: line for line in conda}
+    assert found.keys() == ranges.keys()
+    for name, line in found.items():
+        assert Requirement(line).specifier == Requirement(f"{name}{ranges[name]}").specifier, name
+    *pip_lines, editable = pip["pip"]
+    assert editable == "--editable ."
+    from_pip = requirements(pip_lines)
+    assert from_pip.keys() == PIP_ONLY
+    for name, requirement in from_pip.items():
+        assert requirement.specifier == wanted[name].specifier
+
+
+def test_one_version():
+    assert facerecon.__version__ == PROJECT["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+
+
+def test_public_names_exist():
+    for name in facerecon.__all__:
+        assert getattr(facerecon, name).__module__.startswith("facerecon.")
+    assert set(facerecon.__all__) <= set(dir(facerecon))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = facerecon.nonsense
+
+
+def test_wheel_holds_the_package_and_its_assets(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    package = ROOT / "src" / "facerecon"
+    assets = [p for p in (package / "assets").iterdir() if not p.name.startswith(".")]
+    assert package / "assets" / "morphable_model.npz" in assets
+    expected = {path.relative_to(package.parent).as_posix() for path in [*SOURCES, *assets]}
+    assert expected == {name for name in names if name.startswith("facerecon/")}
+    entry = f"facerecon-{PROJECT['version']}.dist-info/entry_points.txt"
+    assert "facerecon = facerecon.cli:main" in zipfile.ZipFile(wheel).read(entry).decode()
+
+
+def imports(tree: ast.Module, everywhere: bool) -> set[str]:
+    """Dotted names of imported modules; not those below `if TYPE_CHECKING`."""
+    nodes, found = list(tree.body), set()
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            nodes += node.orelse
+        elif everywhere or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            nodes += list(ast.iter_child_nodes(node))
+    return found
+
+
+def own(names: set[str]) -> set[str]:
+    modules = {path.stem for path in SOURCES}
+    return {n.split(".")[1] for n in names if n.startswith("facerecon.")} & modules
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_imports_go_one_way(everywhere):
+    graph = {p.stem: own(imports(ast.parse(p.read_text()), everywhere)) for p in SOURCES}
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
+    assert "render" in graph["pipeline"]
+    # What shows, runs and trains stands above what computes.
+    top = {"viz", "pipeline", "training", "repro", "cli", "__main__"}
+    for module in set(order) - top - {"__init__"}:
+        assert not graph[module] & top, f"{module} imports {graph[module] & top}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_third_party_imports_are_declared_and_heavy_ones_lazy(path):
+    at_load = {name.split(".")[0] for name in imports(ast.parse(path.read_text()), False)}
+    third_party = at_load - set(sys.stdlib_module_names) - {"facerecon"}
+    assert not third_party & LAZY
+    distributions = {DISTRIBUTIONS.get(name, name) for name in third_party}
+    assert distributions <= RUNTIME.keys()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_source_keeps_the_house_rules(path):
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "a module says what it is for"
+    strings = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+    assert "cuda" not in strings, "the device follows the inputs"
+    assert "__future__" not in imports(tree, False), "it would blind the shape checks"
+    calls = {ast.unparse(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
+    assert not calls & {"exit", "quit", "os._exit", "pickle.load", "pickle.loads", "eval", "exec"}
+    if path.stem != "__main__":
+        assert "sys.exit" not in calls
+    stars = [n for n in ast.walk(tree) if isinstance(n, ast.alias) and n.name == "*"]
+    assert not stars
+
+
+def test_torch_load_is_always_of_weights_only():
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
+                assert keywords.get("weights_only") == "True", f"{path.name}:{node.lineno}"
+
+
+def test_ci_runs_what_make_runs():
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    assert "TORCH ?= torch==" in makefile
+    pinned = re.search(r"^TORCH \?= (torch==\S+)", makefile, re.MULTILINE).group(1)
+    version = pinned.removeprefix("torch==")
+    assert version in RUNTIME["torch"].specifier

@@ -1,0 +1,86 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_reconstruction import ball
+
+from facerecon.viz import (
+    AMBIENT,
+    LIGHT,
+    MAX_VIEWER_VERTICES,
+    decimate,
+    figure_png,
+    mesh_normals,
+    preview,
+    shaded,
+    viewer,
+)
+
+
+def test_shading_is_lamberts_from_the_upper_left():
+    light = np.array(LIGHT) / np.linalg.norm(LIGHT)
+    assert light[0] < 0 < light[1]
+    normals = np.stack([light, -light, np.full(3, np.nan)]).reshape(1, 3, 3)
+    np.testing.assert_allclose(shaded(normals, background=0.7), [[0.95, 0.95 * AMBIENT, 0.7]])
+
+
+def test_seen_from_the_front_normals_are_those_of_the_depth():
+    face = ball()
+    normals = mesh_normals(face.vertices, face.faces, size=107)  # 2 mm a pixel
+    y, x = np.mgrid[:107, :107]
+    x, y = (x - 53) * 2.0, -(y - 53) * 2.0
+    core = x**2 + y**2 < 50**2
+    expected = np.stack([x, y, np.sqrt(np.maximum(80.0**2 - x**2 - y**2, 0))], -1) / 80
+    # Facets 3 mm wide on a ball of 80 mm: a little more than half of 3 / 80 at the border.
+    np.testing.assert_allclose(normals[core], expected[core], atol=0.03)
+    assert np.isnan(normals[0, 0]).all()
+
+
+def test_a_turn_shows_the_side():
+    face = ball()
+    nose = np.float32([[-10, -10, 0], [10, -10, 0], [0, 10, 0]]) + np.float32([0, 0, 90])
+    vertices = np.concatenate([face.vertices, nose])
+    faces = np.concatenate([face.faces, [[len(face.vertices) + i for i in range(3)]]])
+    front = mesh_normals(vertices, faces, 200)
+    turned = mesh_normals(vertices, faces, 200, yaw=40.0)
+    facing = np.isclose(front[..., 2], 1, atol=1e-4)
+    aside = np.isclose(turned[..., 0], np.sin(np.deg2rad(40)), atol=1e-4)
+    assert facing.sum() > 100
+    # Positive yaw turns the nose to the viewer's right: it lies 21 mm in front of the middle of the
+    # depths 48 mm (the ball's border) and 90 mm (its own).
+    moved = np.nonzero(aside)[1].mean() - np.nonzero(facing)[1].mean()
+    assert moved == pytest.approx(
+        21 * np.sin(np.deg2rad(40)) * 200 / 214, abs=0.5
+    )  # a pixel's half
+
+
+def test_preview_has_four_pictures():
+    picture = Image.open(io.BytesIO(figure_png(preview(ball(), size=100))))
+    assert picture.size == (400, 108)
+    quarters = np.asarray(picture.convert("L"), float)[8:].reshape(100, 4, 100)
+    assert (quarters.std(axis=(0, 2)) > 10).all()
+
+
+def test_viewer_is_small_and_in_colour():
+    face = ball()
+    mesh = viewer(face).data[0]
+    assert len(mesh.x) == len(face.vertices) <= MAX_VIEWER_VERTICES
+    colours = [[int(c) for c in text[4:-1].split(",")] for text in mesh.vertexcolor]
+    np.testing.assert_allclose(np.array(colours) / 255, face.image[face.mask], atol=0.51 / 255)
+    assert viewer(face, textured=False).data[0].color == "lightgrey"
+
+
+@pytest.mark.parametrize("limit", [100, 700])
+def test_decimation_keeps_the_shape(limit):
+    face = ball()
+    vertices, faces, uv = decimate(face.vertices, face.faces, face.uv, limit)
+    assert limit / 2 < len(vertices) <= limit
+    assert faces.max() < len(vertices) == len(uv)
+    edges = np.sort(faces, axis=1)
+    assert (np.diff(edges, axis=1) > 0).all()
+    # A chord of the ball lies inside by at most (cell / 2)^2 / (2 * 80 mm); cells of up to 14 mm.
+    radius = np.linalg.norm(vertices, axis=1)
+    assert (np.abs(radius - 80) < 3).all()
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    assert (np.cross(b - a, c - a)[:, 2] >= 0).mean() > 0.99
