@@ -6,9 +6,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 # The version that the shipped results were made with. Without a GPU, spare the CUDA libraries:
-#   make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+#   make test TORCH="torch==2.13.0 --index-url URL"   with the URL of the CPU builds on PyTorch's install page
 TORCH ?= torch==2.13.0
 PRESET ?= quick
+# Threads that wait do not spin: much faster where the processors are shared.
+export OMP_WAIT_POLICY ?= passive
 
 BIN := $(VENV)/bin
 NOTEBOOKS = $(sort $(wildcard notebooks/*.ipynb))

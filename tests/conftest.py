@@ -2,8 +2,10 @@
 
 import os
 
-# Before torch and numba are imported: small tests lose more to many threads than they win.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Before torch is imported: small tests lose more to threads than they win, and on a busy machine
+# threads that spin while they wait for each other lose very much.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 from jaxtyping import install_import_hook

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from facerecon.coarse_training import CoarseTask
+from facerecon.coarsenet import feedback
 from facerecon.config import COARSE_PRESETS, CoarseNetConfig, CoarseTraining, SyntheticConfig
 from facerecon.engine import CHECKPOINT, Run, read_checkpoint
 from facerecon.evaluation import coarse_metrics, held_out_faces, landmark_error
@@ -53,13 +54,30 @@ def test_batches_depend_on_the_index_alone(task):
     next(batches)
     sixth = next(batches)
     again = next(iter(task.batches(6)))
-    assert all(torch.equal(a, b) for a, b in zip(sixth, again, strict=True))
+    for ours, theirs in zip(sixth, again, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert not torch.equal(sixth[0][0], sixth[1][0])
 
 
 def test_second_pass_starts_from_the_networks_own_output(task):
     names = [set(terms) for terms, _ in task.losses(next(iter(task.batches(0))))]
-    assert len(names) == TINY.passes == 3
-    assert "loss_from_eq3" in names[0] and "loss_from_own_output" in names[1]
+    assert len(names) == 2 * TINY.passes
+    assert all("loss_from_eq3" in name for name in names[:2])
+    assert all("loss_from_own_output" in name for name in names[2:])
+
+
+def test_own_output_is_rendered_for_the_next_pass(task):
+    """The maps of the second pass are those of the first pass's prediction, whichever thread
+    made them.
+    """
+    seen, network = [], task.networks["coarsenet"]
+    network.register_forward_hook(lambda _, inputs, output: seen.append((*inputs, output)))
+    batch = next(iter(task.batches(0)))
+    list(task.losses(batch))
+    for first, second, one in ((0, 2, batch[0]), (1, 3, batch[1])):
+        maps, r, _ = seen[second]
+        assert torch.equal(r, seen[first][2])
+        assert torch.equal(maps, feedback(task.model, one[0], r))
 
 
 def test_learns_a_few_faces_by_heart(model):
@@ -123,5 +141,3 @@ def test_landmark_error_of_a_shift(model):
     box = (points.amax(0) - points.amin(0)).prod().sqrt()
     expected = (200 / 16) / box
     assert landmark_error(model, moved, r, 200).item() == pytest.approx(expected.item(), rel=1e-4)
-
-

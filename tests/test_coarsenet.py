@@ -1,5 +1,7 @@
 """CoarseNet's input, architecture and iteration."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -59,7 +61,7 @@ def test_pose_is_a_correction_and_geometry_is_not(network):
 def test_iteration_is_repeated_steps_from_zero(network, model, image):
     steps = iterate(network, model, image, iterations=3)
     assert len(steps) == 4 and (steps[0] == 0).all()
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in pairwise(steps):
         torch.testing.assert_close(step(network, model, image, before), after)
 
 

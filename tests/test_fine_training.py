@@ -39,7 +39,9 @@ def photos(tmp_path_factory):
 
 @pytest.fixture
 def coarsenet():
-    """A network that answers r = 0: the mean face, which a detector's crop centres well enough here."""
+    """A network that answers r = 0: the mean face, which a detector's crop centres well enough
+    here.
+    """
     torch.manual_seed(0)
     network = CoarseNet(284, CoarseNetConfig(width=4, squeeze=4)).eval()
     torch.nn.init.zeros_(network.regressor.weight)
@@ -54,7 +56,10 @@ def task(model, coarsenet, photos, tmp_path):
 def test_faces_are_collected_once(model, coarsenet, photos, tmp_path):
     cache = tmp_path / "faces.npz"
     faces = collect_faces(photos, model, coarsenet, 2, 64, cache, quiet=True)
-    assert faces.grey.shape == (2, 64, 64) and faces.r.shape == (2, 290)  # nobody and broken left out
+    assert faces.grey.shape == (2, 64, 64) and faces.r.shape == (
+        2,
+        290,
+    )  # nobody and broken left out
     stamp = cache.stat().st_mtime_ns
     again = collect_faces(photos, model, coarsenet, 2, 64, cache, quiet=True)
     assert cache.stat().st_mtime_ns == stamp and np.array_equal(again.grey, faces.grey)
@@ -106,11 +111,14 @@ def test_coarse_weights_stay_frozen_in_fine_training(task, coarsenet, tmp_path):
     assert read_checkpoint(tmp_path / CHECKPOINT, CPU)["samples"] == 8
 
 
-def test_end_to_end_trains_coarsenet_through_the_rendering_layer(model, coarsenet, photos, tmp_path):
+def test_end_to_end_trains_coarsenet_through_the_rendering_layer(
+    model, coarsenet, photos, tmp_path
+):
     config = dataclasses.replace(TINY, coarse_learning_rate=1e-4, crop_size=100)
     task = FineTask(model, coarsenet, config, photos, tmp_path, CPU, quiet=True)
     batch = next(iter(task.batches(0)))
-    # FineNet starts as the identity: give its last layer weights so that the loss depends on the depth.
+    # FineNet starts as the identity: give its last layer weights so that the loss depends on the
+    # depth.
     torch.nn.init.normal_(task.networks["finenet"].regress3.weight, std=0.01)
     (terms, count), *_ = task.losses(batch)
     terms["loss"].backward()

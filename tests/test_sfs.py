@@ -2,11 +2,11 @@ import torch
 from wrinkles import normal_error, wrinkled_face
 
 from facerecon.camera import N_POSE
-from facerecon.lighting import shade
+from facerecon.lighting import LUMA, shade
 from facerecon.losses import finenet_loss
 from facerecon.rasterize import rasterize
 from facerecon.render import render
-from facerecon.sfs import GREY, albedo_maps, estimate_albedo, recover, refine_depth
+from facerecon.sfs import albedo_maps, estimate_albedo, recover, refine_depth
 
 LIGHT = torch.tensor([[0.5, 0.1, 0.2, 0.4], [0.6, -0.2, 0.1, 0.3]], dtype=torch.float64)
 
@@ -118,7 +118,7 @@ def test_albedo_maps_are_the_grey_albedo_of_the_visible_point(model):
     assert mean.shape == (1, 1, 64, 64) and basis.shape == (1, model.n_albedo, 64, 64)
     assert (mean[~rendering.mask] == 0).all() and mean[rendering.mask].min() > 0
     coefficients = torch.linspace(-1, 1, model.n_albedo)[None]
-    grey = model.albedo(coefficients)[0] @ torch.tensor(GREY)
+    grey = model.albedo(coefficients)[0] @ torch.tensor(LUMA)
     for row, column in ((32, 32), (40, 25), (20, 36)):
         triangle = rendering.fragments.triangle[0, row, column]
         weights = rendering.fragments.barycentric[0, row, column]

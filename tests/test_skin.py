@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from facerecon.skin import LUMA, Skin
+from facerecon.lighting import LUMA
+from facerecon.skin import Skin
 
 
 @pytest.fixture(scope="module")

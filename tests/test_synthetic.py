@@ -109,7 +109,9 @@ def test_blur_matches_scipy(draw):
 
 
 def test_jpeg_resembles_a_real_encoder(draw):
-    """Same order of error as Pillow's JPEG on the same picture, and nothing changes at probability 0."""
+    """Same order of error as Pillow's JPEG on the same picture, and nothing changes at
+    probability 0.
+    """
     import io
 
     smooth = torch.nn.functional.interpolate(

@@ -24,7 +24,7 @@ _HOME = {
     "load_image": "data",
 }
 
-__all__ = sorted(_HOME)
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> object:

@@ -1,6 +1,7 @@
 """Supervised training of CoarseNet on synthetic faces (3.2, 3.3)."""
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +18,20 @@ from facerecon.synthetic import SyntheticWorld
 _TRAINING_SEEDS = 2**32  # batches are seeded above this, validation below
 
 
-class _Batches(Dataset):
-    """Batch `index` as (image, r_gt, r_t, feedback maps of r_t), a function of the seed and the index alone."""
+_Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # image, r_gt, r_t, feedback maps of r_t
+
+
+class _Pairs(Dataset):
+    """Two batches that train in turns; a function of the seed and the index alone."""
 
     def __init__(self, world: SyntheticWorld, config: CoarseTraining):
         self.world, self.config = world, config
 
+    def __getitem__(self, index: int) -> tuple[_Batch, _Batch]:
+        return self._batch(2 * index), self._batch(2 * index + 1)
+
     @torch.no_grad()
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _batch(self, index: int) -> _Batch:
         config = self.config
         generator = self.world.generator(_TRAINING_SEEDS * (1 + config.seed) + index)
         faces = self.world.draw(config.images_per_batch, generator)
@@ -55,12 +62,14 @@ def _one_thread(_worker: int) -> None:
 class CoarseTask:
     """CoarseNet's training problem for the engine.
 
-    The criterion is Eq. (4) for the geometry and the MSE of the pose, weighed so that both are 1/2 at the start (3.3); with
-    `vertex_loss` > 0 also the distance of posed vertices, which makes the two work together on where the face is.
+    The criterion is Eq. (4) for the geometry and the MSE of the pose, weighed so that both are 1/2
+    at the start (3.3); with `vertex_loss` > 0 also the distance of posed vertices, which makes the
+    two work together on where the face is.
 
     Args:
-        model: MorphableModel; config: CoarseTraining; device: where to draw and train; workers: processes that draw batches
-            ahead on a CPU (0 draws in the training process, as on a GPU).
+        model: MorphableModel; config: CoarseTraining; device: where to draw and train; workers:
+            processes that draw batches ahead on a CPU (0 draws in the training process, as on a
+            GPU).
     """
 
     name = "coarse"
@@ -94,33 +103,41 @@ class CoarseTask:
         self.first_vertex = self._vertex_distance(zero, probe).item()
 
     def parameter_groups(self) -> list[dict]:
+        """All weights, at one learning rate."""
         return [{"params": list(self.networks.parameters()), "lr": self.config.learning_rate}]
 
     def batches(self, start: int) -> Iterable:
+        """Pairs of batches, drawn ahead by the workers."""
         loader = DataLoader(
-            _Batches(self.world, self.config),
+            _Pairs(self.world, self.config),
             batch_size=None,
             sampler=_From(start),
             num_workers=self.workers,
             multiprocessing_context="spawn" if self.workers else None,
-            prefetch_factor=4 if self.workers else None,
+            prefetch_factor=2 if self.workers else None,
             worker_init_fn=_one_thread,
         )
         return loader if self.workers else (loader.dataset[i] for i in loader.sampler)
 
-    def losses(self, batch: tuple[Tensor, ...]) -> Iterator[tuple[dict, int]]:
-        image, r_gt, r, maps = batch
-        for number in range(1, self.config.passes + 1):
-            if number > 1:
-                maps = feedback(self.model, image, r)
-            with torch.autocast(
-                self.device.type, dtype=torch.bfloat16, enabled=self.config.bfloat16
-            ):
-                predicted = self.networks["coarsenet"](maps, r)
-            terms = self.criterion(predicted, r_gt)
-            start = "from_eq3" if number == 1 else "from_own_output"
-            yield {**terms, f"loss_{start}": terms["loss"].detach()}, len(image)
-            r = predicted.detach()
+    def losses(self, batch: tuple[_Batch, _Batch]) -> Iterator[tuple[dict, int]]:
+        """Train on two batches in turns: while one trains, the other is rendered."""
+        pair = [list(one) for one in batch]
+        with ThreadPoolExecutor(1) as renderer:
+            waiting = [None, None]
+            for number in range(self.config.passes):
+                for i, (image, r_gt, r, maps) in enumerate(pair):
+                    if number > 0:
+                        maps = waiting[i].result()
+                    with torch.autocast(
+                        self.device.type, dtype=torch.bfloat16, enabled=self.config.bfloat16
+                    ):
+                        predicted = self.networks["coarsenet"](maps, r)
+                    if number + 1 < self.config.passes:
+                        pair[i][2] = predicted.detach()
+                        waiting[i] = renderer.submit(feedback, self.model, image, pair[i][2])
+                    terms = self.criterion(predicted, r_gt)
+                    start = "from_own_output" if number else "from_eq3"
+                    yield {**terms, f"loss_{start}": terms["loss"].detach()}, len(image)
 
     def criterion(self, r: Tensor, r_gt: Tensor) -> dict[str, Tensor]:
         """Terms of the loss and their weighted sum `loss`."""
@@ -150,6 +167,7 @@ class CoarseTask:
         return (squared + 1e-4).sqrt().mean()
 
     def validate(self, networks: nn.ModuleDict) -> dict[str, float]:
+        """`coarse_metrics` on the held-out faces."""
         return coarse_metrics(networks["coarsenet"], self.model, self.held_out)
 
     def pictures(self, networks: nn.ModuleDict) -> dict[str, Tensor]:

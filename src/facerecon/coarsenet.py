@@ -18,7 +18,8 @@ def coarse_input(
 ) -> Float[Tensor, "batch 7 size size"]:
     """The network's input: the image masked by the feedback's visible vertices, PNCC and normals.
 
-    Inside the mask the grey values are brought to mean 0 and standard deviation 0.5, so that exposure does not matter.
+    Inside the mask the grey values are brought to mean 0 and standard deviation 0.5, so that
+    exposure does not matter.
     Source: 3.2.1 and 3.4.
     """
     mask = rendering.mask.to(image)
@@ -55,8 +56,9 @@ class _BasicBlock(nn.Module):
 class CoarseNet(nn.Module):
     """ResNet from (image, feedback maps) and the current r_t to the next r.
 
-    Geometry is predicted anew; pose is a correction of r_t's, since the maps show pose relative to the image. The last
-    feature map is pooled for what (geometry) and also read in place on a coarse grid for where (pose).
+    Geometry is predicted anew; pose is a correction of r_t's, since the maps show pose relative to
+    the image. The last feature map is pooled for what (geometry) and also read in place on a coarse
+    grid for where (pose).
 
     Args:
         n_coefficients: identity and expression coefficients of the morphable model.
@@ -89,16 +91,17 @@ class CoarseNet(nn.Module):
                 blocks.append(_BasicBlock(inputs, outputs, 2 if stage and not index else 1))
                 inputs = outputs
         self.body = nn.Sequential(*blocks)
-        self.squeeze = nn.Sequential(
-            _convolution(inputs, config.squeeze, 1), nn.ReLU(inplace=True)
+        self.squeeze = nn.Sequential(_convolution(inputs, config.squeeze, 1), nn.ReLU(inplace=True))
+        self.regressor = nn.Linear(
+            config.squeeze * config.grid**2 + inputs, n_coefficients + N_POSE
         )
-        self.regressor = nn.Linear(config.squeeze * config.grid**2 + inputs, n_coefficients + N_POSE)
         nn.init.normal_(self.regressor.weight, std=0.002)  # start near r = 0, the mean face
         nn.init.zeros_(self.regressor.bias)
 
     def forward(
         self, maps: Float[Tensor, "batch 7 height width"], r: Float[Tensor, "batch n"]
     ) -> Float[Tensor, "batch n"]:
+        """The next r from the maps of the current one (`feedback`) and that r itself."""
         features = self.body(self.stem(maps))
         placed = F.adaptive_avg_pool2d(self.squeeze(features), self.config.grid)
         pooled = features.mean((2, 3))
@@ -123,7 +126,7 @@ def step(
     image: Float[Tensor, "batch 1 size size"],
     r: Float[Tensor, "batch n"],
 ) -> Float[Tensor, "batch n"]:
-    """One iteration: render the feedback of r, predict the next r. No gradient through the feedback."""
+    """One iteration: render the feedback of r (no gradient through it), predict the next r."""
     return network(feedback(model, image, r), r)
 
 
@@ -139,7 +142,8 @@ def iterate(
     Args:
         image: grey face crops in [0, 1].
         iterations: the most steps taken.
-        tolerance: stop earlier once no component of any pose moves by more than this (pose units); 0 never stops early.
+        tolerance: stop earlier once no component of any pose moves by more than this (pose units);
+            0 never stops early.
 
     Returns:
         r after every step, starting with r_0: `taken + 1` tensors (B, 290).

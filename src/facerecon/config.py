@@ -1,4 +1,4 @@
-"""Every hyperparameter of facerecon, as frozen dataclasses, and the presets that name sets of them."""
+"""Every hyperparameter, as frozen dataclasses, and the presets that name sets of them."""
 
 from dataclasses import dataclass, field
 
@@ -78,7 +78,7 @@ class FineNetConfig:
 
 @dataclass(frozen=True)
 class FineTraining:
-    """Unsupervised training on photographs (4.3), with CoarseNet frozen or, end to end, alive (4.4)."""
+    """Unsupervised training on photographs (4.3); end to end CoarseNet learns, too (4.4)."""
 
     network: FineNetConfig = field(default_factory=FineNetConfig)
     crops: int = 8_000  # photo crops seen

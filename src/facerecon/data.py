@@ -11,11 +11,13 @@ import numpy as np
 from jaxtyping import Float, Real, Shaped
 from PIL import Image, ImageOps
 
+from facerecon.lighting import LUMA
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".ppm", ".pgm")
 MAX_PIXELS = 80_000_000
 """Photographs with more pixels are refused: in float32 RGB, this many already take 1 GB."""
 
-GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+GREY_WEIGHTS = np.array(LUMA, dtype=np.float32)
 
 ImageSource = str | Path | np.ndarray | Image.Image
 

@@ -1,7 +1,8 @@
-"""One training engine for every network: schedule, averaging, logging, atomic checkpoints, exact resumption.
+"""One training engine for every network: schedule, averaging, log, checkpoints, exact resumption.
 
-A task (`coarse_training`, `fine_training`) says what a batch is and how it is scored; the engine does the rest. Batches are
-functions of (seed, index), so a run that was killed continues from its checkpoint as if nothing had happened.
+A task (`coarse_training`, `fine_training`) says what a batch is and how it is scored; the engine
+does the rest. Batches are functions of (seed, index), so a run that was killed continues from its
+checkpoint as if nothing had happened.
 """
 
 import json
@@ -45,7 +46,7 @@ class Task(Protocol):
         ...
 
     def losses(self, batch) -> Iterator[tuple[dict[str, Tensor], int]]:
-        """Yield (terms, samples) per optimiser step; terms["loss"] is minimised, the rest is logged."""
+        """Yield (terms, samples) per optimiser step; terms["loss"] is minimised, all are logged."""
         ...
 
     def validate(self, networks: nn.ModuleDict) -> dict[str, float]:
@@ -60,7 +61,8 @@ class Task(Protocol):
 def learning_rate_factor(progress: float, warmup: float, cooldown: float) -> float:
     """Trapezoid over the share of samples seen: linear warm-up, constant, linear cool-down to zero.
 
-    A constant middle lets a run be stopped or prolonged at any time; only the cool-down is bound to the total.
+    A constant middle lets a run be stopped or prolonged at any time; only the cool-down is bound to
+    the total.
     """
     rise = progress / warmup if warmup > 0 else 1.0
     fall = (1 - progress) / cooldown if cooldown > 0 else 1.0
@@ -76,6 +78,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, networks: nn.ModuleDict) -> None:
+        """Move the average toward the networks; its first steps weigh more."""
         self.steps += 1
         weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
         for key, value in networks.state_dict().items():
@@ -86,7 +89,7 @@ class Average:
 
 
 def write_atomically(path: Path, state: dict) -> None:
-    """torch.save that never leaves a half-written file under the final name; the last good one stays until then."""
+    """torch.save that never leaves a half-written file under the final name."""
     temporary = path.with_name(path.name + ".partial")
     try:
         with open(temporary, "wb") as file:
@@ -98,8 +101,10 @@ def write_atomically(path: Path, state: dict) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise TrainingError(
-            f"{path}: the checkpoint could not be written ({error.strerror or error}); the last good one is kept. "
-            "Free some space or choose another folder with --run, then start the same command again."
+            f"{path}: the checkpoint could not be written ({error.strerror or error}); the "
+            "last good one is kept. "
+            "Free some space or choose another folder with --run, then start the same command "
+            "again."
         ) from error
 
 
@@ -109,7 +114,8 @@ def read_checkpoint(path: Path, device: torch.device) -> dict:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         raise TrainingError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}). Delete it to start afresh, or restore a copy."
+            f"{path}: not a readable checkpoint ({type(error).__name__}). Delete it to start "
+            "afresh, or restore a copy."
         ) from error
 
 
@@ -151,7 +157,8 @@ class Run:
         state = read_checkpoint(self.folder / CHECKPOINT, self.device)
         if state.get("task") != self.task.name or state["seed"] != self.task.config.seed:
             raise TrainingError(
-                f"{self.folder / CHECKPOINT}: belongs to another run (task {state.get('task')!r}, seed {state['seed']}). "
+                f"{self.folder / CHECKPOINT}: belongs to another run (task "
+                f"{state.get('task')!r}, seed {state['seed']}). "
                 "Choose another folder with --run."
             )
         try:
@@ -159,7 +166,8 @@ class Run:
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise TrainingError(
-                f"{self.folder / CHECKPOINT}: does not fit this preset's networks. Choose another folder with --run."
+                f"{self.folder / CHECKPOINT}: does not fit this preset's networks. Choose "
+                "another folder with --run."
             ) from error
         self.average.state, self.average.steps = state["average"], state["average_steps"]
         self.index, self.samples, self.seconds = state["index"], state["samples"], state["seconds"]
@@ -258,7 +266,8 @@ class Run:
     def _step(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss became {loss.item()} after {self.samples} samples; the last checkpoint in {self.folder} is intact. "
+                f"the loss became {loss.item()} after {self.samples} samples; the last "
+                f"checkpoint in {self.folder} is intact. "
                 "Start again with a lower learning rate."
             )
         config = self.task.config

@@ -42,7 +42,7 @@ def held_out_faces(world: nn.Module, count: int, seed: int, yaw_limit: float = 4
 def landmark_error(
     model: nn.Module, r: Float[Tensor, "batch n"], r_gt: Float[Tensor, "batch n"], size: int
 ) -> Float[Tensor, " batch"]:
-    """Mean distance of the 68 projected landmarks over the size of the true landmarks' box, sqrt(width * height)."""
+    """Mean distance of the 68 projected landmarks over sqrt(width * height) of their true box."""
     points = []
     for value in (r, r_gt):
         coefficients, pose = split(value, model.n_coefficients)
@@ -59,8 +59,9 @@ def coarse_metrics(
     """Pose, landmark and geometry errors of CoarseNet from r_0 = 0 after every iteration.
 
     Returns:
-        `yaw_deg`, `pitch_deg`, `roll_deg` (medians), `landmarks_pct` (mean over the face box, percent), `gmse_mm2` (mean, Eq. 4),
-        each for the last iteration and, with the suffix `_1` .. `_n`, for every one.
+        `yaw_deg`, `pitch_deg`, `roll_deg` (medians), `landmarks_pct` (mean over the face box,
+        percent), `gmse_mm2` (mean, Eq. 4), each for the last iteration and, with the suffix `_1` ..
+        `_n`, for every one.
     """
     model_metric = model.geometry_metric()
     errors: list[dict[str, list[Tensor]]] = [{} for _ in range(iterations)]

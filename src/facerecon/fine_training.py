@@ -50,7 +50,8 @@ def collect_faces(
     Photographs without a face and fits that have not settled are left out.
 
     Args:
-        photos: folder; size: side of the crops in pixels; cache: .npz that keeps the result for these photographs and weights.
+        photos: folder; size: side of the crops in pixels; cache: .npz that keeps the result for
+            these photographs and weights.
 
     Raises:
         ValueError: no usable face in the folder.
@@ -97,8 +98,10 @@ class FineTask:
     """FineNet's training problem for the engine; with `coarse_learning_rate` > 0 CoarseNet's, too.
 
     Args:
-        model: MorphableModel. coarsenet: trained. config: FineTraining. photos: folder. folder: of the run (keeps the crops).
-        finenet: to start from, instead of fresh weights. vgg: file to initialise the convolutions from.
+        model: MorphableModel. coarsenet: trained. config: FineTraining. photos: folder. folder: of
+            the run (keeps the crops).
+        finenet: to start from, instead of fresh weights. vgg: file to initialise the convolutions
+            from.
     """
 
     def __init__(
@@ -136,6 +139,7 @@ class FineTask:
         self.skin = (skin * (1 - regions["eye_left"]) * (1 - regions["eye_right"]))[None, :, None]
 
     def parameter_groups(self) -> list[dict]:
+        """FineNet, and CoarseNet at its own rate when it is trained, too."""
         fine = self.networks["finenet"].parameters()
         groups = [{"params": list(fine), "lr": self.config.learning_rate}]
         if self.end_to_end:
@@ -144,7 +148,7 @@ class FineTask:
         return groups
 
     def batches(self, start: int) -> Iterable[tuple[Tensor, Tensor, torch.Generator]]:
-        """(image (B, 1, S, S), r (B, 290), generator for the crops' places); S is drawn per batch."""
+        """(image (B, 1, S, S), r (B, 290), generator for the windows); S is drawn per batch."""
         index = start
         while True:
             generator = torch.Generator().manual_seed(2**32 * (1 + self.config.seed) + index)
@@ -158,6 +162,7 @@ class FineTask:
             index += 1
 
     def losses(self, batch) -> Iterator[tuple[dict[str, Tensor], int]]:
+        """One step of 4.3, or end to end of 4.4 with the gradient through the last iteration."""
         image, original, generator = batch
         fidelity = image.new_zeros(())
         r = original
@@ -186,12 +191,11 @@ class FineTask:
         normals = normals_from_depth(coarse, mm_per_pixel, rendering.mask)
         with torch.no_grad():
             skin = interpolate(self.skin, rendering.fragments, self.model.triangles) > 0.5
-            recovered = recover(
-                image, *albedo_maps(self.model, rendering.fragments), normals, skin
-            )
+            recovered = recover(image, *albedo_maps(self.model, rendering.fragments), normals, skin)
             explained = shade(recovered.albedo, recovered.light, normals)
             trusted = skin & ((image - explained).abs() < MAX_LEFTOVER)
-            # Where the model cannot explain the photograph, the coarse surface is its own explanation: no force.
+            # Where the model cannot explain the photograph, the coarse surface is its own
+            # explanation: no force.
             target = torch.where(trusted, image, explained)
         maps = [image, rendering.depth, coarse, rendering.mask, target, recovered.albedo]
         if generator is not None and config.crop_size < size:
@@ -241,7 +245,7 @@ class FineTask:
 
     @torch.no_grad()
     def validate(self, networks: nn.ModuleDict) -> dict[str, float]:
-        """Terms of Eq. (14) on the first 16 faces, beside those of the coarse surface (`coarse_*`)."""
+        """Terms of Eq. (14) on the first 16 faces, and of their coarse surfaces (`coarse_*`)."""
         grey = torch.from_numpy(self.faces.grey[:16])[:, None].float() / 255
         image = F.interpolate(grey, size=(COARSE_SIZE, COARSE_SIZE), mode="area").to(self.device)
         r = torch.from_numpy(self.faces.r[:16]).to(self.device)

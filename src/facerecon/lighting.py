@@ -4,6 +4,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in an intensity image (docs/conventions.md)."""
+
 DARKEST = 0.02
 """Darker pixels are taken for cast shadow, which first-order shading does not explain."""
 

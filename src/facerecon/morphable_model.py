@@ -71,7 +71,7 @@ class MorphableModel(nn.Module):
         arrays: by name, as in a model file; shapes by letter: v vertices, f triangles, t texture
             points, i identity, e expression and a albedo coefficients, r regions.
             mean (v, 3): mm, model frame; identity_basis (i, v, 3), expression_basis (e, v, 3): mm
-            per standard deviation; albedo_mean (v, 3), albedo_basis (a, v, 3): linear RGB;
+            per standard deviation; albedo_mean (v, 3), albedo_basis (a, v, 3): RGB as displayed;
             triangles, uv_triangles (f, 3); uv (t, 2): v up; landmarks (68,): the iBUG points;
             mirror (v,): every vertex's mirror image; vertex_weight (v,): sums to 1;
             region_names (r,), region_masks (r, v): in [0, 1]; expression_names, _std, _partner,
@@ -154,7 +154,7 @@ class MorphableModel(nn.Module):
     def albedo(
         self, coefficients: Float[Tensor, "batch albedo_coefficients"]
     ) -> Float[Tensor, "batch vertices 3"]:
-        """Linear RGB reflectance per vertex, not clipped, of coefficients in standard deviations.
+        """RGB reflectance per vertex, not clipped, of coefficients in standard deviations.
 
         Source: Eq. (10).
         """

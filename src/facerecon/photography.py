@@ -1,7 +1,7 @@
-"""What stands around a synthetic face and what a camera does to the picture: the non-face half of 3.2.2.
+"""What stands around a synthetic face and what a camera does to the picture (3.2.2).
 
-Every function works on a batch (B, 1, S, S) of intensities and draws from the generator it is given, on that generator's
-device.
+Every function works on a batch (B, 1, S, S) of intensities and draws from the generator it is
+given, on that generator's device.
 """
 
 import math
@@ -31,15 +31,18 @@ class Draw:
         self.count, self.generator = count, generator
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """Uniform in [low, high), (count, *shape), by default (count, 1, 1, 1)."""
         size = (self.count, *(shape or (1, 1, 1)))
         device = self.generator.device
         return low + (high - low) * torch.rand(size, generator=self.generator, device=device)
 
     def normal(self, *shape: int) -> Tensor:
+        """Standard normal, (count, *shape), by default (count, 1, 1, 1)."""
         size = (self.count, *(shape or (1, 1, 1)))
         return torch.randn(size, generator=self.generator, device=self.generator.device)
 
     def chance(self, probability: float) -> Tensor:
+        """True with the given probability, (count, 1, 1, 1)."""
         return self.uniform(0, 1) < probability
 
     def integer(self, low: int, high: int) -> int:
@@ -54,7 +57,9 @@ def pixel_grid(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return ramp.view(1, 1, 1, size), ramp.view(1, 1, size, 1)
 
 
-def blob(draw: Draw, size: int, centre: Tensor, radii: Tensor, power: float, angle: Tensor) -> Tensor:
+def blob(
+    draw: Draw, size: int, centre: Tensor, radii: Tensor, power: float, angle: Tensor
+) -> Tensor:
     """Soft super-ellipse (B, 1, S, S) in [0, 1]: power 2 is an ellipse, 8 nearly a rectangle.
 
     Args:
@@ -106,9 +111,7 @@ def person(
     radii = torch.stack([draw.uniform(65, 125, 1)[:, 0], draw.uniform(90, 150, 1)[:, 0]], 1)
     hair = blob(draw, size, head, radii * scale[:, None], 2, draw.uniform(-0.2, 0.2))
     shade = draw.uniform(0, 1) ** 2
-    picture = torch.where(
-        draw.chance(p_hair), torch.lerp(picture, shade + texture, hair), picture
-    )
+    picture = torch.where(draw.chance(p_hair), torch.lerp(picture, shade + texture, hair), picture)
     column, row = pixel_grid(size, picture.device)
     fall = draw.uniform(0, 0.5) * (column - shoulders[:, 0].view(-1, 1, 1, 1)).abs()
     cloth = torch.sigmoid((row - shoulders[:, 1].view(-1, 1, 1, 1) - fall) / 2)

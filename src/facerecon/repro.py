@@ -9,7 +9,6 @@ import json
 import math
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -151,7 +150,7 @@ def _run(papermill: ModuleType, item: str, notebook: Path, given: dict[str, obje
     ) as error:  # in the notebook, of its kernel, or of the disk: others may still run
         cause = f"{type(error).__name__}: {error}"
         if isinstance(error, papermill.PapermillExecutionError):
-            cause = f"cell {error.cell_index}, {error.ename}: {error.evalue}"
+            cause = f"In [{error.exec_count}], {error.ename}: {error.evalue}"
         print(f"{item}: FAILED, {' '.join(cause.split())[:400]}; see {target}", file=sys.stderr)
         return False
     print(f"{item}: done in {time.monotonic() - start:.0f} s, see {target.parent}", flush=True)
@@ -181,7 +180,7 @@ class Recorder:
         device: str = "cpu",
         weights: Sequence[str | Path] = (),
     ) -> None:
-        from facerecon.weights import read_card
+        from facerecon.weights import commit, read_card
 
         self.path = Path(output_dir) / "result.json"
         self.values: dict[str, object] = {}
@@ -218,18 +217,6 @@ def _plain(name: str, value: object) -> object:
     if isinstance(value, str | bool | int | float):
         return value
     raise ValueError(f"{name}: a {type(value).__name__} cannot be recorded; give numbers or texts")
-
-
-def commit() -> str:
-    """The commit of the repository that this package runs from, "unknown" outside of one."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        done = subprocess.run(
-            [*command, "--abbrev=12"], capture_output=True, text=True, check=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return done.stdout.strip()
 
 
 def _version(package: str) -> str:

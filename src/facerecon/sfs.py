@@ -10,6 +10,7 @@ from torch import Tensor
 from facerecon.lighting import (
     BRIGHTEST,
     DARKEST,
+    LUMA,
     estimate_light,
     shade,
     weighted_least_squares,
@@ -18,9 +19,6 @@ from facerecon.lighting import (
 from facerecon.losses import DEPTH_UNIT, INTENSITY_UNIT, finenet_loss
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import Fragments, interpolate
-
-GREY = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in an intensity image (docs/conventions.md)."""
 
 ALBEDO_RIDGE = 1e-4
 """One standard deviation of one coefficient costs as much as an rms residual of 1 % intensity."""
@@ -56,7 +54,7 @@ def albedo_maps(
     Returns:
         The mean (B, 1, H, W) and the basis (B, K, H, W), both 0 in the background.
     """
-    grey = model.albedo_mean.new_tensor(GREY)
+    grey = model.albedo_mean.new_tensor(LUMA)
     per_vertex = torch.cat([(model.albedo_mean @ grey)[None], model.albedo_basis @ grey]).T
     maps = interpolate(per_vertex[None].contiguous(), fragments, model.triangles)
     return maps[:, :1], maps[:, 1:]

@@ -1,8 +1,9 @@
 """Procedural skin: a per-vertex reflectance of a human face, drawn from a random generator.
 
-No photograph is needed. Tone follows two pigment axes, melanin and haemoglobin, with Beer-Lambert absorption; on top come
-brows, lips, eyes, beard, freckles, age, hair and glasses. The mean and the first principal components of such draws, without
-hair and glasses, are the albedo model of Eq. (10); single draws texture the synthetic photographs of 3.2.2.
+No photograph is needed. Tone follows two pigment axes, melanin and haemoglobin, with Beer-Lambert
+absorption; on top come brows, lips, eyes, beard, freckles, age, hair and glasses. The mean and the
+first principal components of such draws, without hair and glasses, are the albedo model of Eq.
+(10); single draws texture the synthetic photographs of 3.2.2.
 """
 
 import math
@@ -13,10 +14,9 @@ from torch import Tensor, nn
 
 from facerecon.mesh import edges, vertex_normals
 
-LUMA = (0.299, 0.587, 0.114)
-
-# Display-referred absorption per unit of pigment in R, G, B, and the reflectance of skin without either: chosen so that
-# melanin 0..1.7 spans the palest to the darkest skin tones (sRGB about 235/200/180 to 85/55/45).
+# Display-referred absorption per unit of pigment in R, G, B, and the reflectance of skin without
+# either: chosen so that melanin 0..1.7 spans the palest to the darkest skin tones (sRGB about
+# 235/200/180 to 85/55/45).
 _PIGMENT_FREE = (0.97, 0.84, 0.77)
 _MELANIN = (0.60, 0.80, 0.93)
 _HAEMOGLOBIN = (0.05, 0.42, 0.34)
@@ -31,13 +31,16 @@ class Skin(nn.Module):
     """Sampler of per-vertex RGB albedo on the mean face of a morphable model.
 
     Args:
-        model: a MorphableModel (its mean, triangles, landmarks and regions are used; its albedo is not).
+        model: a MorphableModel (its mean, triangles, landmarks and regions are used; its albedo is
+            not).
     """
 
     def __init__(self, model: nn.Module):
         super().__init__()
         mean, landmarks = model.mean, model.mean[model.landmarks]
-        fixed = torch.Generator().manual_seed(0)  # the noise fields belong to the model, not to a draw
+        fixed = torch.Generator().manual_seed(
+            0
+        )  # the noise fields belong to the model, not to a draw
         self.register_buffer("position", mean.clone())
         for name, features, wavelength, stretch in (
             ("low", 24, 110.0, 1.0),
@@ -74,7 +77,8 @@ class Skin(nn.Module):
         Args:
             count: number of faces.
             generator: random generator on this module's device.
-            accessories: also draw hair on the scalp and glasses (for photographs, not for Eq. (10)).
+            accessories: also draw hair on the scalp and glasses (for photographs, not for Eq.
+                (10)).
         """
         device = self.position.device
 
@@ -109,14 +113,18 @@ class Skin(nn.Module):
         melanin = melanin + uniform(-0.05, 0.30) * eyes_around
         cheek = torch.exp(-(((side - 40) / 20) ** 2) - ((y - self.eye_y + 34) / 22) ** 2)
         nose = torch.exp(-((x / 13) ** 2) - ((y - self.nose_y - 4) / 15) ** 2)
-        blood = blush * (1 + uniform(0, 0.15) * middle + uniform(0, 1.0) * cheek + uniform(0, 0.8) * nose)
+        blood = blush * (
+            1 + uniform(0, 0.15) * middle + uniform(0, 1.0) * cheek + uniform(0, 0.8) * nose
+        )
         lip_colour = uniform(0.1, 1.5)
         blood = blood + self.region_lips * lip_colour
         melanin = melanin + self.region_lips * uniform(0.0, 0.30)
 
         # what light does not reach, and hair on skin
         shade = 1 - uniform(0, 0.7) * self.cavity.clamp(-0.35, 1.0)
-        shade = shade * (1 - self.region_eyelids * uniform(-0.05, 0.35)) * (1 + uniform(0, 0.05) * high)
+        shade = (
+            shade * (1 - self.region_eyelids * uniform(-0.05, 0.35)) * (1 + uniform(0, 0.05) * high)
+        )
 
         hair_melanin = torch.where(chance(0.6) > 0, uniform(0.55, 1.0), uniform(0.05, 0.8))
         grey_hair = age * chance(0.6)
@@ -126,7 +134,9 @@ class Skin(nn.Module):
         c0, c1, c2 = self.brow_curve
         height = c0 + c1 * u + c2 * u * u + uniform(-2, 2.5) + uniform(-2, 2) * u
         thickness = uniform(1.3, 4.5) * (1 - 0.35 * u)
-        brow = _logistic_below((y - height).abs(), thickness, 0.7) * _logistic_below(u.abs(), 1.0, 0.13)
+        brow = _logistic_below((y - height).abs(), thickness, 0.7) * _logistic_below(
+            u.abs(), 1.0, 0.13
+        )
         brow = brow * uniform(-0.05, 0.95).clamp(min=0) * (0.85 + 0.25 * high).clamp(0, 1.1)
         brow = brow * (z > -20)
 
@@ -189,7 +199,9 @@ class Skin(nn.Module):
         """Hair on the scalp and around the face, then glasses."""
         x, y, z = self.position.unbind(1)
         side = x.abs()
-        hairline = uniform(self.eye_y + 22, self.eye_y + 95) + uniform(-0.012, 0.004) * side**2 + 6 * low
+        hairline = (
+            uniform(self.eye_y + 22, self.eye_y + 95) + uniform(-0.012, 0.004) * side**2 + 6 * low
+        )
         lowest = torch.where(chance(0.35) > 0, uniform(-150, -10), uniform(-10, 20))
         below = torch.sigmoid((y - lowest) / 3)
         top = torch.sigmoid((y - hairline) / 1.5)
@@ -207,9 +219,10 @@ class Skin(nn.Module):
 
 
 def _cavity(mean: Tensor, triangles: Tensor, excluded: Tensor) -> Float[Tensor, " vertices"]:
-    """How far a vertex lies below its smoothed surroundings, in units of 1.5 mm, clamped to [-1, 1.5].
+    """How far a vertex lies below its smoothed surroundings, in 1.5 mm, clamped to [-1, 1.5].
 
-    Stands for ambient occlusion in folds: the surface is relaxed by 12 steps of the umbrella Laplacian.
+    Stands for ambient occlusion in folds: the surface is relaxed by 12 steps of the umbrella
+    Laplacian.
     """
     pairs = edges(triangles)
     both = torch.cat([pairs, pairs.flip(1)])

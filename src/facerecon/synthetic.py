@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from facerecon import photography
 from facerecon.camera import POSE_UNITS, join, pose_parameters, project, split
 from facerecon.config import SyntheticConfig
-from facerecon.lighting import sh_basis
+from facerecon.lighting import LUMA, sh_basis
 from facerecon.rasterize import interpolate
 from facerecon.render import Rendering, render
-from facerecon.skin import LUMA, Skin
+from facerecon.skin import Skin
 
 
 class SyntheticFaces(NamedTuple):
@@ -40,7 +40,7 @@ def intermediate(
 def sample_pose(
     config: SyntheticConfig, count: int, generator: torch.Generator
 ) -> Float[Tensor, "batch 6"]:
-    """Poses in the units of the representation; half of them near frontal, half up to the yaw limit."""
+    """Poses in pose units; half of them near frontal, half up to the yaw limit."""
     draw = photography.Draw(count, generator)
 
     def normal(std: float, limit: float, mean: float = 0.0) -> Tensor:

@@ -1,4 +1,4 @@
-"""The command `facerecon train`: chooses a task and a preset, resumes or starts the run, exports the weights."""
+"""The command `facerecon train`: starts or resumes a run and exports its weights."""
 
 import argparse
 import dataclasses
@@ -21,16 +21,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", choices=list(PRESETS), help="what to train")
     parser.add_argument("--preset", default="cpu", help="quick, cpu or paper (default: cpu)")
     parser.add_argument("--run", type=Path, help="folder of the run (default: runs/NETWORK-PRESET)")
-    parser.add_argument("--samples", type=int, help="samples of the whole run instead of the preset's")
+    parser.add_argument(
+        "--samples", type=int, help="samples of the whole run instead of the preset's"
+    )
     parser.add_argument("--minutes", type=float, help="stop, resumably, after this long")
     parser.add_argument("--seed", type=int, help="seed instead of the preset's")
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
-    parser.add_argument("--model", type=Path, help="morphable model file (default: the one that ships)")
+    parser.add_argument(
+        "--model", type=Path, help="morphable model file (default: the one that ships)"
+    )
     parser.add_argument("--photos", type=Path, help="folder of photographs (fine, end-to-end)")
-    parser.add_argument("--coarse", type=Path, help="CoarseNet weights (fine, end-to-end; default: shipped)")
-    parser.add_argument("--fine", type=Path, help="FineNet weights to start from (end-to-end; default: shipped)")
-    parser.add_argument("--vgg", type=Path, help="VGG-Face or VGG-16 file to initialise FineNet from")
-    parser.add_argument("--export", type=Path, help="write the averaged weights here (.safetensors)")
+    parser.add_argument(
+        "--coarse", type=Path, help="CoarseNet weights (fine, end-to-end; default: shipped)"
+    )
+    parser.add_argument(
+        "--fine", type=Path, help="FineNet weights to start from (end-to-end; default: shipped)"
+    )
+    parser.add_argument(
+        "--vgg", type=Path, help="VGG-Face or VGG-16 file to initialise FineNet from"
+    )
+    parser.add_argument(
+        "--export", type=Path, help="write the averaged weights here (.safetensors)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -64,7 +76,10 @@ def main(args: argparse.Namespace) -> int:
         )
     run = Run(task, folder, device, minutes=args.minutes, quiet=args.quiet)
     metrics = run.train()
-    print(f"{task.name}: {run.samples} of {task.total} samples, {run.seconds / 3600:.2f} h in {folder}")
+    print(
+        f"{task.name}: {run.samples} of {task.total} samples, {run.seconds / 3600:.2f} h in "
+        f"{folder}"
+    )
     for name, value in metrics.items():
         print(f"  {name} {value:.3f}")
     if args.export:

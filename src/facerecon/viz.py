@@ -45,13 +45,15 @@ def mesh_normals(
     size: int = 400,
     yaw: float = 0.0,
     pitch: float = 0.0,
+    width_mm: float = CROP_MM,
 ) -> Float[np.ndarray, "size size 3"]:
     """Normals of a mesh as seen from the front or after a turn; NaN in the background.
 
     Args:
-        vertices: mm, camera frame; 214 mm around x = y = 0 fill the picture.
+        vertices: mm, camera frame.
         size: of the picture in pixels.
         yaw, pitch: the turn in degrees, about the middle of its depth; positive as for a pose.
+        width_mm: of what the picture shows around x = y = 0.
     """
     points = torch.from_numpy(np.asarray(vertices, dtype=np.float32))[None]
     triangles = torch.from_numpy(np.asarray(faces, dtype=np.int64))
@@ -59,7 +61,7 @@ def mesh_normals(
     middle = points.new_tensor([0, 0, (depth.min() + depth.max()).item() / 2])
     turn = rotation_matrix(torch.deg2rad(torch.tensor([[pitch, yaw, 0.0]])))
     points = (points - middle) @ turn.transpose(1, 2)
-    pixels = points * (size / CROP_MM) * points.new_tensor([1, -1, CROP_MM / size])
+    pixels = points * (size / width_mm) * points.new_tensor([1, -1, width_mm / size])
     pixels[..., :2] += (size - 1) / 2
     fragments = rasterize(pixels, triangles, size, size)
     normals = interpolate(vertex_normals(points, triangles), fragments, triangles)[0]
@@ -90,10 +92,12 @@ def preview(face: Reconstruction, size: int = 400) -> Figure:
     axes[0].set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), title="photograph")
 
     coarse, fine = (face.coarse_vertices, face.coarse_faces), (face.vertices, face.faces)
+    width_mm = face.crop.side * face.mm_per_pixel  # the surfaces as large as in the photograph
+    aside = -35.0 if face.pose[1] > 0 else 35.0
     views = {
-        "coarse": mesh_normals(*coarse, size),
-        "detailed": mesh_normals(*fine, size),
-        "detailed, turned": mesh_normals(*fine, size, yaw=-35.0 if face.pose[1] > 0 else 35.0),
+        "coarse": mesh_normals(*coarse, size, width_mm=width_mm),
+        "detailed": mesh_normals(*fine, size, width_mm=width_mm),
+        "detailed, turned": mesh_normals(*fine, size, yaw=aside, width_mm=width_mm),
     }
     for axis, (title, normals) in zip(axes[1:], views.items(), strict=True):
         axis.imshow(shaded(normals), cmap="gray", vmin=0, vmax=1)

@@ -21,7 +21,7 @@ _CONFIGS = {"CoarseNet": CoarseNetConfig, "FineNet": FineNetConfig}
 
 
 class WeightsError(ValueError):
-    """A weights file is missing, damaged, or made for another network; the message says which and what to do."""
+    """A weights file is missing, damaged, or another network's; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,22 @@ class ModelCard:
             samples=run.samples,
             seed=run.task.config.seed,
             hours=round(run.seconds / 3600, 3),
-            commit=_commit(),
+            commit=commit(),
             config=asdict(run.task.config),
             metrics={name: round(value, 5) for name, value in metrics.items()},
         )
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit of the repository that this package runs from, "unknown" outside of one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
-        folder = Path(__file__).parent
-        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+        done = subprocess.run(
+            [*command, "--abbrev=12"], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
         return "unknown"
+    return done.stdout.strip()
 
 
 def save_weights(path: str | Path, network: nn.Module, card: ModelCard) -> None:
@@ -96,7 +99,8 @@ def save_weights(path: str | Path, network: nn.Module, card: ModelCard) -> None:
 def _read(path: Path, expected: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     if not path.is_file():
         raise WeightsError(
-            f"{path}: no such weights file. Train them with `facerecon train`, or leave the option out to use those that ship."
+            f"{path}: no such weights file. Train them with `facerecon train`, or leave the "
+            "option out to use those that ship."
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -116,7 +120,9 @@ def _config(path: Path, metadata: dict[str, str], expected: str):
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return _CONFIGS[expected](**values)
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: its {expected} configuration cannot be read ({error})") from error
+        raise WeightsError(
+            f"{path}: its {expected} configuration cannot be read ({error})"
+        ) from error
 
 
 def _fill(path: Path, network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
@@ -133,7 +139,8 @@ def _fill(path: Path, network: nn.Module, tensors: dict[str, torch.Tensor]) -> N
         ) from error
 
 
-def _shipped(name: str) -> Path:
+def shipped(name: str) -> Path:
+    """Path of an asset of the package."""
     return Path(str(resources.files("facerecon") / "assets" / name))
 
 
@@ -143,7 +150,7 @@ def load_coarsenet(path: str | Path | None = None) -> CoarseNet:
     Raises:
         WeightsError: missing, damaged, or another network's file.
     """
-    path = Path(path) if path is not None else _shipped("coarsenet.safetensors")
+    path = Path(path) if path is not None else shipped("coarsenet.safetensors")
     tensors, metadata = _read(path, "CoarseNet")
     try:
         n_coefficients = int(metadata["n_coefficients"])
@@ -160,7 +167,7 @@ def load_finenet(path: str | Path | None = None) -> FineNet:
     Raises:
         WeightsError: missing, damaged, or another network's file.
     """
-    path = Path(path) if path is not None else _shipped("finenet.safetensors")
+    path = Path(path) if path is not None else shipped("finenet.safetensors")
     tensors, metadata = _read(path, "FineNet")
     network = FineNet(_config(path, metadata, "FineNet"))
     _fill(path, network, tensors)
@@ -189,7 +196,8 @@ def write_card(path: str | Path) -> Path:
         "",
         f"- trained by: `facerecon train {card['task']} --preset {card['preset']}`",
         f"- data: {card['data']}",
-        f"- samples seen: {card['samples']:,} in {card['hours']} h, seed {card['seed']}, commit {card['commit']}",
+        f"- samples seen: {card['samples']:,} in {card['hours']} h, seed {card['seed']}, "
+        f"commit {card['commit']}",
         "- stored as float16 safetensors; averaged weights",
         "",
         "| measured at export | value |",

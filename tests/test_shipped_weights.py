@@ -1,0 +1,70 @@
+"""The weights that ship do what the README says: on synthetic faces and on two photographs."""
+
+import matplotlib.cbook
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+from facerecon.evaluation import coarse_metrics, held_out_faces
+from facerecon.pipeline import Reconstructor
+from facerecon.synthetic import SyntheticWorld
+from facerecon.weights import load_coarsenet, read_card, shipped
+
+
+@pytest.fixture(scope="module")
+def reconstructor():
+    return Reconstructor.from_pretrained()
+
+
+def photograph(name):
+    if name == "astronaut":
+        return skimage.data.astronaut()
+    return matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+
+
+def test_held_out_faces(model):
+    """The bounds are those of `benchmarks/coarsenet.py` on 500 faces, here on 100."""
+    faces = held_out_faces(SyntheticWorld(model), 100, seed=20_170_722)
+    metrics = coarse_metrics(load_coarsenet(), model, faces)
+    assert metrics["yaw_deg"] <= 5 and metrics["pitch_deg"] <= 5
+    assert metrics["landmarks_pct"] <= 5
+    assert metrics["landmarks_pct_4"] < metrics["landmarks_pct_1"]
+    assert metrics["gmse_mm2_4"] < metrics["gmse_mm2_1"]
+
+
+# (column, row) of the pupils (viewer's left, right), the nose tip and the middle of the mouth.
+FEATURES = {
+    "astronaut": [(203, 101), (247, 103), (223, 124), (225, 146)],
+    "grace_hopper": [(222, 191), (304, 187), (266, 240), (266, 277)],
+}
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_landmarks_lie_on_the_features(reconstructor, name):
+    face = reconstructor(photograph(name), refine=False)
+    points = face.landmarks
+    found = [points[36:42].mean(0), points[42:48].mean(0), points[30], points[48:60].mean(0)]
+    distance = np.linalg.norm(np.array(found) - FEATURES[name], axis=1)
+    between_eyes = np.linalg.norm(np.subtract(*FEATURES[name][:2]))
+    assert (distance < 0.25 * between_eyes).all(), distance / between_eyes
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_fine_surface_shows_more_than_the_coarse_one(reconstructor, name):
+    """More relief at the scale of a few pixels, and not by moving the face."""
+    face = reconstructor(photograph(name))
+    detail = (face.depth_mm - face.coarse_depth_mm)[face.mask]
+    assert 0.05 < detail.std() < 5
+    assert abs(detail.mean()) < 5
+    assert torch.isfinite(torch.from_numpy(face.vertices)).all()
+
+
+@pytest.mark.parametrize(
+    ("file", "samples"), [("coarsenet.safetensors", 500_000), ("finenet.safetensors", 4_000)]
+)
+def test_cards_say_how_long_they_trained(file, samples):
+    card = read_card(shipped(file))
+    assert card["samples"] >= samples
+    assert shipped(file).stat().st_size <= 8 * 2**20
+    assert shipped(file).with_suffix(".md").exists()
