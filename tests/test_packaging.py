@@ -7,15 +7,11 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+import tomllib
 import yaml
 from packaging.requirements import Requirement
 
 import facerecon
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10; pytest needs tomli there
-    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src" / "facerecon").glob("*.py"))

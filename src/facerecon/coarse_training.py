@@ -1,6 +1,6 @@
 """Supervised training of CoarseNet on synthetic faces (3.2, 3.3)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -18,7 +18,7 @@ from facerecon.synthetic import SyntheticWorld
 _TRAINING_SEEDS = 2**32  # batches are seeded above this, validation below
 
 
-_Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # image, r_gt, r_t, feedback maps of r_t
+_Batch = Sequence[Tensor]  # image, r_gt, r_t, feedback maps of r_t
 
 
 class _Pairs(Dataset):
@@ -119,7 +119,7 @@ class CoarseTask:
         )
         return loader if self.workers else (loader.dataset[i] for i in loader.sampler)
 
-    def losses(self, batch: tuple[_Batch, _Batch]) -> Iterator[tuple[dict, int]]:
+    def losses(self, batch: Sequence[_Batch]) -> Iterator[tuple[dict, int]]:
         """Train on two batches in turns: while one trains, the other is rendered."""
         pair = [list(one) for one in batch]
         with ThreadPoolExecutor(1) as renderer:

@@ -81,11 +81,11 @@ class FineTraining:
     """Unsupervised training on photographs (4.3); end to end CoarseNet learns, too (4.4)."""
 
     network: FineNetConfig = field(default_factory=FineNetConfig)
-    crops: int = 8_000  # photo crops seen
+    crops: int = 5_000  # photo crops seen
     batch: int = 4
     crop_size: int = 128  # pixels cut from the face; the network is fully convolutional
     face_sizes: tuple[int, ...] = (200, 280, 400)  # sizes to which the face crop is brought first
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     warmup: float = 0.02
     cooldown: float = 0.3
     weight_decay: float = 1e-4

@@ -18,10 +18,10 @@ from facerecon.data import ImageError, crop, list_images, load_image, to_grey
 from facerecon.depth import normals_from_depth
 from facerecon.detect import NoFaceError, detect_faces
 from facerecon.finenet import FineNet, load_vgg
-from facerecon.lighting import shade
+from facerecon.lighting import LUMA, shade
 from facerecon.losses import finenet_loss
 from facerecon.rasterize import interpolate
-from facerecon.render import render
+from facerecon.render import Rendering, render
 from facerecon.sfs import albedo_maps, recover
 
 COARSE_SIZE = 200  # CoarseNet's input (3.4)
@@ -137,6 +137,7 @@ class FineTask:
         regions = model.regions
         skin = regions["face"] * (1 - regions["mouth_interior"])
         self.skin = (skin * (1 - regions["eye_left"]) * (1 - regions["eye_right"]))[None, :, None]
+        self.light, self.albedo = self._explain_faces()
 
     def parameter_groups(self) -> list[dict]:
         """FineNet, and CoarseNet at its own rate when it is trained, too."""
@@ -147,24 +148,49 @@ class FineTask:
             groups.append({"params": list(coarse), "lr": self.config.coarse_learning_rate})
         return groups
 
-    def batches(self, start: int) -> Iterable[tuple[Tensor, Tensor, torch.Generator]]:
-        """(image (B, 1, S, S), r (B, 290), generator for the windows); S is drawn per batch."""
+    @torch.no_grad()
+    def _explain_faces(self) -> tuple[Tensor, Tensor]:
+        """Light (N, 4) and albedo coefficients (N, K) of every face: Eqs. (11) and (12), once."""
+        lights, albedos = [], []
+        for start in range(0, len(self.faces.r), 16):
+            image, r = self._faces(slice(start, start + 16), COARSE_SIZE)
+            rendering = render(self.model, r, COARSE_SIZE)
+            normals = normals_from_depth(rendering.depth, self._pixel_mm(r, COARSE_SIZE))
+            skin = self._skin_mask(rendering)
+            found = recover(image, *albedo_maps(self.model, rendering.fragments), normals, skin)
+            lights.append(found.light)
+            albedos.append(found.albedo_coefficients)
+        return torch.cat(lights), torch.cat(albedos)
+
+    def _faces(self, chosen: slice | Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Grey crops (B, 1, size, size) and their r."""
+        chosen = chosen.numpy() if isinstance(chosen, Tensor) else chosen
+        grey = torch.from_numpy(self.faces.grey[chosen])[:, None].to(self.device)
+        image = F.interpolate(grey.float() / 255, size=(size, size), mode="area")
+        return image, torch.from_numpy(self.faces.r[chosen]).to(self.device)
+
+    def _pixel_mm(self, r: Tensor, size: int) -> Tensor:
+        pose = split(r, self.model.n_coefficients)[1]
+        return 1 / pose_parameters(pose, size).scale.detach()
+
+    def _skin_mask(self, rendering: Rendering) -> Tensor:
+        return interpolate(self.skin, rendering.fragments, self.model.triangles) > 0.5
+
+    def batches(self, start: int) -> Iterable[tuple[Tensor, int, torch.Generator]]:
+        """(indices of the faces, size of their crops, generator for the windows)."""
         index = start
         while True:
             generator = torch.Generator().manual_seed(2**32 * (1 + self.config.seed) + index)
             chosen = torch.randint(len(self.faces.r), (self.config.batch,), generator=generator)
             sizes = self.config.face_sizes
             size = sizes[int(torch.randint(len(sizes), (1,), generator=generator))]
-            grey = torch.from_numpy(self.faces.grey[chosen.numpy()])[:, None]
-            image = F.interpolate(grey.float() / 255, size=(size, size), mode="area")
-            r = torch.from_numpy(self.faces.r[chosen.numpy()])
-            yield image.to(self.device), r.to(self.device), generator
+            yield chosen, size, generator
             index += 1
 
     def losses(self, batch) -> Iterator[tuple[dict[str, Tensor], int]]:
         """One step of 4.3, or end to end of 4.4 with the gradient through the last iteration."""
-        image, original, generator = batch
-        fidelity = image.new_zeros(())
+        chosen, size, generator = batch
+        image, original = self._faces(chosen, size)
         r = original
         if self.end_to_end:
             coarsenet = self.networks["coarsenet"].eval()  # keep the statistics of its own training
@@ -173,31 +199,37 @@ class FineTask:
                 r = iterate(coarsenet, self.model, small, self.config.iterations - 1)[-1]
             r = step(coarsenet, self.model, small, r)
             fidelity = (r - original).square().mean()
-        terms = self.criterion(image, r, generator)
+        terms = self.criterion(image, r, self.light[chosen], self.albedo[chosen], generator)
         if self.end_to_end:
             terms["coarse_fidelity"] = fidelity
             terms["loss"] = terms["loss"] + self.config.coarse_fidelity_weight * fidelity
         yield terms, len(image)
 
     def criterion(
-        self, image: Tensor, r: Tensor, generator: torch.Generator | None
+        self,
+        image: Tensor,
+        r: Tensor,
+        light: Tensor,
+        albedo_coefficients: Tensor,
+        generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Terms of Eq. (14) on one crop per face (the whole face without a generator)."""
+        """Terms of Eq. (14) on one window per face (the whole face without a generator)."""
         config, size = self.config, image.shape[-1]
         rendering = render(self.model, r, size)
-        pose = split(r, self.model.n_coefficients)[1]
-        mm_per_pixel = 1 / pose_parameters(pose, size).scale.detach()
+        mm_per_pixel = self._pixel_mm(r, size)
         coarse = rendering.depth.detach()
-        normals = normals_from_depth(coarse, mm_per_pixel, rendering.mask)
         with torch.no_grad():
-            skin = interpolate(self.skin, rendering.fragments, self.model.triangles) > 0.5
-            recovered = recover(image, *albedo_maps(self.model, rendering.fragments), normals, skin)
-            explained = shade(recovered.albedo, recovered.light, normals)
+            grey = self.model.albedo(albedo_coefficients) @ coarse.new_tensor(LUMA)[:, None]
+            albedo = interpolate(grey.clamp(0, 1), rendering.fragments, self.model.triangles)
+            explained = shade(
+                albedo, light, normals_from_depth(coarse, mm_per_pixel, rendering.mask)
+            )
+            skin = self._skin_mask(rendering)
             trusted = skin & ((image - explained).abs() < MAX_LEFTOVER)
             # Where the model cannot explain the photograph, the coarse surface is its own
             # explanation: no force.
             target = torch.where(trusted, image, explained)
-        maps = [image, rendering.depth, coarse, rendering.mask, target, recovered.albedo]
+        maps = [image, rendering.depth, coarse, rendering.mask, target, albedo]
         if generator is not None and config.crop_size < size:
             maps = self._cut(maps, skin, generator)
         image, depth, coarse, mask, target, albedo = maps
@@ -212,7 +244,7 @@ class FineTask:
             coarse,
             target,
             albedo,
-            recovered.light,
+            light,
             mask,
             mm_per_pixel,
             config.shading_weight,
@@ -246,15 +278,14 @@ class FineTask:
     @torch.no_grad()
     def validate(self, networks: nn.ModuleDict) -> dict[str, float]:
         """Terms of Eq. (14) on the first 16 faces, and of their coarse surfaces (`coarse_*`)."""
-        grey = torch.from_numpy(self.faces.grey[:16])[:, None].float() / 255
-        image = F.interpolate(grey, size=(COARSE_SIZE, COARSE_SIZE), mode="area").to(self.device)
-        r = torch.from_numpy(self.faces.r[:16]).to(self.device)
-        fine = self.criterion(image, r, None)
+        image, r = self._faces(slice(16), COARSE_SIZE)
+        shading = self.light[:16], self.albedo[:16]
+        fine = self.criterion(image, r, *shading)
         last = networks["finenet"].regress3
         kept = last.weight.detach().clone(), last.bias.detach().clone()
         last.weight.zero_()
         last.bias.zero_()  # FineNet with a zero last layer returns the coarse depth
-        coarse = self.criterion(image, r, None)
+        coarse = self.criterion(image, r, *shading)
         last.weight.copy_(kept[0])
         last.bias.copy_(kept[1])
         metrics = {name: value.item() for name, value in fine.items()}
@@ -264,11 +295,9 @@ class FineTask:
     def pictures(self, networks: nn.ModuleDict) -> dict[str, Tensor]:
         """Four faces: photograph, coarse and fine surface."""
         size = COARSE_SIZE
-        grey = torch.from_numpy(self.faces.grey[:4])[:, None].float() / 255
-        image = F.interpolate(grey, size=(size, size), mode="area").to(self.device)
-        r = torch.from_numpy(self.faces.r[:4]).to(self.device)
+        image, r = self._faces(slice(4), size)
         rendering = render(self.model, r, size)
-        mm = 1 / pose_parameters(split(r, self.model.n_coefficients)[1], size).scale
+        mm = self._pixel_mm(r, size)
         fine = networks["finenet"](image, rendering.depth, rendering.mask, mm)
         light = image.new_tensor([[0.25, -0.3, 0.3, 0.6]]).expand(len(image), 4)
         columns = [image]

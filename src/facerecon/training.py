@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="seed instead of the preset's")
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     parser.add_argument(
+        "--threads", type=int, help="CPU threads; 1 wastes least on a machine that has other work"
+    )
+    parser.add_argument(
         "--model", type=Path, help="morphable model file (default: the one that ships)"
     )
     parser.add_argument("--photos", type=Path, help="folder of photographs (fine, end-to-end)")
@@ -61,6 +64,8 @@ def main(args: argparse.Namespace) -> int:
     if args.samples is not None:
         field = "samples" if args.network == "coarse" else "crops"
         config = dataclasses.replace(config, **{field: args.samples})
+    if args.threads:
+        torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     model = MorphableModel.load(args.model) if args.model else MorphableModel.default()
     folder = args.run or Path("runs") / f"{args.network}-{args.preset}"
