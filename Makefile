@@ -3,6 +3,7 @@
 # make lint        code style
 # The first call creates .venv and installs the package; later ones start at once.
 
+# The package runs on Python 3.10; its tests need 3.11.
 PYTHON ?= python3
 VENV ?= .venv
 # The version that the shipped results were made with. Without a GPU, spare the CUDA libraries:

@@ -89,6 +89,11 @@ def test_mirrored_cascade_is_the_cascade_in_the_mirror(astronaut):
     loose = dataclasses.replace(plain, name="frontalface_default", shift=-0.1)
     mirror = dataclasses.replace(mirrored, name="frontalface_default", shift=0.1)
     there = detect._windows(grey, loose)
+    for a, b in zip(there, detect._windows(grey, detect._FRONTAL[0]), strict=True):
+        side = a.width / plain.scale
+        assert side == pytest.approx(b.width)
+        moved = (a.x + a.width / 2) - (b.x + b.width / 2)
+        assert moved == pytest.approx(-0.1 * side)
     back = detect._windows(np.ascontiguousarray(grey[:, ::-1]), mirror)
     assert there
     for a, b in zip(there, back, strict=True):

@@ -135,6 +135,22 @@ def test_strips_join_without_a_seam(reconstruct, portrait, face, monkeypatch):
     np.testing.assert_allclose(strips.depth_mm[both], face.depth_mm[both], atol=0.02)
 
 
+class OneMillimetre(FineNet):
+    """Brings the whole face 1 mm nearer."""
+
+    def forward(self, image, depth, mask, mm_per_pixel):
+        return depth + mask.to(depth)
+
+
+def test_detail_does_not_fade_at_the_outline(reconstruct, portrait):
+    nearer = Reconstructor(reconstruct.model, reconstruct.coarsenet, OneMillimetre())
+    large = portrait.repeat(3, axis=0).repeat(3, axis=1)
+    face = nearer(large, Box(*(3 * v for v in (CENTRED.x, CENTRED.y, *[CENTRED.width] * 2))))
+    added = (face.depth_mm - face.coarse_depth_mm)[face.mask]
+    # Slivers of the outline that reach no pixel centre of the crop's grid stay as they are.
+    assert (np.abs(added - 1) < 1e-3).mean() > 0.999
+
+
 def test_without_refinement_the_depth_is_the_coarse_one(reconstruct, portrait, face):
     coarse = reconstruct(portrait, CENTRED, refine=False)
     np.testing.assert_array_equal(coarse.depth_mm, coarse.coarse_depth_mm)

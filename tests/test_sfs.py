@@ -1,12 +1,22 @@
+import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from wrinkles import normal_error, wrinkled_face
 
 from facerecon.camera import N_POSE
+from facerecon.depth import five_point_interior
 from facerecon.lighting import LUMA, shade
 from facerecon.losses import finenet_loss
 from facerecon.rasterize import rasterize
 from facerecon.render import render
-from facerecon.sfs import albedo_maps, estimate_albedo, recover, refine_depth
+from facerecon.sfs import (
+    albedo_maps,
+    detail_target,
+    estimate_albedo,
+    gaussian_blur,
+    recover,
+    refine_depth,
+)
 
 LIGHT = torch.tensor([[0.5, 0.1, 0.2, 0.4], [0.6, -0.2, 0.1, 0.3]], dtype=torch.float64)
 
@@ -166,3 +176,58 @@ def test_fidelity_holds_the_surface():
     free = (refine_depth(*maps, steps=60) - face.coarse).abs().mean()
     held = (refine_depth(*maps, steps=60, fidelity_weight=1e3) - face.coarse).abs().mean()
     assert held < 0.2 * free
+
+
+def lit_sphere(size=64):
+    """Normals, mask and shading of a sphere under a slanted light, albedo 0.6."""
+    axis = torch.linspace(-1.1, 1.1, size)
+    y, x = torch.meshgrid(-axis, axis, indexing="ij")
+    z = (1 - x**2 - y**2).clamp(min=0).sqrt()
+    mask = (z > 0.3)[None, None]
+    normals = torch.stack([x, y, z])[None] * mask
+    light = torch.tensor([[0.4, 0.2, 0.1, 0.5]])
+    albedo = 0.6 * mask
+    return normals, mask, light, albedo, shade(albedo, light, normals)
+
+
+def test_detail_target_is_the_photograph_where_the_model_explains_it():
+    normals, mask, light, albedo, image = lit_sphere()
+    target = detail_target(image, albedo, light, normals, mask, mask.float(), 3.0, 0.1)
+    torch.testing.assert_close(target.image, image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(target.albedo, albedo, atol=1e-4, rtol=0)
+
+
+def test_detail_target_takes_a_slow_change_of_light_for_albedo_and_keeps_detail():
+    normals, mask, light, albedo, image = lit_sphere()
+    slow = torch.linspace(0.6, 1.4, 64).view(1, 1, 1, 64)
+    wrinkle = 0.02 * torch.sin(torch.arange(64.0) * 2.5).view(1, 1, 1, 64)
+    seen = (image * slow + wrinkle) * mask
+    target = detail_target(seen, albedo, light, normals, mask, mask.float(), 3.0, 0.1)
+    inner = five_point_interior(mask)
+    for _ in range(8):
+        inner = five_point_interior(inner)
+    left = (target.image - shade(target.albedo, light, normals))[inner]
+    expected = wrinkle.expand_as(seen)[inner]
+    assert torch.corrcoef(torch.stack([left, expected]))[0, 1] > 0.95
+    factor = (target.albedo / albedo.clamp(min=1e-3))[inner]
+    torch.testing.assert_close(factor, slow.expand_as(seen)[inner], atol=0.06, rtol=0)
+
+
+def test_detail_target_bounds_the_leftover_and_heeds_trust():
+    normals, mask, light, albedo, image = lit_sphere()
+    spot = image.clone()
+    spot[..., 30:33, 30:33] = 1.0
+    trust = mask.float()
+    bounded = detail_target(spot, albedo, light, normals, mask, trust, 3.0, 0.05)
+    left = bounded.image - shade(bounded.albedo, light, normals)
+    assert 0.04 < left.max() <= 0.05 + 1e-6
+    none = detail_target(spot, albedo, light, normals, mask, 0 * trust, 3.0, 0.05)
+    torch.testing.assert_close(none.image, shade(none.albedo, light, normals), atol=1e-6, rtol=0)
+
+
+def test_gaussian_blur_is_scipys():
+    maps = torch.rand(2, 1, 40, 30, dtype=torch.float64)
+    ours = gaussian_blur(maps, 2.0).numpy()
+    for i in range(2):
+        theirs = gaussian_filter(maps[i, 0].numpy(), 2.0, mode="constant", radius=6)
+        np.testing.assert_allclose(ours[i, 0], theirs, atol=1e-12)

@@ -94,6 +94,8 @@ class FineTraining:
     shading_weight: float = 1.0  # lambda_sh of Eq. (14)
     fidelity_weight: float = 5e-3  # lambda_f
     smoothness_weight: float = 1.0  # lambda_sm
+    detail_radius: float = 0.03  # of the crop; slower changes of brightness are light, not shape
+    detail_limit: float = 0.08  # intensity; larger leftovers are taken for albedo or highlights
     iterations: int = 4  # CoarseNet iterations (4.4)
     coarse_learning_rate: float = 0.0  # > 0 trains CoarseNet through the rendering layer
     coarse_fidelity_weight: float = 1e3  # of the MSE to the original r, beside grey levels squared

@@ -22,10 +22,9 @@ from facerecon.lighting import LUMA, shade
 from facerecon.losses import finenet_loss
 from facerecon.rasterize import interpolate
 from facerecon.render import Rendering, render
-from facerecon.sfs import albedo_maps, recover
+from facerecon.sfs import albedo_maps, detail_target, recover
 
 COARSE_SIZE = 200  # CoarseNet's input (3.4)
-MAX_LEFTOVER = 0.2  # intensity that neither light nor albedo explains: hair, glasses, a highlight
 MAX_LAST_MOVE = 0.5  # pose units in the last iteration; a fit that still moves more has failed
 
 
@@ -221,17 +220,21 @@ class FineTask:
         with torch.no_grad():
             grey = self.model.albedo(albedo_coefficients) @ coarse.new_tensor(LUMA)[:, None]
             albedo = interpolate(grey.clamp(0, 1), rendering.fragments, self.model.triangles)
-            explained = shade(
-                albedo, light, normals_from_depth(coarse, mm_per_pixel, rendering.mask)
+            trust = interpolate(self.skin, rendering.fragments, self.model.triangles)
+            normals = normals_from_depth(coarse, mm_per_pixel, rendering.mask)
+            target, albedo = detail_target(
+                image,
+                albedo,
+                light,
+                normals,
+                rendering.mask,
+                trust,
+                config.detail_radius * size,
+                config.detail_limit,
             )
-            skin = self._skin_mask(rendering)
-            trusted = skin & ((image - explained).abs() < MAX_LEFTOVER)
-            # Where the model cannot explain the photograph, the coarse surface is its own
-            # explanation: no force.
-            target = torch.where(trusted, image, explained)
         maps = [image, rendering.depth, coarse, rendering.mask, target, albedo]
         if generator is not None and config.crop_size < size:
-            maps = self._cut(maps, skin, generator)
+            maps = self._cut(maps, trust > 0.5, generator)
         image, depth, coarse, mask, target, albedo = maps
         with torch.autocast(
             self.device.type,

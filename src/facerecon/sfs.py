@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
 from facerecon.lighting import (
     BRIGHTEST,
@@ -131,6 +132,67 @@ def recover(
     albedo = albedo.clamp(0, 1) * mask
     shading = shade(torch.ones_like(image), light, normals) * mask
     return Shading(light, coefficients, albedo, shading)
+
+
+class Target(NamedTuple):
+    """What the shading of a refined surface is compared with.
+
+    Attributes:
+        image: (B, 1, H, W) the photograph, as far as detail of the surface may explain it.
+        albedo: (B, 1, H, W) reflectance times the smooth local change of the light.
+    """
+
+    image: Float[Tensor, "batch 1 height width"]
+    albedo: Float[Tensor, "batch 1 height width"]
+
+
+@torch.no_grad()
+def detail_target(
+    image: Float[Tensor, "batch 1 height width"],
+    albedo: Float[Tensor, "batch 1 height width"],
+    light: Float[Tensor, "batch terms"],
+    normals: Float[Tensor, "batch 3 height width"],
+    mask: Bool[Tensor, "batch 1 height width"],
+    trust: Float[Tensor, "batch 1 height width"],
+    radius: float,
+    limit: float,
+) -> Target:
+    """Take out of a photograph what no detail of the surface can explain.
+
+    Cast shadows, hair, make-up and a light that is not far away change the brightness over
+    centimetres; one global light and ten albedo coefficients cannot follow. As the local lighting
+    term of RGBD-Fusion (Or-El et al. 2015), their smooth part becomes a factor of the albedo. What
+    is then left is bounded, so that a highlight or a strand of hair does not become a ridge.
+
+    Args:
+        image: intensity in [0, 1].
+        albedo, light: from `recover`.
+        normals: unit normals of the coarse surface, camera frame.
+        mask: where there is a surface.
+        trust: weight in [0, 1] of each pixel's leftover: 1 on skin, 0 on eyes and hair.
+        radius: standard deviation in pixels below which a change of brightness is detail.
+        limit: the leftover's bound in intensity.
+    """
+    explained = shade(albedo, light, normals)
+    area = gaussian_blur(mask.to(image), radius).clamp(min=1e-3)
+    smooth_image = gaussian_blur(image * mask, radius) / area
+    smooth_explained = gaussian_blur(explained * mask, radius) / area
+    factor = (smooth_image.clamp(min=0.02) / smooth_explained.clamp(min=0.02)).clamp(0.1, 10.0)
+    explained = explained * factor
+    leftover = limit * torch.tanh((image - explained) / limit) * trust
+    return Target((explained + leftover) * mask, albedo * factor * mask)
+
+
+def gaussian_blur(
+    maps: Float[Tensor, "batch 1 height width"], sigma: float
+) -> Float[Tensor, "batch 1 height width"]:
+    """Gaussian blur, zero beyond the border; kernel cut at three standard deviations."""
+    reach = max(1, math.ceil(3 * sigma))
+    taps = torch.arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)
+    kernel = torch.exp(-(taps**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    maps = functional.conv2d(maps, kernel.view(1, 1, 1, -1), padding=(0, reach))
+    return functional.conv2d(maps, kernel.view(1, 1, -1, 1), padding=(reach, 0))
 
 
 def refine_depth(
