@@ -121,7 +121,7 @@ def feedback(
 
 
 def step(
-    network: CoarseNet,
+    network: nn.Module,
     model: nn.Module,
     image: Float[Tensor, "batch 1 size size"],
     r: Float[Tensor, "batch n"],
@@ -131,7 +131,7 @@ def step(
 
 
 def iterate(
-    network: CoarseNet,
+    network: nn.Module,
     model: nn.Module,
     image: Float[Tensor, "batch 1 size size"],
     iterations: int = 4,
@@ -148,7 +148,7 @@ def iterate(
     Returns:
         r after every step, starting with r_0: `taken + 1` tensors (B, 290).
     """
-    r = image.new_zeros(len(image), network.n_coefficients + N_POSE)
+    r = image.new_zeros(len(image), model.n_coefficients + N_POSE)
     steps = [r]
     for _ in range(iterations):
         r = step(network, model, image, steps[-1])

@@ -1,7 +1,7 @@
 """What stands around a synthetic face and what a camera does to the picture (3.2.2).
 
-Every function works on a batch (B, 1, S, S) of intensities and draws from the generator it is
-given, on that generator's device.
+Every function works on a batch (B, 1, S, S) of intensities (`occlude` and `expose` on colours, too)
+and draws from the generator it is given, on that generator's device.
 """
 
 import math
@@ -122,8 +122,8 @@ def person(
 
 
 def occlude(
-    draw: Draw, picture: Float[Tensor, "batch 1 size size"], probability: float
-) -> Float[Tensor, "batch 1 size size"]:
+    draw: Draw, picture: Float[Tensor, "batch channels size size"], probability: float
+) -> Float[Tensor, "batch channels size size"]:
     """A blob or a bar in front of some faces: a hand, a microphone, a strand of hair."""
     size = picture.shape[-1]
     centre = draw.uniform(0, 1, 2) * size
@@ -137,10 +137,10 @@ def occlude(
 
 def expose(
     draw: Draw,
-    picture: Float[Tensor, "batch 1 size size"],
+    picture: Float[Tensor, "batch channels size size"],
     face: Bool[Tensor, "batch 1 size size"],
     p_auto: float,
-) -> Float[Tensor, "batch 1 size size"]:
+) -> Float[Tensor, "batch channels size size"]:
     """Exposure as a camera chooses it (the face comes out mid-grey), a tone curve, and contrast."""
     gamma = draw.uniform(0.5, 1.1)
     area = face.sum((1, 2, 3), keepdim=True).clamp(min=1)
