@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -15,6 +17,7 @@ from facerecon.losses import (
     pose_mse,
     shading_energy,
     smoothness,
+    sobolev_gradient,
 )
 from facerecon.sfs import refine_depth
 
@@ -192,3 +195,24 @@ def test_the_units_balance_the_terms(face):
     # Both numbers above are means over the face; this is where there is something to recover.
     before = normal_error(face.coarse, face, face.wrinkled)
     assert normal_error(refined, face, face.wrinkled) < 0.65 * before
+
+
+def test_sobolev_gradient_damps_fast_waves_by_the_law_it_states():
+    """Two waves of equal height: their ratio afterwards is that of 1 / (cutoff^2 + k^2)."""
+    column = torch.arange(512.0, dtype=torch.float64)
+    slow, fast, cutoff = 2 * math.pi / 64, 2 * math.pi / 8, 0.2
+    waves = torch.stack([torch.sin(slow * column), torch.sin(fast * column)])
+    gradient = waves.sum(0).expand(1, 1, 512, 512)
+    filtered = sobolev_gradient(gradient, cutoff)[0, 0, 256, 128:384]
+    heights = torch.linalg.lstsq(waves[:, 128:384].T, filtered[:, None]).solution[:, 0]
+    expected = (cutoff**2 + fast**2) / (cutoff**2 + slow**2)
+    assert heights[0] / heights[1] == pytest.approx(expected, rel=0.03)
+
+
+def test_sobolev_gradient_keeps_the_size_and_descends():
+    """Positive definite: a step along it lowers the criterion whose gradient it filters."""
+    gradient = torch.randn(2, 1, 32, 24, dtype=torch.float64)
+    filtered = sobolev_gradient(gradient, 0.2)
+    assert filtered.shape == gradient.shape
+    assert filtered.square().mean() == pytest.approx(gradient.square().mean().item())
+    assert ((filtered * gradient).sum(dim=(1, 2, 3)) > 0).all()

@@ -15,6 +15,7 @@ from facerecon.sfs import (
     estimate_albedo,
     gaussian_blur,
     recover,
+    recover_robustly,
     refine_depth,
 )
 
@@ -231,3 +232,20 @@ def test_gaussian_blur_is_scipys():
     for i in range(2):
         theirs = gaussian_filter(maps[i, 0].numpy(), 2.0, mode="constant", radius=6)
         np.testing.assert_allclose(ours[i, 0], theirs, atol=1e-12)
+
+
+def test_robust_recovery_ignores_a_hat(model):
+    """Dark pixels above the eyes pass for light from below; Cauchy weights give them no say."""
+    generator = torch.Generator().manual_seed(0)
+    rendering = render(model, torch.zeros(1, model.n_coefficients + N_POSE), 100)
+    maps = albedo_maps(model, rendering.fragments)
+    light = torch.tensor([[0.5, 0.1, 0.3, 0.3]])
+    image = shade(maps[0], light, rendering.normals)
+    image = image + 0.01 * torch.randn(image.shape, generator=generator)
+    image[..., :30, :] = 0.05
+    mask = rendering.mask
+    plain = recover(image, *maps, rendering.normals, mask).light
+    robust = recover_robustly(image, *maps, rendering.normals, mask).light
+    up = torch.stack([plain[0, 2], robust[0, 2], light[0, 2]])
+    assert (up[1] - up[2]).abs() < 0.3 * (up[0] - up[2]).abs()
+    assert (robust - light).abs().max() < 0.1

@@ -84,7 +84,7 @@ class FineTraining:
     crops: int = 5_000  # photo crops seen
     batch: int = 4
     crop_size: int = 128  # pixels cut from the face; the network is fully convolutional
-    face_sizes: tuple[int, ...] = (200, 280, 400)  # sizes to which the face crop is brought first
+    face_sizes: tuple[int, ...] = (200,)  # sizes to which the face crop is brought first
     learning_rate: float = 1e-3
     warmup: float = 0.02
     cooldown: float = 0.3
@@ -96,6 +96,7 @@ class FineTraining:
     smoothness_weight: float = 1.0  # lambda_sm
     detail_radius: float = 0.03  # of the crop; slower changes of brightness are light, not shape
     detail_limit: float = 0.08  # intensity; larger leftovers are taken for albedo or highlights
+    gradient_cutoff: float = 0.2  # rad per pixel, of the Sobolev gradient; 0: the plain one
     iterations: int = 4  # CoarseNet iterations (4.4)
     coarse_learning_rate: float = 0.0  # > 0 trains CoarseNet through the rendering layer
     coarse_fidelity_weight: float = 1e3  # of the MSE to the original r, beside grey levels squared

@@ -19,12 +19,13 @@ from facerecon.depth import normals_from_depth
 from facerecon.detect import NoFaceError, detect_faces
 from facerecon.finenet import FineNet, load_vgg
 from facerecon.lighting import LUMA, shade
-from facerecon.losses import finenet_loss
+from facerecon.losses import finenet_loss, sobolev_gradient
 from facerecon.rasterize import interpolate
-from facerecon.render import Rendering, render
-from facerecon.sfs import albedo_maps, detail_target, recover
+from facerecon.render import render
+from facerecon.sfs import albedo_maps, detail_target, recover_robustly
 
 COARSE_SIZE = 200  # CoarseNet's input (3.4)
+BARE_FOREHEAD_MM = 8.0  # above the brows; higher up, hair and hats would pass for shading
 MAX_LAST_MOVE = 0.5  # pose units in the last iteration; a fit that still moves more has failed
 
 
@@ -136,6 +137,8 @@ class FineTask:
         regions = model.regions
         skin = regions["face"] * (1 - regions["mouth_interior"])
         self.skin = (skin * (1 - regions["eye_left"]) * (1 - regions["eye_right"]))[None, :, None]
+        brows = model.mean[model.landmarks[17:27], 1].max() + BARE_FOREHEAD_MM
+        self.below_brows = (model.mean[:, 1] < brows).float()[None, :, None]
         self.light, self.albedo = self._explain_faces()
 
     def parameter_groups(self) -> list[dict]:
@@ -155,8 +158,13 @@ class FineTask:
             image, r = self._faces(slice(start, start + 16), COARSE_SIZE)
             rendering = render(self.model, r, COARSE_SIZE)
             normals = normals_from_depth(rendering.depth, self._pixel_mm(r, COARSE_SIZE))
-            skin = self._skin_mask(rendering)
-            found = recover(image, *albedo_maps(self.model, rendering.fragments), normals, skin)
+            below_brows = interpolate(
+                self.skin * self.below_brows, rendering.fragments, self.model.triangles
+            )
+            skin = below_brows > 0.5
+            found = recover_robustly(
+                image, *albedo_maps(self.model, rendering.fragments), normals, skin
+            )
             lights.append(found.light)
             albedos.append(found.albedo_coefficients)
         return torch.cat(lights), torch.cat(albedos)
@@ -171,9 +179,6 @@ class FineTask:
     def _pixel_mm(self, r: Tensor, size: int) -> Tensor:
         pose = split(r, self.model.n_coefficients)[1]
         return 1 / pose_parameters(pose, size).scale.detach()
-
-    def _skin_mask(self, rendering: Rendering) -> Tensor:
-        return interpolate(self.skin, rendering.fragments, self.model.triangles) > 0.5
 
     def batches(self, start: int) -> Iterable[tuple[Tensor, int, torch.Generator]]:
         """(indices of the faces, size of their crops, generator for the windows)."""
@@ -242,6 +247,8 @@ class FineTask:
             enabled=config.bfloat16 and torch.is_grad_enabled(),
         ):
             fine = self.networks["finenet"](image, depth, mask, mm_per_pixel).float()
+        if config.gradient_cutoff > 0 and fine.requires_grad:
+            fine.register_hook(lambda g: sobolev_gradient(g, config.gradient_cutoff))
         loss = finenet_loss(
             fine,
             coarse,

@@ -163,3 +163,30 @@ def finenet_loss(
     roughness = smoothness(depth / unit, mask)
     total = shading_weight * residual + fidelity_weight * distance + smoothness_weight * roughness
     return FineNetLoss(total, residual, distance, roughness)
+
+
+def sobolev_gradient(
+    gradient: Float[Tensor, "batch 1 height width"], cutoff: float
+) -> Float[Tensor, "batch 1 height width"]:
+    """The gradient of a depth map in a Sobolev norm instead of the pixel-wise one.
+
+    Shading fixes slopes, so the plain gradient of Eq. (8) is dominated by pixel-sized dipoles and a
+    network needs very long to build a fold out of them. Dividing its spectrum by cutoff^2 + k^2
+    makes the direction of descent smooth; the minima are the same.
+
+    Args:
+        gradient: of a criterion with respect to a depth map.
+        cutoff: radians per pixel; slower waves than this are left as they are.
+
+    Returns:
+        The filtered gradient, with the root mean square of the given one.
+    """
+    height, width = gradient.shape[-2:]
+    size = (2 * height, 2 * width)  # zeros around: one side must not wrap into the other
+    row = torch.fft.fftfreq(size[0], device=gradient.device)[:, None]
+    column = torch.fft.rfftfreq(size[1], device=gradient.device)
+    squared = (2 * torch.pi) ** 2 * (row**2 + column**2)
+    spectrum = torch.fft.rfft2(gradient, s=size) / (cutoff**2 + squared)
+    smooth = torch.fft.irfft2(spectrum, s=size)[..., :height, :width]
+    scale = gradient.square().mean().sqrt() / smooth.square().mean().sqrt().clamp(min=1e-12)
+    return smooth * scale

@@ -134,6 +134,35 @@ def recover(
     return Shading(light, coefficients, albedo, shading)
 
 
+def recover_robustly(
+    image: Float[Tensor, "batch 1 height width"],
+    albedo_mean: Float[Tensor, "batch 1 height width"],
+    albedo_basis: Float[Tensor, "batch coefficients height width"],
+    normals: Float[Tensor, "batch 3 height width"],
+    mask: Bool[Tensor, "batch 1 height width"],
+    scale: float = 0.06,
+    rounds: int = 3,
+    order: int = 1,
+) -> Shading:
+    """`recover`, repeated with Cauchy weights: hair, hats, glasses and cast shadows lose their say.
+
+    Plain least squares reads dark hair above a face as light from below.
+
+    Args:
+        scale: residual, in intensity, at which a pixel counts half.
+        rounds: of reweighting after the plain solution.
+
+    The other arguments are those of `recover`.
+    """
+    maps = (albedo_mean, albedo_basis, normals)
+    found = recover(image, *maps, mask, order=order)
+    for _ in range(rounds):
+        residual = found.albedo * found.shading - image
+        weight = 1 / (1 + (residual / scale).square())
+        found = recover(image, *maps, mask, weight, order=order)
+    return found
+
+
 class Target(NamedTuple):
     """What the shading of a refined surface is compared with.
 
