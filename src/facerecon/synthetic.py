@@ -176,8 +176,7 @@ class SyntheticWorld(nn.Module):
         )
         picture = torch.where(rendering.mask, face, behind)
         picture = photography.occlude(draw, picture, config.p_occluder)
-        grey_face = rendering.mask.expand_as(picture)
-        picture = photography.expose(draw, picture, grey_face, config.p_auto_exposure)
+        picture = photography.expose(draw, picture, rendering.mask, config.p_auto_exposure)
         if picture.shape[1] > 1:  # the camera below works on one channel
             return picture.clamp(0, 1)
         picture = photography.blur(draw, picture, config.p_blur)
