@@ -350,7 +350,6 @@ for name, image in grey.items():
     maps = sfs.albedo_maps(model, rendering.fragments)
     robust[name] = sfs.recover_robustly(image, *maps, normals[name], bare)
 
-# %%
 setting, target = config.FineTraining(), {}
 for name, (light, _, albedo, _) in robust.items():
     trust, radius = skin[name].float(), setting.detail_radius * grey[name].shape[-1]
@@ -358,29 +357,17 @@ for name, (light, _, albedo, _) in robust.items():
     target[name] = sfs.detail_target(*known, radius, setting.detail_limit)
 
 
-def criterion(name, surface):
-    image, albedo = target[name]
-    return losses.finenet_loss(
-        surface,
-        coarse[name],
-        image,
-        albedo,
-        robust[name].light,
-        mask[name],
-        1 / scale[name],
-    )
-
-
 # %%
 steps = {"quick": 60, "full": 1000}[preset]
 terms = {}
 for name, (image, albedo) in target.items():
-    start, pixel = coarse[name], 1 / scale[name]
+    start, light, pixel = coarse[name], robust[name].light, 1 / scale[name]
     minimised = sfs.refine_depth(
-        image, start, mask[name], pixel, albedo, robust[name].light, steps=steps
+        image, start, mask[name], pixel, albedo, light, steps=steps
     )
     surfaces = {"coarse": start, "FineNet": fine[name], "minimised": minimised}
-    terms[name] = {key: criterion(name, z) for key, z in surfaces.items()}
+    known = (start, image, albedo, light, mask[name], pixel)
+    terms[name] = {k: losses.finenet_loss(z, *known) for k, z in surfaces.items()}
     for key, loss in terms[name].items():
         numbers = "  ".join(f"{k} {v:8.2f}" for k, v in loss._asdict().items())
         print(f"{name:14}{key:10} {numbers}")
