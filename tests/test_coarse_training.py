@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from facerecon.coarse_training import CoarseTask
-from facerecon.coarsenet import feedback
+from facerecon.coarsenet import CoarseNet, feedback
 from facerecon.config import COARSE_PRESETS, CoarseNetConfig, CoarseTraining, SyntheticConfig
 from facerecon.engine import CHECKPOINT, Run, read_checkpoint
 from facerecon.evaluation import coarse_metrics, held_out_faces, landmark_error
@@ -47,6 +47,16 @@ def test_criterion_is_zero_at_the_truth(task):
     r_gt = task.world.sample(8, task.world.generator(0))
     terms = task.criterion(r_gt, r_gt)
     assert terms["gmse"] == 0 and terms["pose"] == 0 and terms["vertex"] < 0.02
+
+
+def test_starts_from_given_weights(model):
+    given = CoarseNet(model.n_coefficients, TINY.network)
+    task = CoarseTask(model, TINY, CPU, workers=0, start=given)
+    ours = task.networks["coarsenet"].state_dict()
+    assert all(torch.equal(ours[k], v) for k, v in given.state_dict().items())
+    other = CoarseNet(model.n_coefficients, CoarseNetConfig(width=8, squeeze=8))
+    with pytest.raises(ValueError, match="another architecture"):
+        CoarseTask(model, TINY, CPU, workers=0, start=other)
 
 
 def test_batches_depend_on_the_index_alone(task):

@@ -18,6 +18,12 @@ def test_coarse_training_exports_weights_that_load(tmp_path, capsys):
     assert network(torch.zeros(1, 7, 200, 200), torch.zeros(1, 290)).shape == (1, 290)
     assert "yaw_deg" in capsys.readouterr().out
 
+    further = tmp_path / "further.safetensors"
+    options = ["--preset", "quick", "--samples", "16", "--run", str(tmp_path / "more"), "--quiet"]
+    assert main(["train", "coarse", *options, "--coarse", str(out), "--export", str(further)]) == 0
+    before = f"weights that had seen {card['samples']} samples, starting from random weights"
+    assert read_card(further)["started_from"] == before
+
 
 @pytest.mark.parametrize(
     ("options", "message"),

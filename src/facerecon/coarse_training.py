@@ -70,18 +70,35 @@ class CoarseTask:
         model: MorphableModel; config: CoarseTraining; device: where to draw and train; workers:
             processes that draw batches ahead on a CPU (0 draws in the training process, as on a
             GPU).
+        start: CoarseNet whose weights a new run begins with, instead of random ones.
+
+    Raises:
+        ValueError: `start` has another architecture than the preset.
     """
 
     name = "coarse"
     data_description = "synthetic photographs of the default morphable model"
 
     def __init__(
-        self, model: nn.Module, config: CoarseTraining, device: torch.device, workers: int = 1
+        self,
+        model: nn.Module,
+        config: CoarseTraining,
+        device: torch.device,
+        workers: int = 1,
+        start: CoarseNet | None = None,
     ):
         self.model, self.config = model.to(device), config
         self.device, self.workers = device, 0 if device.type != "cpu" else workers
         torch.manual_seed(config.seed)  # initial weights
         network = CoarseNet(model.n_coefficients, config.network)
+        if start is not None:
+            try:
+                network.load_state_dict(start.state_dict())
+            except RuntimeError as error:
+                raise ValueError(
+                    "the weights to start from have another architecture than the preset's "
+                    f"{config.network}; choose the preset that they were trained with"
+                ) from error
         self.networks = nn.ModuleDict({"coarsenet": network})
         self.networks.to(device=device, memory_format=torch.channels_last)
         self.total = config.samples

@@ -35,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--photos", type=Path, help="folder of photographs (fine, end-to-end)")
     parser.add_argument(
-        "--coarse", type=Path, help="CoarseNet weights (fine, end-to-end; default: shipped)"
+        "--coarse",
+        type=Path,
+        help="CoarseNet weights (fine, end-to-end: default shipped; coarse: a new run starts from"
+        " them instead of random ones)",
     )
     parser.add_argument(
         "--fine", type=Path, help="FineNet weights to start from (end-to-end; default: shipped)"
@@ -71,7 +74,8 @@ def main(args: argparse.Namespace) -> int:
     folder = args.run or Path("runs") / f"{args.network}-{args.preset}"
 
     if args.network == "coarse":
-        task = CoarseTask(model, config, device)
+        start = load_coarsenet(args.coarse) if args.coarse else None
+        task = CoarseTask(model, config, device, start=start)
     else:
         if args.photos is None:
             raise ValueError(f"facerecon train {args.network} needs --photos FOLDER")
@@ -88,7 +92,8 @@ def main(args: argparse.Namespace) -> int:
     for name, value in metrics.items():
         print(f"  {name} {value:.3f}")
     if args.export:
-        card = ModelCard.of(run, args.preset, metrics)
+        started_from = args.coarse if args.network == "coarse" else None
+        card = ModelCard.of(run, args.preset, metrics, started_from)
         for name, network in run.averaged().items():
             path = args.export
             if len(run.networks) > 1:

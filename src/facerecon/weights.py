@@ -37,10 +37,13 @@ class ModelCard:
     commit: str
     config: dict
     metrics: dict
+    started_from: str = "random weights"
 
     @classmethod
-    def of(cls, run, preset: str, metrics: dict[str, float]) -> "ModelCard":
-        """The card of an `engine.Run`."""
+    def of(
+        cls, run, preset: str, metrics: dict[str, float], started_from: Path | None = None
+    ) -> "ModelCard":
+        """The card of an `engine.Run`, which may have begun with the weights of an earlier one."""
         return cls(
             task=run.task.name,
             preset=preset,
@@ -51,7 +54,14 @@ class ModelCard:
             commit=commit(),
             config=asdict(run.task.config),
             metrics={name: round(value, 5) for name, value in metrics.items()},
+            **({"started_from": _lineage(started_from)} if started_from else {}),
         )
+
+
+def _lineage(path: Path) -> str:
+    card = read_card(path)
+    before = card.get("started_from", "random weights")
+    return f"weights that had seen {card['samples']:,} samples, starting from {before}"
 
 
 def commit() -> str:
@@ -198,6 +208,7 @@ def write_card(path: str | Path) -> Path:
         f"- data: {card['data']}",
         f"- samples seen: {card['samples']:,} in {card['hours']} h, seed {card['seed']}, "
         f"commit {card['commit']}",
+        f"- started from {card.get('started_from', 'random weights')}",
         "- stored as float16 safetensors; averaged weights",
         "",
         "| measured at export | value |",
