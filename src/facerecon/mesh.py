@@ -9,8 +9,10 @@ from numba import njit
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from facerecon.backend import as_array, choose_backend, over_batch
+from facerecon.backend import as_array, as_indices, choose_backend, over_batch
 from facerecon.shapes import require_shape
+
+SHORTEST = 1e-12  # sums of area normals below this length stay shorter than one
 
 
 def vertex_normals(
@@ -25,7 +27,7 @@ def vertex_normals(
     Args:
         vertices: any unit and any right-handed frame; the normals come in the same frame.
         triangles: counter-clockwise seen from outside.
-        backend: "numba" (CPU), "torch" (any device) or "auto".
+        backend: "numba" (CPU), "torch" (any device; also runs for "nvdiffrast") or "auto".
 
     Raises:
         ValueError: wrong shapes, or a backend that does not suit the tensors.
@@ -33,10 +35,8 @@ def vertex_normals(
     require_shape("vertices", vertices, None, None, 3)
     require_shape("triangles", triangles, None, 3)
     if choose_backend(backend, vertices) == "numba":
-        summed = _AreaNormals.apply(vertices, triangles)
-    else:
-        summed = _area_normals(vertices, triangles)
-    return normalize(summed, dim=-1)
+        return _VertexNormals.apply(vertices, triangles)
+    return normalize(_area_normals(vertices, triangles), dim=-1, eps=SHORTEST)
 
 
 def edges(triangles: Int[Tensor, "triangles 3"]) -> Int[Tensor, "edges 2"]:
@@ -86,24 +86,27 @@ def _area_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
     return summed
 
 
-class _AreaNormals(torch.autograd.Function):
-    """`_area_normals` with compiled loops forward and backward."""
+class _VertexNormals(torch.autograd.Function):
+    """Normalised `_area_normals` with compiled loops forward and backward."""
 
     @staticmethod
     def forward(ctx: Any, vertices: Tensor, triangles: Tensor) -> Tensor:
-        ctx.save_for_backward(vertices, triangles)
-        summed = torch.zeros(vertices.shape, dtype=vertices.dtype)
-        arrays = (as_array(vertices), as_array(triangles), summed.numpy())
-        over_batch(_sum_normals, len(vertices), *arrays)
-        return summed
+        normals = torch.zeros(vertices.shape, dtype=vertices.dtype)
+        lengths = torch.empty(vertices.shape[:2], dtype=vertices.dtype)
+        indices = as_indices(triangles, vertices.shape[1])
+        arrays = (indices, as_array(vertices), normals.numpy(), lengths.numpy())
+        over_batch(_normals_kernel, len(vertices), *arrays)
+        ctx.save_for_backward(vertices, triangles, normals, lengths)
+        return normals
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        vertices, triangles = ctx.saved_tensors
+        vertices, triangles, normals, lengths = ctx.saved_tensors
         result = torch.zeros(vertices.shape, dtype=vertices.dtype)
-        arrays = (as_array(vertices), as_array(triangles), as_array(gradient), result.numpy())
-        over_batch(_sum_normals_backward, len(vertices), *arrays)
+        indices = as_indices(triangles, vertices.shape[1])
+        arrays = map(as_array, (vertices, normals, lengths, gradient))
+        over_batch(_normals_backward_kernel, len(vertices), indices, *arrays, result.numpy())
         return result, None
 
 
@@ -125,12 +128,17 @@ def _side(vertices: np.ndarray, start: int, end: int) -> tuple:
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _sum_normals(
-    start: int, stop: int, vertices: np.ndarray, triangles: np.ndarray, summed: np.ndarray
+def _normals_kernel(
+    start: int,
+    stop: int,
+    triangles: np.ndarray,
+    vertices: np.ndarray,
+    normals: np.ndarray,
+    lengths: np.ndarray,
 ) -> None:
+    shortest = vertices.dtype.type(SHORTEST)
     for item in range(start, stop):
-        mesh = vertices[item]
-        out = summed[item]
+        mesh, out = vertices[item], normals[item]
         for t in range(len(triangles)):
             i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
             normal = _cross(_side(mesh, i, j), _side(mesh, i, k))
@@ -138,32 +146,46 @@ def _sum_normals(
                 out[i, axis] += normal[axis]
                 out[j, axis] += normal[axis]
                 out[k, axis] += normal[axis]
+        for v in range(len(out)):
+            squared = out[v, 0] * out[v, 0] + out[v, 1] * out[v, 1] + out[v, 2] * out[v, 2]
+            lengths[item, v] = max(np.sqrt(squared), shortest)
+            for axis in range(3):
+                out[v, axis] /= lengths[item, v]
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _sum_normals_backward(
+def _normals_backward_kernel(
     start: int,
     stop: int,
-    vertices: np.ndarray,
     triangles: np.ndarray,
+    vertices: np.ndarray,
+    normals: np.ndarray,
+    lengths: np.ndarray,
     gradient: np.ndarray,
     result: np.ndarray,
 ) -> None:
+    shortest = vertices.dtype.type(SHORTEST)
+    summed = np.empty(vertices.shape[1:], vertices.dtype)  # gradient to the sums of area normals
     for item in range(start, stop):
-        mesh = vertices[item]
-        grad = gradient[item]
-        out = result[item]
+        mesh, out, n, g = vertices[item], result[item], normals[item], gradient[item]
+        for v in range(len(mesh)):
+            length = lengths[item, v]
+            along = n[v, 0] * g[v, 0] + n[v, 1] * g[v, 1] + n[v, 2] * g[v, 2]
+            if length == shortest:  # not of unit length, but proportional to the sum
+                along *= 0
+            for axis in range(3):
+                summed[v, axis] = (g[v, axis] - along * n[v, axis]) / length
         for t in range(len(triangles)):
             i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-            g = (
-                grad[i, 0] + grad[j, 0] + grad[k, 0],
-                grad[i, 1] + grad[j, 1] + grad[k, 1],
-                grad[i, 2] + grad[j, 2] + grad[k, 2],
+            at = (
+                summed[i, 0] + summed[j, 0] + summed[k, 0],
+                summed[i, 1] + summed[j, 1] + summed[k, 1],
+                summed[i, 2] + summed[j, 2] + summed[k, 2],
             )
             # n = a x b, so the gradient to a is b x g and the gradient to b is g x a.
-            to_j = _cross(_side(mesh, i, k), g)
-            to_k = _cross(g, _side(mesh, i, j))
+            to_j = _cross(_side(mesh, i, k), at)
+            to_k = _cross(at, _side(mesh, i, j))
             for axis in range(3):
                 out[j, axis] += to_j[axis]
                 out[k, axis] += to_k[axis]

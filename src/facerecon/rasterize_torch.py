@@ -1,4 +1,4 @@
-"""The z-buffer as tensor operations on any device: the "torch" backend of `rasterize`.
+"""The z-buffer and the interpolation as tensor operations on any device: the "torch" backend.
 
 Every pixel of every front face's bounding box becomes a candidate; the visible one has the largest
 key of depth and triangle id, found with one scattered maximum. No loop over triangles.
@@ -13,10 +13,44 @@ from torch import Tensor
 CANDIDATES_PER_CHUNK = 1 << 22
 
 
-def rasterize_torch(
+def rasterize(
     projected: Tensor, triangles: Tensor, height: int, width: int
 ) -> tuple[Tensor, Tensor]:
-    """The triangle ids (batch, height, width) and barycentric weights of `rasterize.Fragments`."""
+    """Triangle ids and weights of `rasterize.Fragments`; the weights differentiable in x and y."""
+    with torch.no_grad():
+        triangle = _visible(projected, triangles, height, width)
+    batch, n_vertices = projected.shape[:2]
+    seen = (triangle >= 0).nonzero().squeeze(1)
+    vertex = triangles[triangle[seen]] + (seen // (height * width) * n_vertices)[:, None]
+    table = projected.flatten(0, 1)
+    # index_select, because its backward is index_add, much faster than that of indexing.
+    corners = torch.stack([table.index_select(0, index) for index in vertex.unbind(1)], dim=1)
+    edge, area, _ = _edge_functions(corners, seen % width, seen // width % height)
+    weights = edge * area.reciprocal()[:, None]
+    image = projected.new_zeros(batch * height * width, 3).index_copy(0, seen, weights)
+    shape = (batch, height, width)
+    return triangle.int().unflatten(0, shape), image.unflatten(0, shape)
+
+
+def interpolate(attributes: Tensor, triangle: Tensor, weights: Tensor, triangles: Tensor) -> Tensor:
+    """The images (batch, channels, height, width) of `rasterize.interpolate`."""
+    shared, n_vertices, channels = attributes.shape
+    batch, height, width = triangle.shape
+    seen = (triangle.flatten() >= 0).nonzero().squeeze(1)
+    vertex = triangles[triangle.flatten()[seen]]
+    if shared > 1:
+        vertex = vertex + (seen // (height * width) * n_vertices)[:, None]
+    weight = weights.flatten(0, 2).index_select(0, seen)
+    table = attributes.flatten(0, 1)
+    value = sum(
+        weight[:, corner, None] * table.index_select(0, vertex[:, corner]) for corner in range(3)
+    )
+    image = attributes.new_zeros(batch * height * width, channels).index_copy(0, seen, value)
+    return image.unflatten(0, (batch, height, width)).permute(0, 3, 1, 2)
+
+
+def _visible(projected: Tensor, triangles: Tensor, height: int, width: int) -> Tensor:
+    """The visible triangle's id (batch * height * width,), or -1."""
     batch, device = len(projected), projected.device
     corners = projected[:, triangles].flatten(0, 1)  # (batch * triangles, 3 corners, 3)
     low = corners[..., :2].amin(dim=1).ceil().clamp(min=0)
@@ -40,22 +74,14 @@ def rasterize_torch(
         row = torch.div(offset, box_width[owner], rounding_mode="floor")
         column = offset - row * box_width[owner] + low[owner, 0]
         row = row + low[owner, 1]
-        edge, area, covers = _edge_functions_torch(corners[owner], column, row)
+        edge, area, covers = _edge_functions(corners[owner], column, row)
         owner, row, column = owner[covers], row[covers], column[covers]
         _, ej, ek = edge[covers].unbind(1)
         zi, zj, zk = corners[owner, :, 2].unbind(1)
         depth = (zi + (ej * (zj - zi) + ek * (zk - zi)) / area[covers]).float()
         pixel = (item[owner] * height + row) * width + column
         best.scatter_reduce_(0, pixel, _pack(depth, face[owner]), "amax")
-    triangle = _unpack(best)
-    seen = (triangle >= 0).nonzero().squeeze(1)
-    item = seen // (height * width)
-    vertices = projected[item[:, None], triangles[triangle[seen]]]
-    edge, area, _ = _edge_functions_torch(vertices, seen % width, seen // width % height)
-    barycentric = projected.new_zeros(batch * height * width, 3)
-    barycentric[seen] = edge * area.reciprocal()[:, None]
-    shape = (batch, height, width)
-    return triangle.unflatten(0, shape), barycentric.unflatten(0, shape)
+    return _unpack(best)
 
 
 def _chunks(filled: Tensor) -> list[slice]:
@@ -69,9 +95,7 @@ def _chunks(filled: Tensor) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(bounds) if b > a]
 
 
-def _edge_functions_torch(
-    corners: Tensor, column: Tensor, row: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _edge_functions(corners: Tensor, column: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The edge functions (n, 3), their sum, and whether the pixel is inside."""
     x = corners[..., 0] - column[:, None]
     y = corners[..., 1] - row[:, None]
