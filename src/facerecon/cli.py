@@ -52,6 +52,7 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_reconstruct(commands)
     _add_train(commands, training)
+    _add_evaluate(commands)
     _add_reproduce(commands)
     info = commands.add_parser(
         "info",
@@ -126,6 +127,66 @@ def _add_train(commands: argparse._SubParsersAction, training: bool) -> None:
         from facerecon.training import add_arguments
 
         add_arguments(parser)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure CoarseNet on synthetic faces or on other heads",
+        description="Measure CoarseNet where the truth is known, and where it is not.",
+        epilog=EXIT_CODES,
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--coarse", type=Path, metavar="FILE", help="other CoarseNet weights")
+    shared.add_argument(
+        "--model", type=Path, metavar="FILE", help="morphable model that they were trained with"
+    )
+    shared.add_argument("--count", type=int, default=200, help="pictures (default: 200)")
+    shared.add_argument("--iterations", type=int, default=4, help="of CoarseNet (default: 4)")
+    shared.add_argument("--seed", type=int, default=0, help="of the pictures (default: 0)")
+    shared.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    shared.add_argument("--threads", type=int, help="CPU threads")
+    shared.add_argument("--out", type=Path, metavar="DIR", help="folder of the results as files")
+    kinds = parser.add_subparsers(title="on what", metavar="WHAT", dest="on", required=True)
+    kinds.add_parser(
+        "synthetic",
+        parents=[shared],
+        help="held-out faces of the training world",
+        description="Errors on held-out faces of the training world, after every iteration.",
+        epilog=EXIT_CODES,
+    )
+    heads = kinds.add_parser(
+        "heads",
+        parents=[shared],
+        help="photographed heads of another model",
+        description=(
+            "Errors on photographed heads of a model that the network has not learned from, beside"
+            " the mean face as a baseline. --out also gets heads.json (every picture's errors) and"
+            " heads.png (photograph, true and predicted normals, depth error; best to worst)."
+        ),
+        epilog=EXIT_CODES,
+    )
+    heads.add_argument(
+        "--heads",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="ICT-FaceKit packed as .npz, or a morphable model in facerecon's format",
+    )
+    heads.add_argument(
+        "--profiles",
+        type=int,
+        default=50,
+        help="further pictures with a yaw of 60 to 90 degrees (default: 50)",
+    )
+    heads.add_argument(
+        "--boxes",
+        choices=("truth", "detector"),
+        default="truth",
+        help="crop by the true box, disturbed as a detector's is, or by the detector (default:"
+        " truth)",
+    )
+    parser.set_defaults(command=_evaluate)
 
 
 def _add_reproduce(commands: argparse._SubParsersAction) -> None:
@@ -261,6 +322,13 @@ def _train(args: argparse.Namespace) -> int:
 
     _check_device(args.device)
     return train(args)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from facerecon.evaluate import main as evaluate
+
+    _check_device(args.device)
+    return evaluate(args)
 
 
 def _reproduce(args: argparse.Namespace) -> int:
