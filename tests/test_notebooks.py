@@ -19,6 +19,17 @@ PACKAGES = {"facerecon", "torch", "numpy", "matplotlib", "skimage", "plotly", "i
 TAGS = {"parameters", "imports", "check", "exercise", "record"}
 SECTIONS = ("## Exercises", "## What we did not reproduce", "## Review questions")
 WRONG_ANSWERS = {
+    "01_morphable_model_and_projection": [
+        ("(row - middle)", "(middle - row)"),  # rows go down
+        ("(size - 1) / 2", "size / 2"),  # half a pixel
+        (" / camera.POSE_UNITS[3]", ""),
+        ("vertices[mirror]", "vertices"),
+        ("[-1.0, 1.0, 1.0]", "[1.0, 1.0, 1.0]"),
+        ("[-1.0, 1.0, 1.0]", "[1.0, -1.0, 1.0]"),
+        ("(scan - mean)", "scan"),
+        (" + torch.eye(len(basis), dtype=basis.dtype)", ""),  # no prior
+        ("basis.T / sigma**2", "basis.T / sigma"),
+    ],
     "07_end_to_end": [
         ("np.abs(estimate - truth)", "estimate - truth"),
         ("error[np.isfinite(error)]", "np.nan_to_num(error)"),
@@ -26,7 +37,7 @@ WRONG_ANSWERS = {
         ("light[1] * n_x", "light[1] * n_y"),
         ("light[2] * n_y", "-light[2] * n_y"),
         ("albedo * (", "(albedo + "),
-    ]
+    ],
 }
 SOLUTION = re.compile(r"^ *### BEGIN SOLUTION\n.*?^ *### END SOLUTION\n?", re.MULTILINE | re.DOTALL)
 

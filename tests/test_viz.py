@@ -11,6 +11,7 @@ from facerecon.viz import (
     MAX_VIEWER_VERTICES,
     decimate,
     figure_png,
+    gallery,
     mesh_normals,
     preview,
     shaded,
@@ -84,3 +85,16 @@ def test_decimation_keeps_the_shape(limit):
     assert (np.abs(radius - 80) < 3).all()
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     assert (np.cross(b - a, c - a)[:, 2] >= 0).mean() > 0.99
+
+
+def test_gallery_is_a_grid_that_notebooks_can_show():
+    white, red = np.ones((20, 20)), np.zeros((20, 20, 3))
+    red[..., 0] = 5.0  # clipped
+    figure = gallery([white, red, 0 * white], ["first", "second"], columns=2, inches=1)
+    assert [axis.get_title() for axis in figure.axes] == ["first", "second", "", ""]
+    picture = Image.open(io.BytesIO(figure._repr_png_())).convert("RGB")
+    assert picture.size == (200, 225)
+    pixels = np.asarray(picture, int)
+    assert (pixels[:25] < 128).any()  # there is room for the titles
+    assert (pixels[70, [50, 150]] == [[255, 255, 255], [255, 0, 0]]).all()
+    assert (pixels[170, [50, 150]] == [[0, 0, 0], [255, 255, 255]]).all()

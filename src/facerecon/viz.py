@@ -1,6 +1,7 @@
 """Pictures of faces: shaded surfaces, the preview of a reconstruction, an interactive viewer."""
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,6 +103,43 @@ def preview(face: Reconstruction, size: int = 400) -> Figure:
     for axis, (title, normals) in zip(axes[1:], views.items(), strict=True):
         axis.imshow(shaded(normals), cmap="gray", vmin=0, vmax=1)
         axis.set_title(title)
+    return figure
+
+
+class Gallery(Figure):
+    """A figure that a notebook shows although it was made without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return figure_png(self)
+
+
+def gallery(
+    pictures: Sequence[Float[np.ndarray, "..."]],
+    titles: Sequence[str] = (),
+    columns: int = 6,
+    inches: float = 1.6,
+) -> Gallery:
+    """Pictures side by side, row by row, without axes.
+
+    Args:
+        pictures: (H, W) grey or (H, W, 3) RGB, in [0, 1]; brighter is clipped.
+        titles: of the first pictures; the others have none.
+        columns: pictures in a row.
+        inches: width of a picture.
+    """
+    rows = -(-len(pictures) // columns)
+    titled_rows = -(-len(titles) // columns)
+    height = rows * inches + 0.25 * titled_rows
+    figure = Gallery(figsize=(columns * inches, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set(xticks=[], yticks=[], frame_on=False)  # with its axis off, titles get no room
+    for axis, picture in zip(axes, pictures, strict=False):
+        axis.imshow(np.clip(picture, 0, 1), cmap="gray", vmin=0, vmax=1)
+    for axis, title in zip(axes, titles, strict=False):
+        axis.set_title(title, fontsize=9)
     return figure
 
 
