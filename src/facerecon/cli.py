@@ -132,7 +132,7 @@ def _add_train(commands: argparse._SubParsersAction, training: bool) -> None:
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "evaluate",
-        help="measure CoarseNet on synthetic faces or on other heads",
+        help="measure CoarseNet on synthetic faces, on other heads, on photographs",
         description="Measure CoarseNet where the truth is known, and where it is not.",
         epilog=EXIT_CODES,
     )
@@ -186,6 +186,18 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         help="crop by the true box, disturbed as a detector's is, or by the detector (default:"
         " truth)",
     )
+    photos = kinds.add_parser(
+        "photos",
+        parents=[shared],
+        help="photographs without a truth",
+        description=(
+            "On photographs nothing is known, but a good network settles (each step changes less),"
+            " gives plausible faces, and the same face for the mirrored photograph. --out also gets"
+            " photos.json (every photograph's values) and photos.png (overlays, worst first)."
+        ),
+        epilog=EXIT_CODES,
+    )
+    photos.add_argument("folder", type=Path, metavar="FOLDER", help="folder of photographs")
     parser.set_defaults(command=_evaluate)
 
 

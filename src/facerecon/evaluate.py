@@ -1,4 +1,4 @@
-"""The command `facerecon evaluate`: CoarseNet on synthetic faces and on heads from scans."""
+"""The command `facerecon evaluate`: CoarseNet on synthetic faces, other heads and photographs."""
 
 import argparse
 import hashlib
@@ -14,12 +14,15 @@ import torch
 from PIL import Image
 
 from facerecon import __version__
+from facerecon.data import list_images
 from facerecon.evaluation import coarse_metrics, held_out_faces
 from facerecon.head_evaluation import LEGEND, evaluate_views, summary, table, true_yaw
-from facerecon.heads import Heads, load_heads
+from facerecon.head_models import load_heads
+from facerecon.heads import Heads
 from facerecon.morphable_model import MorphableModel
+from facerecon.photo_evaluation import evaluate_photos, load_photos, photo_summary, photo_table
 from facerecon.reconstruction import write_file
-from facerecon.sheets import heads_sheet
+from facerecon.sheets import heads_sheet, photos_sheet
 from facerecon.synthetic import SyntheticWorld
 from facerecon.weights import load_coarsenet
 
@@ -31,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
     model = MorphableModel.load(args.model) if args.model else MorphableModel.default()
     model = model.to(args.device)
     network = load_coarsenet(args.coarse).to(args.device)
-    {"synthetic": _synthetic, "heads": _heads}[args.on](args, network, model)
+    {"synthetic": _synthetic, "heads": _heads, "photos": _photos}[args.on](args, network, model)
     return 0
 
 
@@ -84,6 +87,27 @@ def _heads(args: argparse.Namespace, network: torch.nn.Module, model: MorphableM
     ]
     sheet = heads_sheet(network, model, views, last["depth"], captions, args.iterations)
     _write_picture(args, "heads.png", sheet)
+
+
+def _photos(args: argparse.Namespace, network: torch.nn.Module, model: MorphableModel) -> None:
+    paths = list_images([args.folder])
+    shuffled = np.random.default_rng(args.seed).permutation(len(paths))[: args.count]
+    photos = load_photos([paths[i] for i in sorted(shuffled)])
+    measures = evaluate_photos(network, model, photos, args.iterations)
+    print(photo_table(measures))
+    print(f"\nfaces found: {len(photos.names)} of {len(shuffled)} photographs")
+    if not args.out:
+        return
+    values = {name: measures[name].tolist() for name in measures}
+    content = {
+        "summary": photo_summary(measures),
+        "failed": photos.failed,
+        "photos": {
+            name: {key: values[key][i] for key in values} for i, name in enumerate(photos.names)
+        },
+    }
+    _write_json(args, "photos.json", content)
+    _write_picture(args, "photos.png", photos_sheet(model, photos.image, measures, photos.names))
 
 
 def _write_json(args: argparse.Namespace, name: str, content: dict) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from facerecon.coarsenet import iterate
 from facerecon.heads import Views
+from facerecon.photo_evaluation import worst_first
 from facerecon.render import render
 
 ERROR_LIMIT = 10.0
@@ -95,3 +96,46 @@ def heads_sheet(
                 ]
             )
     return contact_sheet(rows, [captions[i] for i in order.tolist()])
+
+
+@torch.no_grad()
+def photos_sheet(
+    model: nn.Module,
+    image: Float[Tensor, "photos 1 size size"],
+    measures: dict[str, Tensor],
+    names: Sequence[str],
+    limit: int = 120,
+) -> Image.Image:
+    """Crop with landmarks and crop under the predicted normals, the worst first.
+
+    Args:
+        measures: of `evaluate_photos`; captions tell the name, the disagreement with the mirrored
+            photograph and the last step's movement, both in percent of the face box.
+    """
+    order = worst_first(measures)[:limit].cpu()
+    rows, captions = [], []
+    for part in order.split(25):
+        maps = render(model, measures["r"][part], image.shape[-1])
+        for place, i in enumerate(part.tolist()):
+            crop = grey_picture(image[i])
+            normals = normal_picture(maps.normals[place], maps.mask[place])
+            seen = maps.mask[place, 0, ..., None].cpu().numpy()
+            points = measures["landmarks"][i].cpu().numpy()
+            rows.append([_dotted(crop, points), np.where(seen, 0.35 * crop + 0.65 * normals, crop)])
+            verdict = "" if measures["accepted"][i] else "REJECTED "
+            captions.append(
+                f"{verdict}{names[i]}  mirror {measures['mirror'][i]:.1f}, last step"
+                f" {measures['moved'][i, -1]:.1f} %"
+            )
+    return contact_sheet(rows, captions)
+
+
+def _dotted(
+    picture: Float[np.ndarray, "height width 3"], points: Float[np.ndarray, "n 2"]
+) -> Float[np.ndarray, "height width 3"]:
+    """The picture with green dots of 3 x 3 pixels at (column, row)."""
+    picture = picture.copy()
+    for column, row in np.rint(points).astype(int):
+        top, left = max(row - 1, 0), max(column - 1, 0)
+        picture[top : max(row + 2, 0), left : max(column + 2, 0)] = (0.1, 1.0, 0.4)
+    return picture
