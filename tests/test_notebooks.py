@@ -19,6 +19,10 @@ PACKAGES = {"facerecon", "torch", "numpy", "matplotlib", "skimage", "plotly", "i
 TAGS = {"parameters", "imports", "check", "exercise", "record"}
 SECTIONS = ("## Exercises", "## What we did not reproduce", "## Review questions")
 WRONG_ANSWERS = {
+    "00_check_setup": [
+        ("[0.299, 0.587, 0.114]", "[0.114, 0.587, 0.299]"),  # blue, green, red
+        ("[0.299, 0.587, 0.114]", "[1 / 3, 1 / 3, 1 / 3]"),
+    ],
     "01_morphable_model_and_projection": [
         ("(row - middle)", "(middle - row)"),  # rows go down
         ("(size - 1) / 2", "size / 2"),  # half a pixel

@@ -156,7 +156,7 @@ class Explorer:
         pages = [widgets.VBox(list(page.values())) for page in self.sliders.values()]
         button = widgets.Button(description="reset")
         button.on_click(lambda _: self.reset())
-        tabs = widgets.Tab(pages, titles=list(self.sliders))
+        tabs = widgets.Tab(pages, titles=list(self.sliders), layout={"width": "420px"})
         return widgets.HBox([widgets.VBox([tabs, button]), self.figure])
 
     def _values(self, group: str) -> list[float]:
@@ -165,21 +165,21 @@ class Explorer:
     def _make_sliders(self, n_identity: int, n_albedo: int) -> "dict[str, dict[str, FloatSlider]]":
         from ipywidgets import FloatSlider
 
-        def page(limits: dict[str, tuple[float, float, float]]) -> dict[str, FloatSlider]:
+        def page(limits: dict[str, tuple[float, float, float, float]]) -> dict[str, FloatSlider]:
             return {
-                name: FloatSlider(value, min=low, max=top, step=(top - low) / 60, description=name)
-                for name, (value, low, top) in limits.items()
+                name: FloatSlider(value, min=low, max=top, step=step, description=name)
+                for name, (value, low, top, step) in limits.items()
             }
 
-        std, activation = (0.0, -MAX_STD, MAX_STD), (0.0, 0.0, 1.0)
+        std, activation = (0.0, -MAX_STD, MAX_STD, 0.1), (0.0, 0.0, 1.0, 0.05)
         units = set(self.model.expression_names)
         known = [name for name in EXPRESSIONS if units.issuperset(EXPRESSIONS[name])]
         return {
             "identity": page({f"identity {i + 1}": std for i in range(n_identity)}),
             "expression": page({name: activation for name in known}),
-            "pose": page({name: (0.0, -most, most) for name, most in POSE_LIMITS.items()}),
+            "pose": page({name: (0.0, -most, most, 1.0) for name, most in POSE_LIMITS.items()}),
             "albedo": page({f"albedo {i + 1}": std for i in range(n_albedo)}),
-            "light": page({name: (value, -MAX_LIGHT, MAX_LIGHT) for name, value in LIGHT.items()}),
+            "light": page({name: (v, -MAX_LIGHT, MAX_LIGHT, 0.05) for name, v in LIGHT.items()}),
         }
 
     def _make_figure(self) -> "Figure":
@@ -205,7 +205,7 @@ class Explorer:
                 width=520, height=520, margin={"l": 0, "r": 0, "t": 0, "b": 0}, showlegend=False,
                 scene={
                     "xaxis": axis, "yaxis": axis, "zaxis": axis, "aspectmode": "manual",
-                    "aspectratio": {"x": 2.4, "y": 2.4, "z": 2.4},
+                    "aspectratio": {"x": 2.1, "y": 2.1, "z": 2.1},
                     "camera": {
                         "up": {"x": 0, "y": 1, "z": 0}, "eye": {"x": 0, "y": 0, "z": 2},
                         "projection": {"type": "orthographic"},

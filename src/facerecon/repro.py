@@ -16,7 +16,10 @@ from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
 
-ITEMS = {"end_to_end": "07_end_to_end"}
+ITEMS = {
+    "morphable_model": "01_morphable_model_and_projection",
+    "end_to_end": "07_end_to_end",
+}
 """What can be reproduced, and the notebook that does it."""
 
 PRESETS = ("quick", "full")

@@ -26,6 +26,13 @@ AMBIENT = 0.18
 MAX_VIEWER_VERTICES = 10_000
 
 
+class Gallery(Figure):
+    """A figure that a notebook shows although it was made without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return figure_png(self)
+
+
 def shaded(
     normals: Float[np.ndarray, "height width 3"], background: float = 1.0
 ) -> Float[np.ndarray, "height width"]:
@@ -70,13 +77,13 @@ def mesh_normals(
     return (normals / length).permute(1, 2, 0).numpy()
 
 
-def preview(face: Reconstruction, size: int = 400) -> Figure:
+def preview(face: Reconstruction, size: int = 400) -> Gallery:
     """One row: the photograph with box and landmarks, coarse shape, detailed shape, its side view.
 
     Args:
         size: of each picture in pixels.
     """
-    figure = Figure(figsize=(4 * size / 100, size / 100 * 1.08), dpi=100)
+    figure = Gallery(figsize=(4 * size / 100, size / 100 * 1.08), dpi=100)
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 4, gridspec_kw={"wspace": 0, "left": 0, "right": 1, "bottom": 0})
     figure.subplots_adjust(top=1 / 1.08)
@@ -104,13 +111,6 @@ def preview(face: Reconstruction, size: int = 400) -> Figure:
         axis.imshow(shaded(normals), cmap="gray", vmin=0, vmax=1)
         axis.set_title(title)
     return figure
-
-
-class Gallery(Figure):
-    """A figure that a notebook shows although it was made without pyplot."""
-
-    def _repr_png_(self) -> bytes:
-        return figure_png(self)
 
 
 def gallery(
