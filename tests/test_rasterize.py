@@ -1,6 +1,8 @@
 import inspect
 import threading
+from fractions import Fraction
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from meshes import grid_triangles, head
 from torch import Tensor
 
 from facerecon import rasterize_torch
-from facerecon.rasterize import Fragments, interpolate, rasterize
+from facerecon.camera import project
+from facerecon.rasterize import Fragments, antialias, interpolate, rasterize
 
 BACKENDS = ["numba", "torch"]
 both = pytest.mark.parametrize("backend", BACKENDS)
@@ -106,6 +109,147 @@ def test_integer_triangles_exactly_with_all_ties(backend, seed):
                 if min(sides) >= 0 and sum(sides) > 0 and a[2] > nearest:
                     winner, nearest = t, a[2]
             assert got[row, column] == winner
+
+
+# Coordinates on a lattice of 1/64 pixel: float64 evaluates their edge functions without rounding.
+STEP = 64
+near = st.integers(-4 * STEP, 20 * STEP)
+centre = st.integers(-2, 18).map(lambda n: n * STEP)
+far = st.sampled_from([-4096, -700, 900, 4096]).map(lambda n: n * STEP)
+height_mm = st.integers(-200, 200)
+
+
+def corners(x: st.SearchStrategy, y: st.SearchStrategy) -> st.SearchStrategy:
+    return st.tuples(*[st.tuples(x, y, height_mm)] * 3)
+
+
+def sliver(base: tuple, offset: int) -> tuple:
+    """Two corners as they are, the third within a few 1/64 pixel of the line through them."""
+    (x0, y0, _), (x1, y1, _), (_, _, z) = base
+    return (*base[:2], ((x0 + x1) // 2 + offset, (y0 + y1) // 2, z))
+
+
+kinds = st.one_of(
+    corners(near, near),
+    corners(centre, centre),  # corners and edges exactly on pixel centres
+    corners(far, far),  # larger than the image, or far outside
+    st.builds(sliver, corners(near, near), st.integers(-3, 3)),
+    corners(near, near).map(lambda c: (c[0], c[0], c[1])),  # a line: no area
+    corners(near, near).map(lambda c: (c[0], c[0], c[0])),  # a point
+)
+
+
+@both
+@settings(max_examples=40)
+@given(mesh=st.lists(kinds, min_size=1, max_size=6))
+def test_any_triangles_against_exact_arithmetic(backend, mesh):
+    """The pixel's triangle covers its centre, faces the viewer, and no other such one is nearer."""
+    points = torch.tensor(mesh, dtype=torch.float64).flatten(0, 1)
+    points[:, :2] /= STEP
+    triangles = torch.arange(len(points)).view(-1, 3)
+    fragments = rasterize(points[None], triangles, 7, 9, backend)
+    got, weights = fragments.triangle[0].tolist(), fragments.barycentric[0]
+    for row in range(7):
+        for column in range(9):
+            depths = {}
+            for t, triangle in enumerate(mesh):
+                (ax, ay, az), (bx, by, bz), (cx, cy, cz) = (
+                    (x - column * STEP, y - row * STEP, z) for x, y, z in triangle
+                )
+                edges = by * cx - bx * cy, cy * ax - cx * ay, ay * bx - ax * by
+                if min(edges) >= 0 and sum(edges) > 0:
+                    z = sum(e * z for e, z in zip(edges, (az, bz, cz), strict=True))
+                    depths[t] = Fraction(z, sum(edges))
+            seen = got[row][column]
+            assert (seen >= 0) == bool(depths)
+            if depths:
+                # Depths are compared in float32, so those within a few roundings are as good.
+                assert depths[seen] >= max(depths.values()) - Fraction(1, 10_000)
+                assert weights[row, column].sum().item() == pytest.approx(1, abs=1e-12)
+                place = weights[row, column] @ points[3 * seen : 3 * seen + 3]
+                reach = points[3 * seen : 3 * seen + 3].abs().max().item()
+                assert place[0].item() == pytest.approx(column, abs=1e-12 * reach)
+                assert place[1].item() == pytest.approx(row, abs=1e-12 * reach)
+                assert place[2].item() == pytest.approx(float(depths[seen]), abs=1e-9)
+
+
+@both
+@settings(max_examples=25)
+@given(
+    bad=st.sets(st.integers(0, 4), min_size=1),
+    vertex=st.integers(0, 24),
+    axis=st.integers(0, 2),
+    value=st.sampled_from([float("nan"), float("inf"), -float("inf")]),
+)
+def test_broken_vertices_are_named_by_batch_item(backend, bad, vertex, axis, value):
+    vertices, triangles = head(5, 5)
+    vertices = vertices.repeat(5, 1, 1)
+    vertices[sorted(bad), vertex, axis] = value
+    with pytest.raises(ValueError) as error:
+        rasterize(vertices, triangles, 8, 8, backend)
+    assert str(error.value).endswith(f"in batch items {sorted(bad)}")
+
+
+@both
+def test_coordinates_that_overflow_their_sum_are_fine(backend):
+    vertices, triangles = one_triangle((-3e38, 3e38, 1.0), (3e38, 3e38, 1.0), (-3e38, -3e38, 1.0))
+    rasterize(vertices, triangles, 4, 4, backend)
+
+
+def embree(mesh: np.ndarray, triangles: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and depths by one ray per pixel centre, against the front faces alone."""
+    scenes = pytest.importorskip(
+        "embreex.rtcore_scene", reason="needs embreex, of the extra 'dev'", exc_type=ImportError
+    )
+    from embreex.mesh_construction import TriangleMesh
+
+    x, y, _ = np.moveaxis(mesh[triangles], 2, 0)
+    area = (y[:, 1] - y[:, 0]) * (x[:, 2] - x[:, 0]) - (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0])
+    front = np.flatnonzero(area > 0)
+    scene = scenes.EmbreeScene()
+    TriangleMesh(scene, mesh, triangles[front].astype(np.int32))
+    row, column = np.mgrid[:size, :size]
+    start = mesh[:, 2].max() + 10
+    origins = np.stack([column, row, np.full_like(row, start)], axis=-1).reshape(-1, 3)
+    down = np.tile(np.float32([0, 0, -1]), (len(origins), 1))
+    hits = scene.run(origins.astype(np.float32), down, output=1)
+    ids = np.where(hits["primID"] >= 0, front[hits["primID"]], -1)
+    depth = np.where(ids >= 0, origins[0, 2] - hits["tfar"], 0)
+    return ids.reshape(size, size), depth.reshape(size, size)
+
+
+def inner(mask: Tensor) -> Tensor:
+    """Pixels whose eight neighbours are all seen or all background: an outline's border is not."""
+    share = torch.nn.functional.avg_pool2d(mask.float(), 3, 1, 1, count_include_pad=False)
+    return (share == 0) | (share == 1)
+
+
+@both
+def test_ids_and_depth_against_embree(backend, model):
+    generator = torch.Generator().manual_seed(0)
+    pose = torch.randn(4, 6, generator=generator)
+    projected = project(model.vertices(model.sample(4, generator)), pose, 200)
+    fragments = rasterize(projected, model.triangles, 200, 200, backend)
+    depth = interpolate(projected[..., 2:], fragments, model.triangles, backend)
+    for item, mesh in enumerate(projected.numpy()):
+        ids, expected = embree(mesh, model.triangles.numpy(), 200)
+        away = inner(fragments.mask[item : item + 1])[0, 0].numpy()
+        assert 0.2 < (ids >= 0).mean() < 0.9 and away.mean() > 0.9
+        same = ids == fragments.triangle[item].numpy()
+        assert (~same[away]).mean() <= 5e-4
+        # On an edge either neighbour is right, and gives the same depth.
+        error = np.abs(depth[item, 0].numpy() - expected)[away]
+        assert error.max() < 1e-3
+
+
+@pytest.mark.slow
+def test_large_images(model):
+    projected = project(model.vertices(torch.zeros(1, 284)), torch.zeros(1, 6), 2048)
+    images = [rasterize(projected, model.triangles, 2048, 1500, backend) for backend in BACKENDS]
+    assert torch.equal(images[0].triangle, images[1].triangle)
+    assert images[0].mask[:, :, -40:].any() and images[0].mask[..., -40:].any()
+    ids, _ = embree(projected[0].numpy(), model.triangles.numpy(), 2048)
+    assert (ids[:, :1500] != images[0].triangle[0].numpy()).mean() < 5e-4
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -257,6 +401,91 @@ def test_interpolation_gradients(backend, shared):
     )
 
 
+def smooth_surface(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Two meshes over 12 x 14 pixels with no pixel centre near an edge, and a hidden triangle."""
+    vertices, triangles = head(5, 5)
+    projected = vertices.to(dtype) * torch.tensor([0.06, -0.05, 1.0]) + torch.tensor(
+        [6.13, 5.71, 0]
+    )
+    hidden = torch.tensor([[4.0, 7, -300], [8, 7, -300], [8, 4, -300]], dtype=dtype)[None]
+    projected = torch.cat([projected, hidden], dim=1).repeat(2, 1, 1)
+    projected[1, :, :2] += torch.tensor([0.31, 0.17])
+    n = projected.shape[1]
+    return projected, torch.cat([triangles, torch.tensor([[n - 3, n - 2, n - 1]])])
+
+
+@both
+def test_full_gradient_of_weights_and_images(backend):
+    projected, triangles = smooth_surface()
+    projected.requires_grad_()
+    attributes = torch.randn(2, projected.shape[1], 2, dtype=torch.float64, requires_grad=True)
+
+    def image(projected: Tensor, attributes: Tensor) -> Tensor:
+        fragments = rasterize(projected, triangles, 12, 14, backend, "full")
+        return interpolate(attributes, fragments, triangles, backend)
+
+    seen = rasterize(projected, triangles, 12, 14, backend).mask
+    assert 60 < seen.sum() < 300
+    assert torch.autograd.gradcheck(image, (projected, attributes))
+    (gradient,) = torch.autograd.grad(image(projected, attributes).sum(), projected)
+    assert (gradient[:, -3:] == 0).all()  # hidden
+    assert (gradient[..., 2] == 0).all() and (gradient[..., :2] != 0).any()
+
+
+@both
+def test_moving_the_mesh_is_moving_the_picture(backend):
+    """On a tilted plane, the full gradient to a shift is minus the plane's slope."""
+    corners = (-50.0, 60.0, 0.0), (70.0, 60.0, 240.0), (-50.0, -60.0, -36.0)
+    vertices, triangles = one_triangle(*corners)  # z grows by 2 mm a column and 0.3 mm a row
+    shift = torch.zeros(2, requires_grad=True)
+    projected = vertices + torch.nn.functional.pad(shift, (0, 1))
+    fragments = rasterize(projected, triangles, 8, 9, backend, "full")
+    depth = interpolate(vertices[..., 2:], fragments, triangles, backend)
+    depth.mean().backward()
+    torch.testing.assert_close(shift.grad, torch.tensor([-2.0, -0.3]), rtol=1e-4, atol=0)
+
+
+@both
+def test_fixed_weights_let_nothing_through(backend):
+    projected, triangles = smooth_surface()
+    projected.requires_grad_()
+    assert not rasterize(projected, triangles, 12, 14, backend).barycentric.requires_grad
+    assert not rasterize(projected, triangles, 12, 14, backend, "fixed").barycentric.requires_grad
+    assert rasterize(projected, triangles, 12, 14, backend, "full").barycentric.requires_grad
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_full_gradients_of_the_backends_agree(shared):
+    projected, triangles = smooth_surface(torch.float32)
+    attributes = torch.randn(1 if shared else 2, projected.shape[1], 6)
+    weight = torch.randn(2, 6, 12, 14)
+    results = []
+    for backend in BACKENDS:
+        leaves = projected.clone().requires_grad_(), attributes.clone().requires_grad_()
+        fragments = rasterize(leaves[0], triangles, 12, 14, backend, "full")
+        (interpolate(leaves[1], fragments, triangles, backend) * weight).sum().backward()
+        results.append([leaf.grad for leaf in leaves])
+    torch.testing.assert_close(*results, atol=1e-3, rtol=1e-4)  # float32, divided by small areas
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs Linux's /proc")
+def test_memory_stays_flat():
+    projected, triangles = smooth_surface(torch.float32)
+    projected = projected.repeat(8, 1, 1).requires_grad_()
+    attributes = torch.randn(16, projected.shape[1], 6, requires_grad=True)
+
+    def resident_bytes(steps: int) -> int:
+        for _ in range(steps):
+            fragments = rasterize(projected, triangles, 100, 100, "numba", "full")
+            image = interpolate(attributes, fragments, triangles, "numba")
+            torch.autograd.grad(image.sum(), (projected, attributes))
+        return 4096 * int(Path("/proc/self/statm").read_text().split()[1])
+
+    before = resident_bytes(20)
+    # Every step makes maps of 6 MB: one that stayed alive in each would be 240 MB.
+    assert resident_bytes(40) - before < 30e6
+
+
 def test_interpolation_backends_agree():
     vertices, triangles = head(40, 40)
     projected = vertices * torch.tensor([0.3, -0.3, 1.0]) + torch.tensor([32.0, 32.0, 0.0])
@@ -340,3 +569,18 @@ def test_errors(backend):
         interpolate(vertices[:2], fragments, triangles, backend)
     with pytest.raises(ValueError, match="projected must have shape"):
         inspect.unwrap(rasterize)(vertices[0], triangles, 8, 8, backend)
+    with pytest.raises(ValueError, match="gradient must be one of fixed, full, got 'none'"):
+        rasterize(vertices[:1], triangles, 8, 8, backend, "none")
+    image = torch.zeros(3, 2, 8, 8)
+    with pytest.raises(ValueError, match=f"needs the backend nvdiffrast, and {backend} was chosen"):
+        antialias(image, fragments, vertices, triangles, backend)
+
+
+def test_indices_out_of_range_are_an_error_not_a_crash():
+    vertices, triangles = head(5, 5)
+    fragments = rasterize(vertices, triangles, 8, 8)
+    for wrong in (triangles + 1, triangles - 1):
+        with pytest.raises(ValueError, match="triangles point outside of the 25 vertices"):
+            rasterize(vertices, wrong, 8, 8, "numba")
+        with pytest.raises(ValueError, match="triangles point outside of the 25 vertices"):
+            interpolate(vertices, fragments, wrong, "numba")

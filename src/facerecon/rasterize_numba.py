@@ -38,11 +38,14 @@ class _Rasterize(torch.autograd.Function):
         over_batch(_rasterize_kernel, batch, *arrays)
         ctx.save_for_backward(projected, triangles, triangle, weights)
         ctx.mark_non_differentiable(triangle)
+        ctx.set_materialize_grads(False)
         return triangle, weights
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, _: None, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, _: None, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gradient is None:  # it would stand for zeros, and so does this
+            return None, None, None, None
         projected, triangles, triangle, weights = ctx.saved_tensors
         result = torch.zeros(projected.shape, dtype=projected.dtype)
         indices = as_indices(triangles, projected.shape[1])
