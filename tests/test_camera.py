@@ -1,6 +1,7 @@
 import inspect
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
@@ -125,3 +126,23 @@ def test_wrong_shapes_are_named():
         split(torch.zeros(1, 289))
     with pytest.raises(ValueError, match="coefficients must have shape"):
         inspect.unwrap(camera.join)(torch.zeros(2, 284), torch.zeros(1, 6))
+
+
+def test_perspective_is_a_pinhole_and_far_away_weak_perspective():
+    """Against a 3x4 pinhole matrix in homogeneous coordinates."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(0, 60, (2, 50, 3))
+    distance = np.array([400.0, 1500.0])
+    found = camera.in_perspective(torch.from_numpy(points), torch.from_numpy(distance))
+    for item, d in enumerate(distance):
+        # Focal length d, pinhole at (0, 0, d) looking along -z: origin's plane keeps its size.
+        matrix = np.array([[d, 0, 0, 0], [0, d, 0, 0], [0, 0, -1, d]])
+        image = np.c_[points[item], np.ones(50)] @ matrix.T
+        np.testing.assert_allclose(found[item, :, :2], image[:, :2] / image[:, 2:], rtol=1e-12)
+        np.testing.assert_array_equal(found[item, :, 2], points[item, :, 2])
+    far = camera.in_perspective(
+        torch.from_numpy(points), torch.full((2,), 1e9, dtype=torch.float64)
+    )
+    torch.testing.assert_close(far, torch.from_numpy(points), atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="inside the head"):
+        camera.in_perspective(torch.from_numpy(points), torch.full((2,), 10.0, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""Procedural skin: range, determinism, and where brows, lips and eyes are."""
+"""Procedural skin: range, determinism, and where brows, lips and lashes are."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def skin(model):
 
 
 def grey(skin, model, count=200, seed=0):
-    albedo = skin.sample(count, torch.Generator().manual_seed(seed), accessories=False)
+    albedo = skin.sample(count, torch.Generator().manual_seed(seed))
     return albedo @ torch.tensor(LUMA)
 
 
@@ -25,7 +25,7 @@ def test_range_and_determinism(skin, model):
 
 
 def test_spans_human_tones_and_stays_warm(skin, model):
-    albedo = skin.sample(300, torch.Generator().manual_seed(0), accessories=False)
+    albedo = skin.sample(300, torch.Generator().manual_seed(0))
     cheek = model.regions["face"].bool() & (model.regions["lips"] < 0.01)
     cheek &= (model.regions["brows"] < 0.01) & (model.regions["mouth_interior"] < 0.01)
     tone = albedo[:, cheek].median(1).values
@@ -47,10 +47,18 @@ def test_brows_and_lips_are_darker_than_the_skin_around_them(skin, model):
     assert lips < 0.95 * forehead
 
 
-def test_accessories_change_the_scalp_not_the_nose(skin, model):
-    bare = skin.sample(60, torch.Generator().manual_seed(0), accessories=False).mean(0)
-    worn = skin.sample(60, torch.Generator().manual_seed(0), accessories=True).mean(0)
-    top = model.mean[:, 1] > model.mean[:, 1].quantile(0.97)
-    nose = (model.mean - model.mean[model.landmarks[30]]).norm(dim=1) < 8
-    assert (bare - worn)[top].abs().mean() > 0.05
-    assert (bare - worn)[nose].abs().mean() < 0.03
+def test_layers_compose_to_the_whole(skin, model):
+    """Where neither eye nor mouth lies, a face is its skin under its hair."""
+    face = skin.draw(20, torch.Generator().manual_seed(3))
+    whole = skin.sample(20, torch.Generator().manual_seed(3))
+    cover = face.hair[..., None]
+    expected = (1 - cover) * face.skin + cover * face.hair_colour[:, None]
+    plain = ~skin.is_eye & (model.regions["mouth_interior"] == 0)
+    torch.testing.assert_close(whole[:, plain], expected.clamp(0.01, 1)[:, plain])
+
+
+def test_lashes_line_the_eyes(skin, model):
+    near = (model.mean - model.mean[model.landmarks[44]]).norm(dim=1) < 2.5
+    cheek = (model.mean - model.mean[model.landmarks[30]]).norm(dim=1) < 15
+    assert skin.lashes[near & ~skin.is_eye].max() > 0.5
+    assert skin.lashes[cheek].max() < 0.01

@@ -95,6 +95,30 @@ def to_pixels(
     return camera_vertices * _per_axis(scale, flip) + (_pad(translation) * flip + centre)[:, None]
 
 
+def in_perspective(
+    camera_vertices: Float[Tensor, "batch vertices 3"], distance: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch vertices 3"]:
+    """Camera-frame vertices as a pinhole at a finite distance sees them; z stays as it is.
+
+    x and y grow by distance / (distance - z) about the optical axis, which passes through the
+    model's origin. What lies in the origin's plane keeps its size, so the weak-perspective scale
+    of a pose holds there; `to_pixels` then does the rest.
+
+    Args:
+        camera_vertices: mm. distance: mm from the pinhole to the model's origin.
+
+    Raises:
+        ValueError: wrong shapes, or a vertex not in front of the pinhole.
+    """
+    require_shape("camera_vertices", camera_vertices, distance.shape[0], None, 3)
+    distance = distance[:, None, None]
+    if (camera_vertices[..., 2:] >= distance).any():
+        raise ValueError("the camera stands inside the head; the distance (mm) must exceed its z")
+    x, y, z = camera_vertices.split(1, dim=2)
+    factor = distance / (distance - z)
+    return torch.cat([x * factor, y * factor, z], dim=2)
+
+
 def project(
     vertices: Float[Tensor, "batch vertices 3"], pose: Float[Tensor, "batch 6"], size: int
 ) -> Float[Tensor, "batch vertices 3"]:

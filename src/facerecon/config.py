@@ -2,35 +2,7 @@
 
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True)
-class SyntheticConfig:
-    """The world that synthetic photographs are drawn from (3.2.2). p_* are probabilities."""
-
-    size: int = 200  # pixels of the square crop (3.4)
-    identity_std: float = 0.8  # a little under the model's own spread: draws at 1 look caricatured
-    yaw_frontal_std: float = 0.25  # rad, the frontal half of the poses
-    yaw_limit: float = 1.2  # rad, the other half is uniform in +-yaw_limit
-    p_frontal: float = 0.5
-    pitch_std: float = 0.22  # rad
-    pitch_limit: float = 0.55
-    roll_std: float = 0.18  # rad
-    roll_limit: float = 0.55
-    shift_std: float = 0.04  # crop widths: what a face detector leaves
-    shift_limit: float = 0.18
-    log_scale_mean: float = -0.02
-    log_scale_std: float = 0.11
-    log_scale_limit: float = 0.45
-    p_fill_light: float = 0.5  # second directional light
-    p_specular: float = 0.6
-    p_hair_behind: float = 0.85
-    p_clothes: float = 0.5
-    p_occluder: float = 0.15
-    p_auto_exposure: float = 0.8
-    p_blur: float = 0.7
-    p_low_resolution: float = 0.2
-    p_jpeg: float = 0.4
-    p_noise: float = 0.7
+from facerecon.synthetic_config import SyntheticConfig
 
 
 @dataclass(frozen=True)

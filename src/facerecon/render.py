@@ -9,7 +9,7 @@ from numba import njit
 from torch import Tensor
 
 from facerecon.backend import as_array, choose_backend, over_batch
-from facerecon.camera import split, to_camera, to_pixels
+from facerecon.camera import in_perspective, split, to_camera, to_pixels
 from facerecon.mesh import vertex_normals
 from facerecon.rasterize import Fragments, antialias, interpolate, rasterize, require_gradient
 
@@ -54,6 +54,7 @@ def render(
     backend: str = "auto",
     gradient: str = "fixed",
     smooth: bool = False,
+    distance: Float[Tensor, " batch"] | None = None,
 ) -> Rendering:
     """Render the faces described by r; differentiable to r through depth, normals and `projected`.
 
@@ -68,6 +69,8 @@ def render(
         gradient: "fixed" or "full", as in `rasterize`.
         smooth: antialias depth, normals and PNCC, so that outlines feel a gradient, too; needs
             nvdiffrast and the gradient "full".
+        distance: mm from a pinhole camera to the model's origin, as in `camera.in_perspective`;
+            by default the camera is weak-perspective, Eq. (2).
 
     Raises:
         ValueError: `r` of the wrong shape or not finite, an unsuitable backend, an unknown gradient
@@ -81,7 +84,8 @@ def render(
         raise ValueError("smooth maps move with the outline: they need the gradient 'full'")
     coefficients, pose = split(r, model.n_coefficients)
     camera_vertices = to_camera(model.vertices(coefficients), pose)
-    projected = to_pixels(camera_vertices, pose, size)
+    seen = camera_vertices if distance is None else in_perspective(camera_vertices, distance)
+    projected = to_pixels(seen, pose, size)
     triangles = model.triangles
     fragments = rasterize(projected, triangles, size, size, backend, gradient)
     normals = vertex_normals(camera_vertices, triangles, backend)

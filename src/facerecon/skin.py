@@ -1,18 +1,22 @@
 """Procedural skin: a per-vertex reflectance of a human face, drawn from a random generator.
 
 No photograph is needed. Tone follows two pigment axes, melanin and haemoglobin, with Beer-Lambert
-absorption; on top come brows, lips, eyes, beard, freckles, age, hair and glasses. The mean and the
-first principal components of such draws, without hair and glasses, are the albedo model of Eq.
-(10); single draws texture the synthetic photographs of 3.2.2.
+absorption; on top come brows, lips, eyes, beard, freckles and age. The mean and the first principal
+components of such draws are the albedo model of Eq. (10); in the synthetic photographs of 3.2.2 the
+skin of a draw is per vertex, too, but eyes, teeth and single hairs are drawn per pixel.
 """
 
 import math
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from facerecon.draws import Draw
 from facerecon.mesh import edges, vertex_normals
+from facerecon.synthetic_config import SkinConfig
 
 # Display-referred absorption per unit of pigment in R, G, B, and the reflectance of skin without
 # either: chosen so that melanin 0..1.7 spans the palest to the darkest skin tones (sRGB about
@@ -27,29 +31,36 @@ def _logistic_below(value: Tensor, edge: Tensor | float, softness: float) -> Ten
     return torch.sigmoid((edge - value) / softness)
 
 
+class Complexion(NamedTuple):
+    """Reflectance of a batch of faces, in layers."""
+
+    skin: Float[Tensor, "batch vertices 3"]  # RGB, without hair
+    hair: Float[Tensor, "batch vertices"]  # cover of brows, beard, moustache and lashes, [0, 1]
+    hair_colour: Float[Tensor, "batch 3"]
+    age: Float[Tensor, "batch 1"]  # [0, 1]
+
+
 class Skin(nn.Module):
     """Sampler of per-vertex RGB albedo on the mean face of a morphable model.
 
     Args:
         model: a MorphableModel (its mean, triangles, landmarks and regions are used; its albedo is
             not).
+        config: SkinConfig.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, config: SkinConfig | None = None):
         super().__init__()
+        self.config = config or SkinConfig()
         mean, landmarks = model.mean, model.mean[model.landmarks]
-        fixed = torch.Generator().manual_seed(
-            0
-        )  # the noise fields belong to the model, not to a draw
+        fixed = torch.Generator().manual_seed(0)  # the fields belong to the model, not to a draw
         self.register_buffer("position", mean.clone())
-        for name, features, wavelength, stretch in (
-            ("low", 24, 110.0, 1.0),
-            ("middle", 40, 30.0, 1.0),
-            ("high", 64, 7.0, 1.0),
-            ("strands", 48, 7.0, 0.15),
+        for name, features, wavelength in (
+            ("low", 24, 110.0),
+            ("middle", 40, 30.0),
+            ("high", 64, 7.0),
         ):
             frequency = torch.randn(features, 3, generator=fixed) * (0.6 * 2 * math.pi / wavelength)
-            frequency[:, 1] *= stretch
             phase = torch.rand(features, 1, generator=fixed) * (2 * math.pi)
             waves = torch.cos(frequency @ mean.cpu().T + phase) * math.sqrt(2 / features)
             self.register_buffer(f"noise_{name}", waves)
@@ -58,6 +69,7 @@ class Skin(nn.Module):
         eyes = model.regions["eye_left"] + model.regions["eye_right"] > 0.5
         self.register_buffer("is_eye", eyes)
         self.register_buffer("cavity", _cavity(mean, model.triangles, eyes))
+        self.register_buffer("lashes", _lash_line(mean, landmarks) * ~eyes)
         self.eye_x = float(landmarks[42:48, 0].mean())
         self.eye_y = float(landmarks[36:48, 1].mean())
         self.mouth_y = float(landmarks[48:60, 1].mean())
@@ -69,106 +81,102 @@ class Skin(nn.Module):
         design = torch.stack([torch.ones_like(u), u, u * u], dim=1)
         self.brow_curve = torch.linalg.lstsq(design, brow[:, 1:2]).solution.flatten().tolist()
 
-    def sample(
-        self, count: int, generator: torch.Generator, accessories: bool = True
-    ) -> Float[Tensor, "batch vertices 3"]:
-        """Draw `count` faces' albedo, RGB in (0, 1].
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "batch vertices 3"]:
+        """Draw `count` whole faces' albedo, RGB in (0, 1], as the linear model learns it."""
+        face = self.draw(count, generator)
+        draw = Draw(count, generator)
+        albedo = face.skin + face.hair[..., None] * (face.hair_colour[:, None] - face.skin)
+        interior = self._mouth(draw.uniform(0.05, 0.5, 1), draw.uniform(0, 1, 1))
+        albedo = albedo + self.region_mouth_interior[:, None] * (interior - albedo)
+        albedo = torch.where(self.is_eye[:, None], self._eyes(draw), albedo)
+        return albedo.clamp(0.01, 1.0)
+
+    def draw(self, count: int, generator: torch.Generator) -> Complexion:
+        """Draw `count` faces' skin and facial hair; eyes and mouth are left as skin.
 
         Args:
-            count: number of faces.
-            generator: random generator on this module's device.
-            accessories: also draw hair on the scalp and glasses (for photographs, not for Eq.
-                (10)).
+            count: number of faces. generator: on this module's device.
         """
+        config, draw = self.config, Draw(count, generator)
         device = self.position.device
 
         def uniform(low: float, high: float) -> Tensor:
-            return low + (high - low) * torch.rand(count, 1, generator=generator, device=device)
+            return draw.uniform(low, high, 1)
 
         def chance(probability: float) -> Tensor:
-            draw = torch.rand(count, 1, generator=generator, device=device)
-            return (draw < probability).float()
+            return draw.chance(probability, 1)
 
-        def noise(name: str) -> Tensor:
-            waves = getattr(self, f"noise_{name}")
-            return torch.randn(count, len(waves), generator=generator, device=device) @ waves
-
-        low, middle, high = noise("low"), noise("middle"), noise("high")
+        low, middle, high = (
+            draw.normal(len(waves)) @ waves
+            for waves in (self.noise_low, self.noise_middle, self.noise_high)
+        )
         x, y, z = self.position.unbind(1)
         side = x.abs()
 
-        tone = 1.7 * uniform(0, 1) ** 1.3
-        blush = uniform(0.1, 0.45)
+        tone = config.tone * uniform(0, 1) ** config.tone_power
         age = uniform(0, 1) ** 2
 
         # pigments
-        melanin = tone * (1 + uniform(0, 0.10) * low + uniform(0, 0.05) * middle)
-        freckles = chance(0.3) * uniform(0.05, 0.35)
+        melanin = tone * (1 + uniform(*config.mottling) * low + uniform(0, 0.05) * middle)
+        freckles = chance(config.p_freckles) * uniform(*config.freckles)
         spots = torch.relu(high - uniform(0.9, 1.6))
         melanin = melanin + freckles * spots * torch.exp(-(((y - self.eye_y + 20) / 32) ** 2))
         melanin = melanin + 0.08 * age * torch.relu(middle * high - 0.8)
         eyes_around = torch.exp(
             -(((side - self.eye_x) / 19) ** 2) - ((y - self.eye_y - 1) / 11) ** 2
         )
-        melanin = melanin + uniform(-0.05, 0.30) * eyes_around
+        melanin = melanin + uniform(*config.around_eyes) * eyes_around
         cheek = torch.exp(-(((side - 40) / 20) ** 2) - ((y - self.eye_y + 34) / 22) ** 2)
         nose = torch.exp(-((x / 13) ** 2) - ((y - self.nose_y - 4) / 15) ** 2)
-        blood = blush * (
-            1 + uniform(0, 0.15) * middle + uniform(0, 1.0) * cheek + uniform(0, 0.8) * nose
-        )
-        lip_colour = uniform(0.1, 1.5)
-        blood = blood + self.region_lips * lip_colour
-        melanin = melanin + self.region_lips * uniform(0.0, 0.30)
+        flush = uniform(*config.cheek_blush) * cheek + uniform(*config.nose_blush) * nose
+        blood = uniform(*config.blush) * (1 + uniform(0, 0.15) * middle + flush)
+        blood = blood + self.region_lips * uniform(*config.lip_blood)
+        melanin = melanin + self.region_lips * uniform(*config.lip_melanin)
 
-        # what light does not reach, and hair on skin
-        shade = 1 - uniform(0, 0.7) * self.cavity.clamp(-0.35, 1.0)
-        shade = (
-            shade * (1 - self.region_eyelids * uniform(-0.05, 0.35)) * (1 + uniform(0, 0.05) * high)
-        )
+        # what light does not reach
+        shade = 1 - uniform(*config.cavity) * self.cavity.clamp(-0.35, 1.0)
+        shade = shade * (1 - self.region_eyelids * uniform(*config.eyelid_shade))
+        shade = shade * (1 + uniform(0, 0.05) * high)
 
-        hair_melanin = torch.where(chance(0.6) > 0, uniform(0.55, 1.0), uniform(0.05, 0.8))
-        grey_hair = age * chance(0.6)
-        hair = self._hair_colour(hair_melanin, grey_hair)
+        dark = chance(config.dark_hair)
+        hair_melanin = torch.where(dark, uniform(0.6, 1.0), uniform(0.05, 0.8))
+        hair_melanin = hair_melanin.maximum((tone - 0.5).clamp(0, 0.9))  # dark skin, dark hair
+        hair_colour = self._hair_colour(hair_melanin, age * chance(config.p_grey))
 
         u = (side - self.brow_x - uniform(-2, 2)) / (self.brow_half * uniform(0.9, 1.15))
         c0, c1, c2 = self.brow_curve
         height = c0 + c1 * u + c2 * u * u + uniform(-2, 2.5) + uniform(-2, 2) * u
-        thickness = uniform(1.3, 4.5) * (1 - 0.35 * u)
+        thickness = uniform(*config.brow_thickness) * (1 - 0.35 * u)
         brow = _logistic_below((y - height).abs(), thickness, 0.7) * _logistic_below(
             u.abs(), 1.0, 0.13
         )
-        brow = brow * uniform(-0.05, 0.95).clamp(min=0) * (0.85 + 0.25 * high).clamp(0, 1.1)
-        brow = brow * (z > -20)
+        brow = brow * uniform(*config.brow_strength).clamp(min=0)
+        brow = brow * (0.85 + 0.25 * high).clamp(0, 1.1) * (z > -20)
 
         beard_edge = uniform(self.mouth_y - 26, self.mouth_y + 22) + 0.010 * side**2 + 4 * low
-        bare_centre = torch.where(chance(0.3) > 0, uniform(0, 30), torch.full_like(tone, -50.0))
+        bare_centre = torch.where(chance(0.3), uniform(0, 30), torch.full_like(tone, -50.0))
         beard = _logistic_below(y, beard_edge, 3.0) * torch.sigmoid((side - bare_centre) / 4)
-        beard = beard * torch.sigmoid((y - self.chin_y + 22) / 4) * (1 - self.region_lips)
-        beard = beard * chance(0.35) * uniform(0.05, 0.8) * (1 + 0.35 * high)
+        beard = beard * (1 - self.region_lips) * _logistic_below(side, 74.0, 3.0)
+        beard = beard * chance(config.p_beard) * uniform(*config.beard_strength)
+        beard = beard * (1 + 0.25 * high)
         moustache = torch.exp(-((x / 22) ** 2) - ((y - (self.mouth_y + self.nose_y) / 2) / 6) ** 2)
-        moustache = moustache * (1 - self.region_lips) * chance(0.25) * uniform(0.1, 0.85)
-        on_skin = torch.maximum(torch.maximum(brow, beard), moustache).clamp(0, 1)
+        moustache = moustache * (1 - self.region_lips) * chance(config.p_moustache)
+        moustache = moustache * uniform(*config.moustache_strength)
+        lashes = self.lashes * uniform(*config.lash_strength)
+        hair = torch.stack(torch.broadcast_tensors(brow, beard, moustache, lashes)).amax(0)
 
         free, absorb_m, absorb_h = (
             torch.tensor(c, device=device) for c in (_PIGMENT_FREE, _MELANIN, _HAEMOGLOBIN)
         )
         skin = free * torch.exp(-melanin[..., None] * absorb_m - blood[..., None] * absorb_h)
-        skin = skin * shade[..., None]
-        skin = skin + on_skin[..., None] * (hair[:, None] - skin)
-
-        interior = self._mouth(uniform(0.05, 0.5), uniform(0, 1))
-        skin = skin + self.region_mouth_interior[:, None] * (interior - skin)
-        if accessories:
-            skin = self._wear(skin, hair, low, middle, noise("strands"), uniform, chance)
-        eyes = self._eyes(uniform, low)
-        skin = torch.where(self.is_eye[:, None], eyes, skin)
-        return skin.clamp(0.01, 1.0)
+        skin = (skin * shade[..., None]).clamp(0.01, 1.0)
+        return Complexion(skin, hair.clamp(0, 1), hair_colour, age)
 
     @staticmethod
     def _hair_colour(melanin: Tensor, grey: Tensor) -> Float[Tensor, "batch 3"]:
-        blond = torch.tensor([0.78, 0.62, 0.40], device=melanin.device)
+        blond = torch.tensor([0.66, 0.49, 0.29], device=melanin.device)
         black = torch.tensor([0.07, 0.06, 0.055], device=melanin.device)
-        silver = torch.tensor([0.72, 0.71, 0.70], device=melanin.device)
+        silver = torch.tensor([0.58, 0.57, 0.56], device=melanin.device)
         colour = torch.exp(torch.lerp(blond.log(), black.log(), melanin))
         return colour + grey * (silver - colour)
 
@@ -180,42 +188,37 @@ class Skin(nn.Module):
         white = torch.tensor([0.85, 0.82, 0.76], device=y.device)
         return red + band[..., None] * (white - red)
 
-    def _eyes(self, uniform, low: Tensor) -> Float[Tensor, "batch vertices 3"]:
+    def _eyes(self, draw: Draw) -> Float[Tensor, "batch vertices 3"]:
         """Sclera, iris and pupil; the gaze shifts both eyes together."""
+        config = self.config
         x, y, _ = self.position.unbind(1)
-        centre = torch.where(x > 0, self.eye_x, -self.eye_x) + uniform(-4, 4)
-        distance = torch.sqrt((x - centre) ** 2 + (y - self.eye_y - uniform(-2, 2)) ** 2)
-        iris = _logistic_below(distance, uniform(5.2, 6.4), 0.5)[..., None]
-        pupil = _logistic_below(distance, uniform(1.5, 3.0), 0.5)[..., None]
+        centre = torch.where(x > 0, self.eye_x, -self.eye_x) + draw.uniform(*config.gaze, 1)
+        distance = torch.hypot(x - centre, y - self.eye_y - draw.uniform(-1.2, 1.2, 1))
+        iris = _logistic_below(distance, draw.uniform(*config.iris_radius, 1), 0.5)[..., None]
+        pupil = _logistic_below(distance, draw.uniform(*config.pupil_radius, 1), 0.5)[..., None]
         brown = torch.tensor([0.22, 0.12, 0.07], device=x.device)
         blue = torch.tensor([0.35, 0.45, 0.55], device=x.device)
-        colour = torch.lerp(brown, blue, uniform(-0.8, 1.0).clamp(min=0))[:, None]
-        white = torch.tensor([0.92, 0.88, 0.86], device=x.device) * uniform(0.55, 0.95)[..., None]
+        colour = torch.lerp(brown, blue, draw.uniform(-0.8, 1.0, 1).clamp(min=0))[:, None]
+        white = torch.tensor([0.98, 0.94, 0.92], device=x.device)
+        white = white * draw.uniform(*config.sclera, 1)[..., None]
         eye = white + iris * (colour * (1 - pupil) + 0.02 - white)
-        lid_shadow = uniform(0, 0.6) * torch.sigmoid((y - self.eye_y - 4) / 2)
+        lid_shadow = draw.uniform(0, 0.6, 1) * torch.sigmoid((y - self.eye_y - 4) / 2)
         return eye * (1 - lid_shadow[..., None])
 
-    def _wear(self, skin, hair, low, middle, strands, uniform, chance) -> Tensor:
-        """Hair on the scalp and around the face, then glasses."""
-        x, y, z = self.position.unbind(1)
-        side = x.abs()
-        hairline = (
-            uniform(self.eye_y + 22, self.eye_y + 95) + uniform(-0.012, 0.004) * side**2 + 6 * low
-        )
-        lowest = torch.where(chance(0.35) > 0, uniform(-150, -10), uniform(-10, 20))
-        below = torch.sigmoid((y - lowest) / 3)
-        top = torch.sigmoid((y - hairline) / 1.5)
-        back = _logistic_below(z, uniform(-95, -45) + 6 * low, 2.0) * below
-        curtain = torch.sigmoid((side - uniform(48, 75) + 3 * low) / 1.5) * below * chance(0.3)
-        cover = torch.maximum(torch.maximum(top, back), curtain) * chance(0.85)
-        locks = (1 + uniform(0.05, 0.3) * strands + 0.15 * middle).clamp(0.2, 2.5)
-        skin = skin + cover[..., None] * (hair[:, None] * locks[..., None] - skin)
 
-        u = ((side - uniform(self.eye_x - 3, self.eye_x + 3)) / uniform(20, 27)) ** 2
-        v = ((y - self.eye_y - uniform(-6, 2)) / uniform(15, 23)) ** 2
-        rim = ((u * u + v * v).sqrt().sqrt() - 1) / uniform(0.05, 0.12)
-        frame = torch.exp(-(rim**2)) * chance(0.10) * uniform(0.4, 1.0) * (z > -30)
-        return skin * (1 - frame[..., None])
+def _lash_line(mean: Tensor, landmarks: Tensor) -> Float[Tensor, " vertices"]:
+    """Nearness to the upper lid's edge (and, weaker, the lower one's), 1 on it."""
+    left = torch.stack([mean[:, 0].abs(), mean[:, 1], mean[:, 2]], 1)
+    cover = torch.zeros(len(mean), device=mean.device)
+    for points, strength in (
+        (landmarks[[42, 43, 44, 45]], 1.0),
+        (landmarks[[45, 46, 47, 42]], 0.4),
+    ):
+        steps = torch.linspace(0, 1, 8, device=mean.device)[:, None]
+        curve = torch.cat([torch.lerp(a, b, steps) for a, b in pairwise(points)])
+        distance = torch.cdist(left, curve).amin(1)
+        cover = cover.maximum(strength * torch.exp(-((distance / 1.1) ** 2)))
+    return cover
 
 
 def _cavity(mean: Tensor, triangles: Tensor, excluded: Tensor) -> Float[Tensor, " vertices"]:

@@ -1,0 +1,39 @@
+"""Random numbers for a batch of images, all from one generator."""
+
+import torch
+from torch import Tensor
+
+
+class Draw:
+    """Per-image random numbers from one generator, on that generator's device.
+
+    The default shape (count, 1, 1, 1) spreads over maps (B, C, H, W).
+    """
+
+    def __init__(self, count: int, generator: torch.Generator):
+        self.count, self.generator = count, generator
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """Uniform in [low, high), (count, *shape), by default (count, 1, 1, 1)."""
+        size = (self.count, *(shape or (1, 1, 1)))
+        device = self.generator.device
+        return low + (high - low) * torch.rand(size, generator=self.generator, device=device)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal, (count, *shape), by default (count, 1, 1, 1)."""
+        size = (self.count, *(shape or (1, 1, 1)))
+        return torch.randn(size, generator=self.generator, device=self.generator.device)
+
+    def chance(self, probability: float, *shape: int) -> Tensor:
+        """True with the given probability, (count, *shape), by default (count, 1, 1, 1)."""
+        return self.uniform(0, 1, *shape) < probability
+
+    def integer(self, low: int, high: int) -> int:
+        """One number for the whole batch, low <= n < high."""
+        device = self.generator.device
+        return int(torch.randint(low, high, (1,), generator=self.generator, device=device))
+
+    def choice(self, n: int) -> Tensor:
+        """One of 0..n-1 for every image, (count,)."""
+        device = self.generator.device
+        return torch.randint(n, (self.count,), generator=self.generator, device=device)

@@ -1,0 +1,203 @@
+"""Every knob of the synthetic world, with its range and its reason.
+
+A pair (low, high) is a range that is drawn from uniformly, per image. p_* are probabilities.
+Lengths are mm at the size of the mean face; colours and intensities are as displayed, in [0, 1].
+"""
+
+from dataclasses import dataclass, field, replace
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class PoseConfig:
+    """Where the head is, as a face detector leaves it, and which camera projects it."""
+
+    p_frontal: float = 0.5  # half of all photographs show people who look at the camera
+    yaw_frontal_std: float = 0.25  # rad, that half
+    yaw_limit: float = 1.2  # rad, the other half is uniform in +-yaw_limit; beyond, half is hidden
+    pitch_std: float = 0.22  # rad
+    pitch_limit: float = 0.55
+    roll_std: float = 0.18  # rad
+    roll_limit: float = 0.55
+    shift_std: float = 0.04  # crop widths: what a face detector leaves
+    shift_limit: float = 0.18
+    log_scale_mean: float = -0.02
+    log_scale_std: float = 0.11
+    log_scale_limit: float = 0.45
+    p_perspective: float = 0.5  # the rest: weak perspective, Eq. (2)
+    distance: Range = (350.0, 2500.0)  # mm, log-uniform: arm's length selfie to portrait lens
+
+
+@dataclass(frozen=True)
+class SkinConfig:
+    """Reflectance of skin, lips, eyes, mouth and of the hair that grows on the face."""
+
+    tone: float = 1.7  # melanin of the darkest skin (palest: 0), see `skin`
+    tone_power: float = 1.3  # > 1: more light than dark draws, for the display scale is not linear
+    mottling: Range = (0.0, 0.10)  # relative spread of melanin over the face
+    blush: Range = (0.03, 0.24)  # haemoglobin everywhere
+    cheek_blush: Range = (0.0, 0.8)  # more of it on the cheeks, relative
+    nose_blush: Range = (0.0, 0.6)
+    p_freckles: float = 0.3
+    freckles: Range = (0.05, 0.35)  # melanin
+    around_eyes: Range = (-0.05, 0.30)  # melanin: the skin there is darker in many people
+    lip_blood: Range = (0.1, 0.9)  # up to lipstick
+    lip_melanin: Range = (0.0, 0.30)
+    cavity: Range = (0.0, 0.5)  # darkness of folds beyond what the light model gives
+    eyelid_shade: Range = (-0.05, 0.35)  # make-up and tired lids
+    dark_hair: float = 0.7  # share of people; world population
+    p_grey: float = 0.6  # of the old
+    brow_strength: Range = (-0.05, 0.95)  # the few below 0 have none
+    brow_thickness: Range = (1.6, 4.5)  # half height
+    p_beard: float = 0.28
+    beard_strength: Range = (0.05, 0.9)  # stubble to full
+    p_moustache: float = 0.22
+    moustache_strength: Range = (0.1, 0.85)
+    lash_strength: Range = (0.2, 0.95)
+    strand_contrast: Range = (0.15, 0.4)  # how far brow and beard break up into hairs
+    p_glasses: float = 0.10
+    frame_width: Range = (0.6, 2.2)  # wire to plastic
+    lens_tint: Range = (0.0, 0.12)
+    p_sunglasses: float = 0.12  # of the glasses
+    iris_radius: Range = (5.4, 6.2)  # anatomy: 11 to 12 mm across
+    pupil_radius: Range = (1.2, 2.6)
+    gaze: Range = (-3.0, 3.0)  # sideways movement of the iris
+    sclera: Range = (0.55, 0.85)  # never as white as paper
+    teeth: Range = (0.55, 0.9)
+
+
+@dataclass(frozen=True)
+class DetailConfig:
+    """What is finer than the mesh: wrinkles (real displacement) and skin texture."""
+
+    wrinkles: bool = True  # False: fine depth and normals are the coarse ones
+    texture: bool = True
+    variants: int = 6  # maps per kind of wrinkle in the bank; mixed anew for every face
+    n_textures: int = 16  # of the bank of fine reflectance
+    age_strength: Range = (0.0, 1.0)  # share of the deepest lines, of the oldest face
+    youth_strength: Range = (0.0, 0.15)  # the same, of the youngest
+    expression_strength: Range = (0.3, 1.0)  # lines that a full expression folds
+    pores: Range = (0.0, 1.0)  # share of the deepest pores (0.05 mm)
+    texture_strength: Range = (0.2, 1.0)  # of the bank's deviations: smooth make-up to rough skin
+    seed: int = 0  # of the banks
+
+    def texels(self, size: int) -> int:
+        """Side of the textures for images of this size: about as fine as the pixels."""
+        return 256 if size <= 256 else 512
+
+
+@dataclass(frozen=True)
+class HairConfig:
+    """Hair as a second surface around the skull, hats, and neck and shoulders."""
+
+    p_bald: float = 0.10
+    p_hat: float = 0.05
+    hairline: Range = (46.0, 74.0)  # above the middle of the eyes
+    recess: Range = (-8.0, 22.0)  # of the hairline beside its middle; > 10 balding
+    part: Range = (-12.0, 12.0)  # slant of the hairline
+    p_fringe: float = 0.25
+    fringe: Range = (8.0, 36.0)  # the same, of a fringe
+    p_long: float = 0.4  # falls beside the face and behind the neck
+    long_end: Range = (-220.0, -50.0)
+    short_end: Range = (-45.0, 12.0)  # sideburns
+    temple: Range = (52.0, 80.0)  # degrees from the front at which side hair begins
+    thickness: Range = (4.0, 32.0)  # beyond the skull; afro and volume at the upper end
+    strand_contrast: Range = (0.1, 0.38)
+    gloss: Range = (0.0, 0.35)
+    p_dyed: float = 0.05
+    p_clothes: float = 0.85  # else bare shoulders
+
+
+@dataclass(frozen=True)
+class LightConfig:
+    """An environment (second-order spherical harmonics), a key and a fill lamp."""
+
+    ambient: Range = (0.20, 0.65)
+    sky: Range = (-0.05, 0.25)  # more light from above: sky, ceiling
+    environment_std: float = 0.13  # the other first-order terms
+    second_order_std: float = 0.07
+    p_key: float = 0.9
+    key: Range = (0.15, 1.0)
+    key_azimuth: Range = (-1.5, 1.5)  # rad, 0: from the camera
+    key_elevation: Range = (-0.3, 1.15)  # rad; lamps and windows are above the eyes more often
+    p_fill: float = 0.5
+    fill: Range = (0.05, 0.5)
+    fill_azimuth: Range = (-2.2, 2.2)
+    fill_elevation: Range = (-0.8, 1.2)
+    p_shadow: float = 0.5  # the key lamp casts shadows
+    shadow_texels: int = 160  # side of the shadow map
+    shadow_bias: float = 2.0  # mm, against a surface shadowing itself
+    shadow_offset: float = 2.5  # mm along the normal, the same for grazing light
+    shadow_softness: Range = (0.5, 3.0)  # mm of depth over which a shadow fades in
+    occlusion: Range = (0.5, 1.0)  # share of the ambient occlusion that is applied
+    p_specular: float = 0.8
+    p_ggx: float = 0.5  # else Blinn-Phong
+    specular: Range = (0.02, 0.22)
+    roughness: Range = (0.32, 0.6)  # GGX; skin measures about 0.3 to 0.5
+    shininess: Range = (5.0, 40.0)  # Blinn-Phong exponent
+    t_zone: Range = (0.0, 1.2)  # additional oil on forehead and nose
+    tint_std: float = 0.05  # of red and blue in the colour of each light
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """What is behind and in front of the person."""
+
+    p_plain: float = 0.3  # studio: one soft gradient
+    contrast: Range = (0.2, 1.0)
+    p_bokeh: float = 0.25  # bright discs out of focus
+    saturation: Range = (0.0, 0.4)
+    p_occluder: float = 0.12  # hand, microphone, cup
+    occluder: Range = (0.06, 0.30)  # half its length, in crops
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """From light to file."""
+
+    p_auto_exposure: float = 0.9
+    exposure: Range = (0.30, 0.62)  # mean intensity of the face that auto-exposure aims at
+    adaptation: Range = (0.5, 1.0)  # how far it goes: it sees the scene, not the face alone
+    gamma: Range = (0.65, 1.15)  # tone curve
+    contrast: Range = (0.75, 1.2)
+    brightness: Range = (-0.06, 0.06)
+    saturation: Range = (0.75, 1.1)  # of colours
+    p_vignette: float = 0.25
+    vignette: Range = (0.05, 0.35)  # loss in the corners
+    p_blur: float = 0.6
+    blur: Range = (0.3, 1.5)  # pixels of a 200-pixel crop, standard deviation
+    p_motion: float = 0.15  # blur of another width along rows
+    p_low_resolution: float = 0.15
+    resolution: Range = (0.25, 0.7)  # of the crop
+    p_sharpen: float = 0.3  # phones do
+    sharpen: Range = (0.2, 1.0)
+    p_noise: float = 0.6
+    read_noise: Range = (0.0, 0.02)
+    photon_noise: Range = (0.0, 0.025)
+    p_jpeg: float = 0.5
+    quality: Range = (25.0, 92.0)
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """The world that synthetic photographs are drawn from (3.2.2)."""
+
+    size: int = 200  # pixels of the square crop (3.4)
+    identity_std: float = 0.8  # a little under the model's own spread: draws at 1 look caricatured
+    expression_scale: float = 0.8  # the same, for expressions
+    pose: PoseConfig = field(default_factory=PoseConfig)
+    skin: SkinConfig = field(default_factory=SkinConfig)
+    detail: DetailConfig = field(default_factory=DetailConfig)
+    hair: HairConfig = field(default_factory=HairConfig)
+    light: LightConfig = field(default_factory=LightConfig)
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    camera: CameraConfig = field(default_factory=CameraConfig)
+
+    def plain(self) -> "SyntheticConfig":
+        """The fast variant: no displacement, no fine texture, no cast shadows."""
+        return replace(
+            self,
+            detail=replace(self.detail, wrinkles=False, texture=False),
+            light=replace(self.light, p_shadow=0.0),
+        )
