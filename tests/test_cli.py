@@ -168,6 +168,10 @@ def test_an_unknown_device_is_one_line(tmp_path, photo, weights, capsys):
         ["reconstruct", "a.jpg", "b.jpg", "--out", "x", *BOX],
         ["reconstruct", "a.jpg", "--out", "x", "--all-faces", *BOX],
         ["train", "everything"],
+        ["data"],
+        ["data", "write", "--out", "x", "--count", "0", "--shards", "1"],
+        ["data", "write", "--out", "x", "--count", "9", "--shards", "1", "--seed", "-1"],
+        ["data", "report", "--out", "x"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(argv, capsys):
@@ -175,7 +179,10 @@ def test_wrong_usage_is_exit_code_2(argv, capsys):
     assert capsys.readouterr().err.startswith("usage: facerecon")
 
 
-@pytest.mark.parametrize("command", [[], ["reconstruct"], ["train"], ["reproduce"], ["info"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["reconstruct"], ["train"], ["data"], ["data", "write"], ["reproduce"], ["info"]],
+)
 def test_help_tells_the_exit_codes(command, capsys):
     assert usage_error([*command, "--help"]) == OK
     text = capsys.readouterr().out
@@ -194,6 +201,25 @@ def test_train_hands_over(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(training, "main", lambda args: seen.append(args) or 0)
     assert main(["train", "coarse", "--preset", "quick", "--run", str(tmp_path)]) == OK
     assert (seen[0].network, seen[0].preset, seen[0].run) == ("coarse", "quick", tmp_path)
+
+
+def test_data_mistakes_get_one_line(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out"), "--quiet"]
+    few = ["data", "write", "--count", "3", "--shards"]
+    assert main([*few, "4", *out]) == FAILED
+    assert main([*few, "1", "--preset", "huge", *out]) == FAILED
+    assert main([*few, "1", "--model", "none.npz", *out]) == FAILED
+    assert main(["data", "verify", str(tmp_path / "nowhere")]) == FAILED
+    assert main(["data", "report", "--photos", str(tmp_path), *out]) == FAILED
+    lines = capsys.readouterr().err.splitlines()
+    causes = (
+        "3 faces in 4 shards: needs", "--preset huge: unknown", "none.npz: no such model file",
+        "manifest.json: cannot be read (no such file", "the folder holds no image",
+    )  # fmt: skip
+    assert len(lines) == len(causes)
+    for line, cause in zip(lines, causes, strict=True):
+        assert line.startswith("facerecon: ") and cause in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_reproduce_hands_over(monkeypatch, tmp_path):

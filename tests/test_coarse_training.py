@@ -1,6 +1,7 @@
 """CoarseNet's training problem: criterion, batches, and learning from a handful of faces."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -67,6 +68,16 @@ def test_batches_depend_on_the_index_alone(task):
     for ours, theirs in zip(sixth, again, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     assert not torch.equal(sixth[0][0], sixth[1][0])
+
+
+def test_another_seed_is_other_faces_and_none_is_held_out(model, task):
+    other = CoarseTask(model, dataclasses.replace(TINY, seed=1), CPU, workers=0)
+    ours, theirs = (
+        torch.cat([one[1] for pair in itertools.islice(t.batches(0), 3) for one in pair])
+        for t in (task, other)
+    )
+    for first, second in ((ours, theirs), (ours, task.held_out.r), (theirs, task.held_out.r)):
+        assert torch.cdist(first, second).min() > 1
 
 
 def test_second_pass_starts_from_the_networks_own_output(task):

@@ -52,6 +52,7 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_reconstruct(commands)
     _add_train(commands, training)
+    _add_data(commands)
     _add_evaluate(commands)
     _add_reproduce(commands)
     info = commands.add_parser(
@@ -199,6 +200,18 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     photos.add_argument("folder", type=Path, metavar="FOLDER", help="folder of photographs")
     parser.set_defaults(command=_evaluate)
+
+
+def _add_data(commands: argparse._SubParsersAction) -> None:
+    from facerecon.data_commands import add_commands
+
+    parser = commands.add_parser(
+        "data",
+        help="compare synthetic photographs with real ones, or write a fixed set of them",
+        description="Compare synthetic photographs with real ones, or write a fixed set of them.",
+        epilog=EXIT_CODES,
+    )
+    add_commands(parser, EXIT_CODES)
 
 
 def _add_reproduce(commands: argparse._SubParsersAction) -> None:

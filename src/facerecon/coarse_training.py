@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +15,8 @@ from facerecon.config import CoarseTraining
 from facerecon.evaluation import coarse_metrics, held_out_faces
 from facerecon.losses import gmse, pose_mse
 from facerecon.render import render
+from facerecon.shards import StoredFaces, mixed_seed
 from facerecon.synthetic import SyntheticWorld
-
-_TRAINING_SEEDS = 2**32  # batches are seeded above this, validation below
-
 
 _Batch = Sequence[Tensor]  # image, r_gt, r_t, feedback maps of r_t
 
@@ -24,8 +24,10 @@ _Batch = Sequence[Tensor]  # image, r_gt, r_t, feedback maps of r_t
 class _Pairs(Dataset):
     """Two batches that train in turns; a function of the seed and the index alone."""
 
-    def __init__(self, world: SyntheticWorld, config: CoarseTraining):
-        self.world, self.config = world, config
+    def __init__(
+        self, world: SyntheticWorld, config: CoarseTraining, stored: StoredFaces | None = None
+    ):
+        self.world, self.config, self.stored = world, config, stored
 
     def __getitem__(self, index: int) -> tuple[_Batch, _Batch]:
         return self._batch(2 * index), self._batch(2 * index + 1)
@@ -33,10 +35,14 @@ class _Pairs(Dataset):
     @torch.no_grad()
     def _batch(self, index: int) -> _Batch:
         config = self.config
-        generator = self.world.generator(_TRAINING_SEEDS * (1 + config.seed) + index)
-        faces = self.world.draw(config.images_per_batch, generator)
-        r_t = self.world.feedback(faces.r, generator, config.p_zero_start)
-        return faces.image, faces.r, r_t, feedback(self.world.model, faces.image, r_t)
+        generator = self.world.generator(mixed_seed("training", config.seed, index))
+        if self.stored is None:
+            faces = self.world.draw(config.images_per_batch, generator)
+            image, r = faces.image, faces.r
+        else:
+            image, r = (part.to(generator.device) for part in self.stored[index])
+        r_t = self.world.feedback(r, generator, config.p_zero_start)
+        return image, r, r_t, feedback(self.world.model, image, r_t)
 
 
 class _From(Sampler):
@@ -71,9 +77,12 @@ class CoarseTask:
             processes that draw batches ahead on a CPU (0 draws in the training process, as on a
             GPU).
         start: CoarseNet whose weights a new run begins with, instead of random ones.
+        data: folder that `facerecon data write` made, to train on its faces, at their size, instead
+            of ever new ones.
 
     Raises:
-        ValueError: `start` has another architecture than the preset.
+        ValueError: `start` has another architecture than the preset; `data` is not usable, or of
+            another model.
     """
 
     name = "coarse"
@@ -86,7 +95,14 @@ class CoarseTask:
         device: torch.device,
         workers: int = 1,
         start: CoarseNet | None = None,
+        data: Path | None = None,
     ):
+        self.stored = None
+        if data is not None:
+            self.stored = StoredFaces(data, config.images_per_batch, config.seed)
+            self.stored.require_model(model)
+            config = replace(config, data=replace(config.data, size=self.stored.size))
+            self.data_description = self.stored.description
         self.model, self.config = model.to(device), config
         self.device, self.workers = device, 0 if device.type != "cpu" else workers
         torch.manual_seed(config.seed)  # initial weights
@@ -126,7 +142,7 @@ class CoarseTask:
     def batches(self, start: int) -> Iterable:
         """Pairs of batches, drawn ahead by the workers."""
         loader = DataLoader(
-            _Pairs(self.world, self.config),
+            _Pairs(self.world, self.config, self.stored),
             batch_size=None,
             sampler=_From(start),
             num_workers=self.workers,

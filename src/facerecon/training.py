@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--photos", type=Path, help="folder of photographs (fine, end-to-end)")
     parser.add_argument(
+        "--data",
+        type=Path,
+        help="folder that `facerecon data write` made, to train on its faces (coarse; default: ever"
+        " new faces)",
+    )
+    parser.add_argument(
         "--coarse",
         type=Path,
         help="CoarseNet weights (fine, end-to-end: default shipped; coarse: a new run starts from"
@@ -75,8 +81,10 @@ def main(args: argparse.Namespace) -> int:
 
     if args.network == "coarse":
         start = load_coarsenet(args.coarse) if args.coarse else None
-        task = CoarseTask(model, config, device, start=start)
+        task = CoarseTask(model, config, device, start=start, data=args.data)
     else:
+        if args.data is not None:
+            raise ValueError("--data is for coarse: the other networks learn from --photos")
         if args.photos is None:
             raise ValueError(f"facerecon train {args.network} needs --photos FOLDER")
         start = load_finenet(args.fine) if args.network == "end-to-end" else None
