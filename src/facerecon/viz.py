@@ -24,6 +24,7 @@ LIGHT = (-0.45, 0.55, 0.7)
 
 AMBIENT = 0.18
 MAX_VIEWER_VERTICES = 10_000
+TITLE_INCHES = 0.25
 
 
 class Gallery(Figure):
@@ -127,19 +128,20 @@ def gallery(
         columns: pictures in a row.
         inches: width of a picture.
     """
-    rows = -(-len(pictures) // columns)
-    titled_rows = -(-len(titles) // columns)
-    height = rows * inches + 0.25 * titled_rows
-    figure = Gallery(figsize=(columns * inches, height), dpi=100, layout="constrained")
+    rows, titled_rows = -(-len(pictures) // columns), -(-len(titles) // columns)
+    width, height = columns * inches, rows * inches + titled_rows * TITLE_INCHES
+    figure = Gallery(figsize=(width, height), dpi=100)
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.set(xticks=[], yticks=[], frame_on=False)  # with its axis off, titles get no room
-    for axis, picture in zip(axes, pictures, strict=False):
+    side = 0.97 * inches  # the rest is the gap to the next
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        below = height - (row + 1) * inches - min(row + 1, titled_rows) * TITLE_INCHES
+        left = column * inches
+        axis = figure.add_axes([left / width, below / height, side / width, side / height])
         axis.imshow(np.clip(picture, 0, 1), cmap="gray", vmin=0, vmax=1)
-    for axis, title in zip(axes, titles, strict=False):
-        axis.set_title(title, fontsize=9)
+        axis.set_axis_off()
+        if index < len(titles):
+            axis.set_title(titles[index], fontsize=9, pad=3)
     return figure
 
 
