@@ -13,10 +13,15 @@ from facerecon.camera import CROP_MM, project, split
 from facerecon.coarsenet import CoarseNet, feedback, iterate
 from facerecon.config import CoarseTraining
 from facerecon.evaluation import coarse_metrics, held_out_faces
+from facerecon.head_evaluation import head_metrics
+from facerecon.head_models import load_heads
+from facerecon.heads import Heads
 from facerecon.losses import gmse, pose_mse
 from facerecon.render import render
 from facerecon.shards import StoredFaces, mixed_seed
 from facerecon.synthetic import SyntheticWorld
+
+_HEADS = 64  # photographs of other heads at each validation
 
 _Batch = Sequence[Tensor]  # image, r_gt, r_t, feedback maps of r_t
 
@@ -79,6 +84,7 @@ class CoarseTask:
         start: CoarseNet whose weights a new run begins with, instead of random ones.
         data: folder that `facerecon data write` made, to train on its faces, at their size, instead
             of ever new ones.
+        heads: file of another head model (`load_heads`); its photographs join the validation.
 
     Raises:
         ValueError: `start` has another architecture than the preset; `data` is not usable, or of
@@ -96,6 +102,7 @@ class CoarseTask:
         workers: int = 1,
         start: CoarseNet | None = None,
         data: Path | None = None,
+        heads: Path | None = None,
     ):
         self.stored = None
         if data is not None:
@@ -121,6 +128,9 @@ class CoarseTask:
         self.world = SyntheticWorld(self.model, config.data)
         self.metric = self.model.geometry_metric()
         self.held_out = held_out_faces(self.world, config.validation_faces, seed=config.seed + 1)
+        self.heads = None
+        if heads is not None:
+            self.heads = Heads(load_heads(heads), self.model, config.data.size).draw(_HEADS, seed=0)
         probe = self.world.sample(1000, self.world.generator(config.seed))
         coefficients, pose = split(probe, model.n_coefficients)
         self.first_gmse = gmse(torch.zeros_like(coefficients), coefficients, self.metric).item()
@@ -200,8 +210,11 @@ class CoarseTask:
         return (squared + 1e-4).sqrt().mean()
 
     def validate(self, networks: nn.ModuleDict) -> dict[str, float]:
-        """`coarse_metrics` on the held-out faces."""
-        return coarse_metrics(networks["coarsenet"], self.model, self.held_out)
+        """`coarse_metrics` on the held-out faces, `head_metrics` on the heads."""
+        metrics = coarse_metrics(networks["coarsenet"], self.model, self.held_out)
+        if self.heads is not None:
+            metrics |= head_metrics(networks["coarsenet"], self.model, self.heads)
+        return metrics
 
     def pictures(self, networks: nn.ModuleDict) -> dict[str, Tensor]:
         """Eight held-out faces: photograph, normals after each iteration, true normals."""

@@ -75,10 +75,12 @@ def ridge_fit(
     ridge: float,
 ) -> Float[Tensor, "batch coefficients"]:
     """argmin_c sum_v weight_v |(c basis)_v - target_v|^2 + ridge |c|^2, solved in float64."""
-    rows = basis.double() * weight.double().repeat_interleave(3)
-    gram = rows @ basis.double().T
+    kept = weight > 0
+    columns = basis.unflatten(1, (-1, 3))[:, kept].flatten(1)
+    rows = columns * weight[kept].repeat_interleave(3)
+    gram = (rows @ columns.T).double()
     gram = gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    moment = rows @ target.double().flatten(1).T
+    moment = (rows @ target[:, kept].flatten(1).T).double()
     return torch.linalg.solve(gram, moment).T.to(target)
 
 

@@ -197,7 +197,7 @@ class Heads(nn.Module):
         found = [True] * count
         if boxes == "detector":
             pairs = [_detected(*pair) for pair in zip(photos, squares, strict=True)]
-            squares, found = (list(part) for part in zip(*pairs, strict=True))
+            found, squares = (list(part) for part in zip(*pairs, strict=True))
         images = [square.cut(photo) for square, photo in zip(squares, photos, strict=True)]
 
         edges = torch.tensor([[s.x, s.y, s.step] for s in squares], device=device)

@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", type=Path, help="morphable model file (default: the one that ships)"
     )
+    parser.add_argument(
+        "--heads",
+        type=Path,
+        help="head model to validate on, too: ICT-FaceKit packed as .npz, or a model file (coarse)",
+    )
     parser.add_argument("--photos", type=Path, help="folder of photographs (fine, end-to-end)")
     parser.add_argument(
         "--data",
@@ -81,7 +86,7 @@ def main(args: argparse.Namespace) -> int:
 
     if args.network == "coarse":
         start = load_coarsenet(args.coarse) if args.coarse else None
-        task = CoarseTask(model, config, device, start=start, data=args.data)
+        task = CoarseTask(model, config, device, start=start, data=args.data, heads=args.heads)
     else:
         if args.data is not None:
             raise ValueError("--data is for coarse: the other networks learn from --photos")
