@@ -25,6 +25,7 @@ PIP_ONLY = {"opencv-python-headless"}  # conda's OpenCV does not count as this o
 # Imported by the function that needs them, never when a module is loaded.
 LAZY = {
     "plotly", "papermill", "nvdiffrast", "tensorboard", "skimage", "ipywidgets", "IPython", "h5py",
+    "dask",
 }  # fmt: skip
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow"}
 
@@ -129,7 +130,7 @@ def test_imports_go_one_way(everywhere):
     assert "render" in graph["pipeline"]
     # What shows, runs and trains stands above what computes.
     top = {"viz", "explorer", "pipeline", "training", "evaluate", "repro", "cli", "__main__"}
-    top |= {"data_report", "data_commands"}
+    top |= {"data_report", "data_commands", "methods", "scan_evaluation", "scan_commands"}
     for name in set(order) - top - {"__init__"}:
         assert not graph[name] & top, f"{name} imports {graph[name] & top}"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from facerecon import __version__
 from facerecon.converters import KINDS
+from facerecon.scan_commands import add_bench, add_scans
 
 if TYPE_CHECKING:
     from facerecon.pipeline import Reconstructor
@@ -55,6 +56,7 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     _add_train(commands, training)
     _add_data(commands)
     _add_evaluate(commands)
+    add_bench(commands, EXIT_CODES)
     _add_reproduce(commands)
     _add_model(commands)
     info = commands.add_parser(
@@ -202,6 +204,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     photos.add_argument("folder", type=Path, metavar="FOLDER", help="folder of photographs")
     parser.set_defaults(command=_evaluate)
+    add_scans(kinds, EXIT_CODES)
 
 
 def _add_data(commands: argparse._SubParsersAction) -> None:
@@ -428,10 +431,10 @@ def _model_info(args: argparse.Namespace) -> int:
 
 def _info(args: argparse.Namespace) -> int:
     from importlib.resources import files
-    from importlib.util import find_spec
 
     import torch
 
+    from facerecon.backend import nvdiffrast_problem
     from facerecon.morphable_model import MorphableModel
     from facerecon.weights import WeightsError, read_card
 
@@ -455,6 +458,7 @@ def _info(args: argparse.Namespace) -> int:
     print(f"torch            {torch.__version__}, {torch.get_num_threads()} threads")
     accelerator = torch.accelerator.current_accelerator()
     print(f"accelerator      {accelerator or 'none: everything runs on the CPU'}")
-    found = "installed" if find_spec("nvdiffrast") else "not installed (optional)"
-    print(f"nvdiffrast       {found}")
+    problem = nvdiffrast_problem()
+    on_gpu = f"torch (nvdiffrast is {problem})" if problem else "nvdiffrast"
+    print(f"rendering        on CPUs numba, on NVIDIA GPUs {on_gpu}")
     return code

@@ -1,0 +1,139 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facerecon.bench import CARD, subject, write_bench
+from facerecon.bench_sensor import Camera, face_mask
+from facerecon.bench_shapes import Subjects
+from facerecon.cli import FAILED, OK, main
+from facerecon.detect import detect_faces
+from facerecon.frgc import find_frgc, read_frgc
+from facerecon.head_models import load_heads
+from facerecon.protocol import near_nose
+from facerecon.registration import measure_offset
+from facerecon.weights import shipped
+
+ICT = Path(__file__).resolve().parents[2] / "shared" / "data" / "ict_facekit" / "ict_facekit.npz"
+
+
+@pytest.fixture(scope="module")
+def subjects() -> Subjects:
+    return Subjects(load_heads(shipped("morphable_model.npz")))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("bench") / "b"
+    assert list(write_bench(path, 3, seed=5)) == ["90001d1", "90002d1", "90003d1"]
+    return path
+
+
+def test_comes_back_through_frgcs_loader(folder):
+    found = find_frgc(folder)
+    assert [(f.name, f.paired_by) for f in found] == [
+        (f"9000{i}d1", "next number") for i in (1, 2, 3)
+    ]
+    for files in found:
+        scan = read_frgc(files)
+        assert scan.image.shape == (480, 640, 3)
+        assert scan.flipped == ""  # z negative and nearer is larger, as in FRGC
+        assert np.nanmax(scan.depth_mm) < -700
+        truth = np.load(folder / "truth" / f"{files.name}.npz")
+        known = scan.mask & np.isfinite(truth["depth_mm"])
+        assert known.sum() > 0.99 * scan.mask.sum()
+        noise = (scan.depth_mm - truth["depth_mm"])[known & truth["face"]]
+        assert abs(np.median(noise)) < 0.05
+        assert 0.1 < np.quantile(np.abs(noise), 0.68) < 0.6
+        # Holes, but not everywhere.
+        assert 0.5 < scan.mask[truth["face"]].mean() < 0.999
+        # X and Y are those of the perspective camera at that pixel.
+        row, column = np.nonzero(scan.mask)
+        x, y, z = scan.points[scan.mask].astype(float).T
+        centre, focal = truth["centre"], float(truth["focal"])
+        np.testing.assert_allclose(centre[0] + focal * x / -z, column, atol=1e-2)
+        np.testing.assert_allclose(centre[1] - focal * y / -z, row, atol=1e-2)
+        nose = truth["landmarks"][30]
+        np.testing.assert_allclose(scan.landmarks["Nose"], nose, atol=0.51)  # whole pixels
+        assert scan.landmarks["LeftEyeCenter"][0] > scan.landmarks["RightEyeCenter"][0]
+
+
+def test_photographs_show_faces_where_the_truth_is(folder):
+    for files in find_frgc(folder):
+        scan = read_frgc(files)
+        truth = np.load(folder / "truth" / f"{files.name}.npz")
+        box = detect_faces(scan.image)[0]
+        column, row = truth["landmarks"][27:36].mean(axis=0)
+        assert abs(box.x + box.width / 2 - column) < 0.25 * box.width
+        assert abs(box.y + box.height / 2 - row) < 0.25 * box.height
+        assert measure_offset(scan, near_nose(scan, 95)).pixels < 2.5
+
+
+def test_same_seed_same_bytes_and_smaller_ones_replace_larger(folder, tmp_path):
+    list(write_bench(tmp_path / "again", 1, seed=5))
+    for path in sorted((tmp_path / "again").rglob("*9000*")):
+        assert path.read_bytes() == (folder / path.relative_to(tmp_path / "again")).read_bytes()
+    stale = tmp_path / "again" / "nd1" / "bench" / "90002d1.abs.gz"
+    stale.write_bytes(b"of a larger benchmark")
+    list(write_bench(tmp_path / "again", 1, seed=6))
+    (only,) = find_frgc(tmp_path / "again")
+    assert only.range.read_bytes() != (folder / "nd1" / "bench" / "90001d1.abs.gz").read_bytes()
+    card = json.loads((tmp_path / "again" / CARD).read_text())
+    assert card["complete"] and card["seed"] == 6 and card["subjects"] == 1
+
+
+def test_shapes_lie_outside_the_models_span(subjects, model):
+    """Least squares with all 284 coefficients and a similarity leaves more than half a mm RMS."""
+    basis = model.basis.numpy().reshape(model.n_coefficients, -1, 3)
+    skin = (model.regions["face"] > 0.5).numpy()
+    mean = model.mean.numpy().astype(np.float64)[skin]
+    nuisance = [mean, *np.broadcast_to(np.eye(3)[:, None], (3, *mean.shape))]
+    nuisance += [np.cross(axis, mean) for axis in np.eye(3)]
+    design = np.concatenate([basis[:, skin], nuisance]).reshape(len(basis) + 7, -1)
+    gram = design @ design.T
+    left = []
+    for index in range(3):
+        head = subjects.draw(np.random.default_rng([0, index]))
+        target = head.vertices[: model.n_vertices][skin] - mean
+        fit = np.linalg.solve(gram, design @ target.ravel()) @ design
+        left.append(np.sqrt(((target.ravel() - fit) ** 2).reshape(-1, 3).sum(axis=1).mean()))
+    assert min(left) > 0.5
+
+
+def test_relief_is_geometry(subjects):
+    """Wrinkles are in the truth, not only in the picture."""
+    shot, _ = subject(subjects, 0, 1)
+    z = np.where(face_mask(shot), shot.points[..., 2], np.nan)
+    fine = z[1:-1, 1:-1] - (z[:-2, 1:-1] + z[2:, 1:-1] + z[1:-1, :-2] + z[1:-1, 2:]) / 4
+    assert 0.005 < np.nanmedian(np.abs(fine)) < 0.2
+
+
+def test_camera():
+    camera = Camera(1200.0, (319.5, 239.5))
+    points = np.array([[0.0, 0, -1000], [100, 50, -1000]])
+    np.testing.assert_allclose(
+        camera.pixels(points), [[319.5, 239.5, -1000], [439.5, 179.5, -1000]]
+    )
+    rays = camera.rays(480, 640)
+    np.testing.assert_allclose(camera.pixels(rays[10, 20] * 700)[:2], [20, 10])
+    # The middle of two by two fine pixels is the middle of the coarse one.
+    fine = camera.finer(2).pixels(points)[:, :2]
+    np.testing.assert_allclose((fine + 0.5) / 2 - 0.5, camera.pixels(points)[:, :2])
+
+
+@pytest.mark.skipif(not ICT.is_file(), reason="needs ../shared/data/ict_facekit")
+def test_other_heads(tmp_path):
+    assert (
+        main(["bench", "write", str(tmp_path / "b"), "--subjects", "1", "--heads", str(ICT)]) == OK
+    )
+    (files,) = find_frgc(tmp_path / "b")
+    assert detect_faces(read_frgc(files).image)[0].width > 80
+
+
+def test_foreign_folders_are_left_alone(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("do not touch")
+    assert main(["bench", "write", str(tmp_path), "--subjects", "1"]) == FAILED
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert main(["bench", "write", str(tmp_path / "x"), "--subjects", "0"]) == FAILED
