@@ -33,3 +33,12 @@ def test_every_landmark_of_the_skin_has_a_texel(chart, model):
     skin = model.mean[model.landmarks[[8, 19, 24, 27, 30, 31, 35, 48, 54, 57]]]
     assert torch.cdist(skin, texels).amin(1).max() < 4
     assert 0.3 < chart.mask.float().mean() < 0.95
+
+
+def test_the_chart_has_the_orientation_of_the_uv_map(chart, model):
+    """Right is larger u, down is smaller v, and the face fills the square."""
+    inside = chart.coordinates.abs().amax(1) <= 1
+    column, row = chart.coordinates[inside].unbind(1)
+    for axis, along in ((column, model.uv[inside, 0]), (row, -model.uv[inside, 1])):
+        assert torch.corrcoef(torch.stack([axis, along]))[0, 1] > 0.999
+        assert axis.max() - axis.min() > 1.9

@@ -28,6 +28,7 @@ class Chart(nn.Module):
 
     Attributes:
         coordinates: (texture points, 2) in [-1, 1], indexed by `model.uv_triangles`.
+        fragments: triangle and barycentric weights of every texel, a batch of one, T x T.
         position: (T, T, 3) mean face in mm at every texel, 0 outside the mask. mask: (T, T).
     """
 
@@ -42,9 +43,17 @@ class Chart(nn.Module):
         coordinates = torch.where(inside[:, None], scaled, torch.full_like(scaled, _OUTSIDE))
         self.register_buffer("coordinates", coordinates)
         self.register_buffer("triangles", model.uv_triangles.clone())
-        position, mask = self._mean_face(model)
-        self.register_buffer("position", position)
-        self.register_buffer("mask", mask)
+        triangle, barycentric = self._rasterize()
+        self.register_buffer("triangle", triangle)
+        self.register_buffer("barycentric", barycentric)
+        position = interpolate(model.mean[None], self.fragments, model.triangles)
+        self.register_buffer("position", position[0].permute(1, 2, 0))
+        self.register_buffer("mask", triangle[0] >= 0)
+
+    @property
+    def fragments(self) -> Fragments:
+        """What every texel shows; interpolates values per vertex with `model.triangles`."""
+        return Fragments(self.triangle, self.barycentric)
 
     def at(self, fragments: Fragments) -> Float[Tensor, "batch 2 height width"]:
         """Chart coordinates of every pixel; outside the chart in the background."""
@@ -61,9 +70,7 @@ class Chart(nn.Module):
             textures, coordinates.permute(0, 2, 3, 1), mode="bilinear", align_corners=False
         )
 
-    def _mean_face(
-        self, model: nn.Module
-    ) -> tuple[Float[Tensor, "texels texels 3"], Bool[Tensor, "texels texels"]]:
+    def _rasterize(self) -> Fragments:
         half = self.texels / 2
         texel = (self.coordinates + 1) * half - 0.5
         corners = texel[self.triangles]
@@ -72,10 +79,8 @@ class Chart(nn.Module):
         if mirrored:  # only front faces are drawn, so look at the map from behind
             texel = texel * texel.new_tensor([-1.0, 1.0]) + texel.new_tensor([self.texels - 1.0, 0])
         flat = torch.cat([texel, torch.zeros_like(texel[:, :1])], dim=1)
-        fragments = rasterize(flat[None], self.triangles, self.texels, self.texels)
-        position = interpolate(model.mean[None], fragments, model.triangles)[0].permute(1, 2, 0)
-        mask = fragments.mask[0, 0]
-        return (position.flip(1), mask.flip(1)) if mirrored else (position, mask)
+        found = rasterize(flat[None], self.triangles, self.texels, self.texels)
+        return Fragments(*(part.flip(2) for part in found)) if mirrored else found
 
 
 def _island(model: nn.Module) -> Bool[Tensor, " points"]:

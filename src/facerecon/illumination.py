@@ -96,12 +96,15 @@ def irradiance(
 
 
 def simple_irradiance(
-    light: Light, normals: Float[Tensor, "batch 3 height width"]
+    light: Light, normals: Float[Tensor, "batch 3 height width"], wrap: float
 ) -> Float[Tensor, "batch channels height width"]:
-    """`irradiance` with a first-order environment and soft lamps: for hair and clothes."""
+    """`irradiance` with a first-order environment and lamps that reach round corners.
+
+    wrap: 0 like skin, 0.2 like hair, into which light enters.
+    """
     around = light.environment[:, :1, None, None] + _dot(light.environment[:, 1:4], normals)
-    key = (0.8 * _dot(light.key_direction, normals) + 0.2).clamp(min=0)
-    fill = (0.8 * _dot(light.fill_direction, normals) + 0.2).clamp(min=0)
+    key = ((1 - wrap) * _dot(light.key_direction, normals) + wrap).clamp(min=0)
+    fill = ((1 - wrap) * _dot(light.fill_direction, normals) + wrap).clamp(min=0)
     return (
         around.clamp(min=0.05) * _spread(light.tint)
         + key * _spread(light.key)

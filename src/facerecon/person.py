@@ -114,7 +114,7 @@ class Person(nn.Module):
         front = torch.where(hat, brim, front)
         side, back = torch.where(hat, brim - 8, side), torch.where(hat, brim - 20, back)
         channels = hair_colour.shape[1]
-        tint = (0.5 + 0.5 * draw.normal(channels)).clamp(0.02, 0.9)
+        tint = (0.4 + 0.25 * draw.normal(channels)).clamp(0.03, 0.8)
         cloth = draw.uniform(0.05, 0.85, 1) * (0.6 + 0.4 * draw.uniform(0, 1, channels))
         colour = torch.where(draw.chance(config.p_dyed, 1), tint, hair_colour)
         thick = draw.uniform(*config.thickness, 1)
@@ -196,7 +196,7 @@ class Person(nn.Module):
         behind = torch.cat([body, hair], 1)
         fields = self._body_fields(style)
         back = self._layer(behind, self.body_triangles, pose, distance, size, fields)
-        fields = torch.cat([self._hair_fields(count), hair[..., 2:]], dim=2)
+        fields = torch.cat([self._hair_fields(style), hair[..., 2:]], dim=2)
         front = self._layer(hair, self.shell_triangles, pose, distance, size, fields)
         return self._dress(back, style, skin, cloth), self._cut(front, style, nearest)
 
@@ -262,9 +262,11 @@ class Person(nn.Module):
         attributes = torch.cat([normals, fields], dim=2)
         return fragments.triangle, interpolate(attributes, fragments, triangles)
 
-    def _hair_fields(self, count: int) -> Tensor:
-        fields = torch.stack([self.azimuth / math.pi, self.row, self.shell[:, 1]], dim=1)
-        return fields.expand(count, -1, -1)
+    def _hair_fields(self, style: Style) -> Tensor:
+        """Azimuth in half turns, row, and height above the line where hair ends."""
+        above = self.shell[:, 1] - self._line(style, self.azimuth[None])
+        place = torch.stack([self.azimuth / math.pi, self.row], dim=1)
+        return torch.cat([place.expand(len(above), -1, -1), above[..., None]], dim=2)
 
     def _body_fields(self, style: Style) -> Tensor:
         """Height, and 0 skin, 1 cloth, 2 the side of the hair, 3 its back."""
@@ -290,24 +292,26 @@ class Person(nn.Module):
 
     def _cut(self, found: tuple[Tensor, Tensor], style: Style, nearest: Tensor) -> Layer:
         triangle, maps = found
-        normals, azimuth, row, height, depth = maps.split([3, 1, 1, 1, 1], dim=1)
+        normals, azimuth, row, above, depth = maps.split([3, 1, 1, 1, 1], dim=1)
         length = (1 - row) / 2
         across = azimuth + _spread(style.sweep) * length.square()
         across = across - 2 * torch.round(across / 2)  # back into [-1, 1]
-        at = torch.cat([across, 1 - 2 * length], dim=1).permute(0, 2, 3, 1)
-        strand = functional.grid_sample(
-            self.strands[style.table], at, align_corners=False, padding_mode="border"
-        )
-        line = self._line(style, azimuth * math.pi)
+        # The tables lie below each other in one texture.
+        n = len(self.strands)
+        inside = length.clamp(0.01, 0.99)
+        down = (style.table.view(-1, 1, 1, 1) + inside) * (2 / n) - 1
+        at = torch.cat([across, down], dim=1).permute(0, 2, 3, 1)
+        atlas = self.strands.view(1, 1, -1, self.strands.shape[-1]).expand(len(at), -1, -1, -1)
+        strand = functional.grid_sample(atlas, at, align_corners=False, padding_mode="border")
         fray = torch.where(_spread(style.hat), 0.5, 5.0)
-        edge = (height - line + fray * strand) / torch.where(_spread(style.hat), 1.0, 2.5)
+        edge = (above + fray * strand) / torch.where(_spread(style.hat), 1.0, 2.5)
         rim = (normals[:, 2:] - 0.05 + 0.06 * strand) * 25  # the outline dissolves into strands
         alpha = torch.sigmoid(torch.minimum(edge, rim))
         shown = (triangle[:, None] >= 0) & (depth > nearest - _TOLERANCE)
         alpha = alpha * (shown & _spread(style.covered))
         light = 1 + _spread(style.contrast) * strand
         # Deeper strands and the roots get less light.
-        light = light * (0.65 + 0.35 * torch.sigmoid((height - line - 8) / 6))
+        light = light * (0.65 + 0.35 * torch.sigmoid((above - 8) / 6))
         albedo = _spread(style.colour) * light.clamp(0.15, 2.2)
         bent = normals + functional.pad(0.2 * strand, (0, 0, 0, 0, 0, 2))
         return Layer(alpha, albedo, bent, _spread(style.gloss) * (1 + strand).clamp(0, 2))
@@ -391,18 +395,18 @@ def _grid_triangles(rows: int, columns: int) -> Tensor:
 
 
 def _strand_tables(rng: np.random.Generator) -> Tensor:
-    """Strand textures (n, 1, 192, 512), around the head by along the hair, unit spread.
+    """Strand textures (n, 1, 192, 1024), around the head by along the hair, unit spread.
 
     Straight, wavy, curly and cropped hair, two of each.
     """
-    shape = (192, 512)
+    shape = (192, 1024)
     rows, columns = np.mgrid[: shape[0], : shape[1]].astype(float)
     tables = []
-    for along, wave, length in ((28, 0, 1), (22, 4, 60), (6, 5, 22), (3, 0, 1)):
+    for along, wave, length in ((28, 0, 1), (22, 6, 60), (6, 9, 22), (3, 0, 1)):
         for _ in range(2):
             fine = gaussian_filter(rng.normal(0, 1, shape), (along, 0.6), mode="wrap")
-            locks = gaussian_filter(rng.normal(0, 1, shape), (along * 1.5, 3), mode="wrap")
-            field = fine / fine.std() + 0.6 * locks / locks.std()
+            locks = gaussian_filter(rng.normal(0, 1, shape), (along * 1.5, 5), mode="wrap")
+            field = fine / fine.std() + 0.5 * locks / locks.std()
             phase = gaussian_filter(rng.normal(0, 1, shape), (20, 12), mode="wrap")
             swing = wave * np.sin(2 * np.pi * rows / length + 2 * phase / phase.std())
             field = map_coordinates(field, [rows, columns + swing], order=1, mode="grid-wrap")

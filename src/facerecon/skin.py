@@ -22,8 +22,8 @@ from facerecon.synthetic_config import SkinConfig
 # either: chosen so that melanin 0..1.7 spans the palest to the darkest skin tones (sRGB about
 # 235/200/180 to 85/55/45).
 _PIGMENT_FREE = (0.97, 0.84, 0.77)
-_MELANIN = (0.60, 0.80, 0.93)
-_HAEMOGLOBIN = (0.05, 0.42, 0.34)
+_MELANIN = (0.66, 0.80, 0.91)
+_HAEMOGLOBIN = (0.08, 0.38, 0.32)
 
 
 def _logistic_below(value: Tensor, edge: Tensor | float, softness: float) -> Tensor:
@@ -36,7 +36,8 @@ class Complexion(NamedTuple):
 
     skin: Float[Tensor, "batch vertices 3"]  # RGB, without hair
     hair: Float[Tensor, "batch vertices"]  # cover of brows, beard, moustache and lashes, [0, 1]
-    hair_colour: Float[Tensor, "batch 3"]
+    hair_colour: Float[Tensor, "batch 3"]  # of the hair on the face
+    scalp_colour: Float[Tensor, "batch 3"]  # of that on the head, a little lighter
     age: Float[Tensor, "batch 1"]  # [0, 1]
 
 
@@ -143,6 +144,7 @@ class Skin(nn.Module):
         hair_melanin = hair_melanin.maximum((tone - 0.5).clamp(0, 0.9))  # dark skin, dark hair
         hair_colour = self._hair_colour(hair_melanin, age * chance(config.p_grey))
 
+        shade_of_brows = uniform(*config.brow_shade)
         u = (side - self.brow_x - uniform(-2, 2)) / (self.brow_half * uniform(0.9, 1.15))
         c0, c1, c2 = self.brow_curve
         height = c0 + c1 * u + c2 * u * u + uniform(-2, 2.5) + uniform(-2, 2) * u
@@ -150,7 +152,7 @@ class Skin(nn.Module):
         brow = _logistic_below((y - height).abs(), thickness, 0.7) * _logistic_below(
             u.abs(), 1.0, 0.13
         )
-        brow = brow * uniform(*config.brow_strength).clamp(min=0)
+        brow = brow * uniform(*config.brow_strength)
         brow = brow * (0.85 + 0.25 * high).clamp(0, 1.1) * (z > -20)
 
         beard_edge = uniform(self.mouth_y - 26, self.mouth_y + 22) + 0.010 * side**2 + 4 * low
@@ -158,7 +160,7 @@ class Skin(nn.Module):
         beard = _logistic_below(y, beard_edge, 3.0) * torch.sigmoid((side - bare_centre) / 4)
         beard = beard * (1 - self.region_lips) * _logistic_below(side, 74.0, 3.0)
         beard = beard * chance(config.p_beard) * uniform(*config.beard_strength)
-        beard = beard * (1 + 0.25 * high)
+        beard = beard * (1 + 0.1 * high)
         moustache = torch.exp(-((x / 22) ** 2) - ((y - (self.mouth_y + self.nose_y) / 2) / 6) ** 2)
         moustache = moustache * (1 - self.region_lips) * chance(config.p_moustache)
         moustache = moustache * uniform(*config.moustache_strength)
@@ -170,12 +172,12 @@ class Skin(nn.Module):
         )
         skin = free * torch.exp(-melanin[..., None] * absorb_m - blood[..., None] * absorb_h)
         skin = (skin * shade[..., None]).clamp(0.01, 1.0)
-        return Complexion(skin, hair.clamp(0, 1), hair_colour, age)
+        return Complexion(skin, hair.clamp(0, 1), hair_colour * shade_of_brows, hair_colour, age)
 
     @staticmethod
     def _hair_colour(melanin: Tensor, grey: Tensor) -> Float[Tensor, "batch 3"]:
         blond = torch.tensor([0.66, 0.49, 0.29], device=melanin.device)
-        black = torch.tensor([0.07, 0.06, 0.055], device=melanin.device)
+        black = torch.tensor([0.065, 0.048, 0.04], device=melanin.device)
         silver = torch.tensor([0.58, 0.57, 0.56], device=melanin.device)
         colour = torch.exp(torch.lerp(blond.log(), black.log(), melanin))
         return colour + grey * (silver - colour)

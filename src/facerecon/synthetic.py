@@ -181,9 +181,10 @@ class SyntheticWorld(nn.Module):
 
         # reflectance
         weights = face.skin.new_tensor(LUMA)[:, None]
-        skin, hair_colour = face.skin, face.hair_colour
+        skin, hair_colour, scalp_colour = face.skin, face.hair_colour, face.scalp_colour
         if not colour:
             skin, hair_colour = skin @ weights, hair_colour @ weights
+            scalp_colour = scalp_colour @ weights
         constant = torch.stack([self.occlusion, self.oil], 1).expand(count, -1, -1)
         maps = interpolate(
             torch.cat([skin, face.hair[..., None], constant], 2),
@@ -213,7 +214,7 @@ class SyntheticWorld(nn.Module):
         picture = albedo * shading + gloss
 
         picture = self._surround(
-            picture, rendering, vertices, pose, distance, skin, hair_colour, light, generator
+            picture, rendering, vertices, pose, distance, skin, scalp_colour, light, generator
         )
         picture = scenery.occlude(draw, picture, config.scene)
         image = photography.photograph(draw, picture, rendering.mask, config.camera)
@@ -262,24 +263,28 @@ class SyntheticWorld(nn.Module):
         config, (count, channels) = self.config, face.shape[:2]
         draw = Draw(count, generator)
         behind = scenery.background(draw, config.size, channels, config.scene)
-        style = self.person.style(hair_colour, generator)
         region = self.model.regions["neck"]
         neck = (skin * region[:, None]).sum(1) / region.sum()
+        # Cameras expose for the person: behind dark skin the room is not brighter than behind pale.
+        behind = behind * (neck.mean(1) / 0.5).clamp(0.25, 1)[:, None, None, None]
+        if not config.hair.surround:
+            return torch.where(rendering.mask, face, behind)
+        style = self.person.style(hair_colour, generator)
         cloth = draw.uniform(0.02, 0.9, 1) * draw.uniform(0.6, 1.0, channels)
         cloth = torch.where(draw.chance(config.hair.p_clothes, 1), cloth, neck)
         nearest = torch.where(rendering.mask, rendering.depth, -torch.inf)
         body, hair = self.person.render(
             style, vertices, pose, distance, config.size, neck, cloth, nearest
         )
-        picture = torch.lerp(behind, self._lit(body, light), body.alpha)
+        picture = torch.lerp(behind, self._lit(body, light, wrap=0.0), body.alpha)
         # Hair dims the skin that it touches.
         contact = avg_pool2d(avg_pool2d(hair.alpha, (1, 9), 1, (0, 4)), (9, 1), 1, (4, 0))
         picture = torch.where(rendering.mask, face * (1 - 0.45 * contact), picture)
-        return torch.lerp(picture, self._lit(hair, light), hair.alpha)
+        return torch.lerp(picture, self._lit(hair, light, wrap=0.2), hair.alpha)
 
     @staticmethod
-    def _lit(layer: Layer, light: Light) -> Tensor:
-        received = simple_irradiance(light, layer.normals)
+    def _lit(layer: Layer, light: Light, wrap: float) -> Tensor:
+        received = simple_irradiance(light, layer.normals, wrap)
         facing = layer.normals[:, 1:2].clamp(min=0) * layer.normals[:, 2:].clamp(min=0)
         return layer.albedo * received + layer.gloss * facing * received
 

@@ -47,8 +47,9 @@ class SkinConfig:
     cavity: Range = (0.0, 0.5)  # darkness of folds beyond what the light model gives
     eyelid_shade: Range = (-0.05, 0.35)  # make-up and tired lids
     dark_hair: float = 0.7  # share of people; world population
-    p_grey: float = 0.6  # of the old
-    brow_strength: Range = (-0.05, 0.95)  # the few below 0 have none
+    p_grey: float = 0.5  # of the old
+    brow_strength: Range = (0.1, 1.05)  # plucked or pale to bushy
+    brow_shade: Range = (0.5, 0.95)  # of the hair's colour: brows are darker than the hair
     brow_thickness: Range = (1.6, 4.5)  # half height
     p_beard: float = 0.28
     beard_strength: Range = (0.05, 0.9)  # stubble to full
@@ -91,6 +92,7 @@ class DetailConfig:
 class HairConfig:
     """Hair as a second surface around the skull, hats, and neck and shoulders."""
 
+    surround: bool = True  # False: nothing but the face before a background
     p_bald: float = 0.10
     p_hat: float = 0.05
     hairline: Range = (46.0, 74.0)  # above the middle of the eyes
@@ -148,7 +150,7 @@ class SceneConfig:
     contrast: Range = (0.2, 1.0)
     p_bokeh: float = 0.25  # bright discs out of focus
     saturation: Range = (0.0, 0.4)
-    p_occluder: float = 0.12  # hand, microphone, cup
+    p_occluder: float = 0.08  # hand, microphone, cup
     occluder: Range = (0.06, 0.30)  # half its length, in crops
 
 
@@ -160,9 +162,9 @@ class CameraConfig:
     exposure: Range = (0.30, 0.62)  # mean intensity of the face that auto-exposure aims at
     adaptation: Range = (0.5, 1.0)  # how far it goes: it sees the scene, not the face alone
     gamma: Range = (0.65, 1.15)  # tone curve
-    contrast: Range = (0.75, 1.2)
+    contrast: Range = (0.82, 1.2)
     brightness: Range = (-0.06, 0.06)
-    saturation: Range = (0.75, 1.1)  # of colours
+    saturation: Range = (0.65, 1.0)  # of colours
     p_vignette: float = 0.25
     vignette: Range = (0.05, 0.35)  # loss in the corners
     p_blur: float = 0.6
@@ -172,9 +174,9 @@ class CameraConfig:
     resolution: Range = (0.25, 0.7)  # of the crop
     p_sharpen: float = 0.3  # phones do
     sharpen: Range = (0.2, 1.0)
-    p_noise: float = 0.6
-    read_noise: Range = (0.0, 0.02)
-    photon_noise: Range = (0.0, 0.025)
+    p_noise: float = 0.5
+    read_noise: Range = (0.0, 0.014)
+    photon_noise: Range = (0.0, 0.02)
     p_jpeg: float = 0.5
     quality: Range = (25.0, 92.0)
 
@@ -195,9 +197,10 @@ class SyntheticConfig:
     camera: CameraConfig = field(default_factory=CameraConfig)
 
     def plain(self) -> "SyntheticConfig":
-        """The fast variant: no displacement, no fine texture, no cast shadows."""
+        """The fast variant: a shaded face, no displacement, fine texture, cast shadows or hair."""
         return replace(
             self,
+            hair=replace(self.hair, surround=False),
             detail=replace(self.detail, wrinkles=False, texture=False),
             light=replace(self.light, p_shadow=0.0),
         )

@@ -11,8 +11,9 @@ from facerecon.draws import Draw
 from facerecon.lighting import LUMA
 from facerecon.synthetic_config import DetailConfig
 
-_MELANIN = np.array([0.60, 0.80, 0.93], np.float32)  # absorption per unit, as in `skin`
-_HAEMOGLOBIN = np.array([0.05, 0.42, 0.34], np.float32)
+_MELANIN = np.array([0.66, 0.80, 0.91], np.float32)  # absorption per unit, as in `skin`
+_HAEMOGLOBIN = np.array([0.08, 0.38, 0.32], np.float32)
+_RADIUS = 85.0  # mm, of the cylinder that a face roughly is
 
 
 class SkinTexture(nn.Module):
@@ -76,8 +77,8 @@ def _deviation(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     blood = 0.05 * rng.uniform(0.4, 1) * noise(6) + 0.05 * rng.uniform(0.3, 1) * noise(2.5)
     melanin = 0.03 * rng.uniform(0.3, 1) * noise(9) + 0.03 * rng.uniform(0.3, 1) * noise(1.2)
-    melanin = melanin + rng.uniform(0.0, 0.5) * np.maximum(noise(0.8) - rng.uniform(2.2, 3.2), 0)
-    blood = blood + rng.uniform(0.0, 0.5) * np.maximum(noise(1.6) - rng.uniform(2.6, 3.4), 0)
+    melanin = melanin + rng.uniform(0.0, 0.35) * np.maximum(noise(0.8) - rng.uniform(2.2, 3.2), 0)
+    blood = blood + rng.uniform(0.0, 0.2) * np.maximum(noise(1.6) - rng.uniform(2.8, 3.6), 0)
     pores = -0.05 * rng.uniform(0.3, 1.2) * np.maximum(noise(0.55) - 0.6, 0)
     grain = 0.02 * rng.uniform(0.3, 1) * noise(0.5) + pores
     pigments = melanin * _MELANIN[:, None, None] + blood * _HAEMOGLOBIN[:, None, None]
@@ -94,8 +95,9 @@ class Strands(nn.Module):
         super().__init__()
         rng = np.random.default_rng(config.seed + 2)
         landmarks = model.mean[model.landmarks].cpu().numpy()
-        x, y, _ = np.moveaxis(chart.position.cpu().numpy(), 2, 0)
-        side, outward = np.abs(x), np.sign(x)
+        x, y, z = np.moveaxis(chart.position.cpu().numpy(), 2, 0)
+        # Around the head instead of across it: cheeks turn away from the viewer.
+        side, outward = _RADIUS * np.arctan2(np.abs(x), z + _RADIUS), np.sign(x)
         brow = landmarks[22:27]
         u = (side - brow[0, 0]) / (brow[4, 0] - brow[0, 0])
         angle_brow = np.where(u < 0.15, 1.2, 0.75 - 0.9 * u)  # upright inside, flat outside
@@ -110,7 +112,7 @@ class Strands(nn.Module):
             table = gaussian_filter(rng.normal(0, 1, (256, 64)), (0.6, 0.5), mode="wrap")
             bend = gaussian_filter(rng.normal(0, 1, mask.shape), 8)
             bend = bend / bend.std()
-            at = np.stack([(across + 0.5 * bend) / 0.8 + 97 * (outward > 0), along / 4.5])
+            at = np.stack([(across + 0.3 * bend) / 0.6 + 97 * (outward > 0), along / 4.5])
             field = map_coordinates(table, at, order=1, mode="grid-wrap")
             maps.append(np.where(mask, field / table.std(), 0))
         bank = torch.from_numpy(np.stack(maps)[:, None].astype(np.float32))

@@ -1,0 +1,92 @@
+"""Labelled photographs per second that the synthetic world makes, on one thread of a CPU.
+
+    python benchmarks/synthetic.py [--size 200] [--batch 32] [--out FILE]
+
+A sample is what training takes: the photograph, its r, an estimate r_t by Eq. (3), and the feedback
+maps of r_t, hence two renders. "plain" has neither displacement, fine texture, cast shadows nor
+hair; "full" is the default. Times are of the process, not of the clock, but other programs slow
+the memory down all the same; `load` tells how many ran.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from facerecon.coarsenet import feedback
+from facerecon.config import SyntheticConfig
+from facerecon.morphable_model import MorphableModel
+from facerecon.synthetic import SyntheticWorld
+
+SEED = 0
+
+
+def seconds(step: Callable[[], object], repeats: int, device: torch.device) -> list[float]:
+    """Sorted times of `step`, after one run to compile and warm up."""
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    times = []
+    for _ in range(repeats + 1):
+        start = clock()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(clock() - start)
+    return sorted(times[1:])
+
+
+def main() -> None:
+    """Measure, print and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=200)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/synthetic.json"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    model = MorphableModel.default().to(device)
+    full = SyntheticConfig(size=args.size)
+    result = {
+        "size": args.size,
+        "batch": args.batch,
+        "threads": args.threads,
+        "device": args.device,
+        "processor": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+        "load": round(os.getloadavg()[0], 1),
+    }
+    with torch.no_grad():
+        for name, config in (("plain", full.plain()), ("full", full)):
+            world = SyntheticWorld(model, config)
+            generator = world.generator(SEED)
+
+            def photographs(world=world, generator=generator):
+                return world.draw(args.batch, generator)
+
+            def samples(world=world, generator=generator):
+                faces = world.draw(args.batch, generator)
+                r_t = world.feedback(faces.r, generator)
+                return feedback(model, faces.image, r_t)
+
+            for kind, step in (("photographs", photographs), ("samples", samples)):
+                times = seconds(step, args.repeats, device)
+                result[f"{name}_{kind}"] = {
+                    "per_second": round(args.batch / statistics.median(times), 1),
+                    "best_per_second": round(args.batch / times[0], 1),
+                    "ms_each": round(1000 * statistics.median(times) / args.batch, 2),
+                }
+    text = json.dumps(result, indent=1)
+    print(text)
+    args.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
