@@ -34,6 +34,15 @@ WRONG_ANSWERS = {
         (" + torch.eye(len(basis), dtype=basis.dtype)", ""),  # no prior
         ("basis.T / sigma**2", "basis.T / sigma"),
     ],
+    "04_differentiable_rendering": [
+        ("area(p, b, c), area(a, p, c)", "area(a, p, c), area(p, b, c)"),
+        (" / area(a, b, c)", ""),
+        (".index_add_(0, vertex.flatten(),", ".index_put_((vertex.flatten(),),"),  # each once
+        ("weights[seen] *", "(1 - weights[seen]) *"),
+        ("-np.outer(weights, slope)", "np.outer(weights, slope)"),
+        ("-np.outer(weights, slope)", "-np.outer(np.ones(3), slope)"),
+        ("-np.outer(weights, slope)", "-np.outer(weights, slope[::-1])"),
+    ],
     "07_end_to_end": [
         ("np.abs(estimate - truth)", "estimate - truth"),
         ("error[np.isfinite(error)]", "np.nan_to_num(error)"),
