@@ -7,7 +7,8 @@ from facerecon.chart import Chart
 from facerecon.depth import normals_from_depth
 from facerecon.render import render
 from facerecon.synthetic_config import DetailConfig
-from facerecon.wrinkles import KINDS, MIN_FACING, Relief, displace
+from facerecon.wrinkle_kinds import KINDS
+from facerecon.wrinkles import MIN_FACING, Relief, displace
 
 MM = 0.5
 

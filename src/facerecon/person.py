@@ -12,24 +12,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor, nn
 from torch.nn import functional
 
+from facerecon import person_shapes as shapes
 from facerecon.camera import POSE_UNITS, in_perspective, rotation_matrix, to_pixels
 from facerecon.draws import Draw
 from facerecon.mesh import vertex_normals
 from facerecon.rasterize import interpolate, rasterize
 from facerecon.synthetic_config import HairConfig
 
-# The skull of the mean head: an ellipsoid that meets the forehead and the temples (mm).
-_CENTRE = (0.0, 35.0, -82.0)
-_RADII = (74.0, 97.0, 94.0)
 _JOINT = (0.0, -60.0, -85.0)  # head and body turn against each other here
 _BODY_TURN = 0.35  # share of the head's angles that the shoulders follow
 _TOLERANCE = 14.0  # mm that hair may lie behind the forehead's skin and still cover it
-_ROWS_ABOVE, _ROWS_BELOW, _COLUMNS = 12, 16, 48
-_LOWEST = -240.0  # mm, end of the longest hair
 _N_WAVES = 12
 
 
@@ -76,12 +71,11 @@ class Person(nn.Module):
         self.config = config
         self.register_buffer("landmarks", model.landmarks.clone())
         self.register_buffer("mean_landmarks", model.mean[model.landmarks])
-        shell, azimuth, row = _shell()
-        body, body_triangles, clothed = _body()
-        self.register_buffer("shell", shell)
+        points, azimuth, row, grid = shapes.shell()
+        body, body_triangles, clothed = shapes.body()
+        self.register_buffer("shell", points)
         self.register_buffer("azimuth", azimuth)
         self.register_buffer("row", row)
-        grid = _grid_triangles(_ROWS_ABOVE + _ROWS_BELOW + 1, _COLUMNS + 1)
         self.register_buffer("shell_triangles", grid)
         self.register_buffer("body", body)
         self.register_buffer("clothed", clothed)
@@ -93,7 +87,7 @@ class Person(nn.Module):
         phase = 2 * math.pi * torch.rand(_N_WAVES, 1, generator=fixed)
         waves = torch.cos(turns * azimuth + pace * row + phase) * math.sqrt(2 / _N_WAVES)
         self.register_buffer("waves", waves)
-        self.register_buffer("strands", _strand_tables(np.random.default_rng(0)))
+        self.register_buffer("strands", shapes.strand_tables(np.random.default_rng(0)))
         self.to(model.mean.device)
 
     def style(
@@ -237,8 +231,8 @@ class Person(nn.Module):
         narrow = (1 - 0.13 * beside) * torch.lerp(
             1 - 0.45 * (2.5 * below).clamp(max=1), 1 + 0.15 * below, style.hang
         )
-        centre = self.shell.new_tensor(_CENTRE)
-        radii = self.shell.new_tensor(_RADII)
+        centre = self.shell.new_tensor(shapes.CENTRE)
+        radii = self.shell.new_tensor(shapes.RADII)
         offset = self.shell - centre
         level = offset[:, 1].clamp(min=0) / radii[1]  # sine of the elevation
         flat = torch.stack([offset[:, 0], offset[:, 2]], 1)
@@ -320,95 +314,3 @@ class Person(nn.Module):
 def _spread(values: Tensor) -> Tensor:
     """(B, C) -> (B, C, 1, 1)."""
     return values[:, :, None, None]
-
-
-def _shell() -> tuple[Tensor, Tensor, Tensor]:
-    """Points on and below the skull, their azimuth (0: front) and row (1: top to -1: lowest)."""
-    centre, radii = torch.tensor(_CENTRE), torch.tensor(_RADII)
-    up = torch.linspace(math.pi / 2 - 0.02, 0, _ROWS_ABOVE + 1)
-    down = torch.linspace(0, 1, _ROWS_BELOW + 1)[1:]
-    sine = torch.cat([up.sin(), torch.zeros_like(down)])
-    cosine = torch.cat([up.cos(), torch.ones_like(down)])
-    drop = torch.cat([torch.zeros_like(up), down]) * (_LOWEST - _CENTRE[1])
-    row = torch.cat([torch.linspace(1, 0, _ROWS_ABOVE + 1), -down])
-    azimuth = torch.linspace(-math.pi, math.pi, _COLUMNS + 1)
-    ones = torch.ones_like(azimuth)
-    points = torch.stack(
-        [
-            centre[0] + radii[0] * cosine[:, None] * azimuth.sin(),
-            centre[1] + (radii[1] * sine + drop)[:, None] * ones,
-            centre[2] + radii[2] * cosine[:, None] * azimuth.cos(),
-        ],
-        dim=2,
-    )
-    return (
-        points.flatten(0, 1),
-        azimuth.repeat(len(row)),
-        row.repeat_interleave(len(azimuth)),
-    )
-
-
-def _body() -> tuple[Tensor, Tensor, Tensor]:
-    """Points, triangles, and which points are clothed: skull and neck as one tube, shoulders."""
-    angle = torch.linspace(-math.pi, math.pi, 33)
-    # height, centre in depth, half width, half depth
-    rings = torch.tensor(
-        [
-            [131.0, -82, 8, 8], [122, -82, 32, 40], [105, -82, 50, 64], [80, -82, 64, 83],
-            [50, -82, 72, 92], [20, -84, 72, 92], [-10, -88, 66, 82], [-35, -90, 58, 64],
-            [-60, -92, 55, 56], [-100, -98, 55, 54], [-140, -104, 58, 56], [-180, -108, 66, 60],
-        ]
-    )  # fmt: skip
-    tube = _rings(rings, angle)
-    slope = torch.tensor(
-        [
-            [-138.0, -106, 30, 30], [-150, -106, 75, 62], [-165, -108, 120, 76],
-            [-185, -108, 165, 86], [-210, -108, 195, 92], [-260, -108, 212, 96],
-            [-400, -108, 215, 98],
-        ]
-    )  # fmt: skip
-    chest = _rings(slope, angle)
-    tube_triangles = _grid_triangles(len(rings), len(angle))
-    chest_triangles = _grid_triangles(len(slope), len(angle)) + len(tube)
-    clothed = torch.cat([torch.zeros(len(tube)), torch.ones(len(chest))])
-    return torch.cat([tube, chest]), torch.cat([tube_triangles, chest_triangles]), clothed
-
-
-def _rings(rings: Tensor, angle: Tensor) -> Tensor:
-    height, centre, wide, deep = (column[:, None] for column in rings.T)
-    ones = torch.ones_like(angle)
-    points = [wide * angle.sin(), height * ones, centre + deep * angle.cos()]
-    return torch.stack(points, dim=2).flatten(0, 1)
-
-
-def _grid_triangles(rows: int, columns: int) -> Tensor:
-    """Two triangles per cell of a grid that goes down row by row, counter-clockwise outside."""
-    row, column = torch.meshgrid(torch.arange(rows - 1), torch.arange(columns - 1), indexing="ij")
-    corner = (row * columns + column).flatten()
-    below = corner + columns
-    return torch.cat(
-        [
-            torch.stack([corner, below, below + 1], 1),
-            torch.stack([corner, below + 1, corner + 1], 1),
-        ]
-    )
-
-
-def _strand_tables(rng: np.random.Generator) -> Tensor:
-    """Strand textures (n, 1, 192, 1024), around the head by along the hair, unit spread.
-
-    Straight, wavy, curly and cropped hair, two of each.
-    """
-    shape = (192, 1024)
-    rows, columns = np.mgrid[: shape[0], : shape[1]].astype(float)
-    tables = []
-    for along, wave, length in ((28, 0, 1), (22, 6, 60), (6, 9, 22), (3, 0, 1)):
-        for _ in range(2):
-            fine = gaussian_filter(rng.normal(0, 1, shape), (along, 0.6), mode="wrap")
-            locks = gaussian_filter(rng.normal(0, 1, shape), (along * 1.5, 5), mode="wrap")
-            field = fine / fine.std() + 0.5 * locks / locks.std()
-            phase = gaussian_filter(rng.normal(0, 1, shape), (20, 12), mode="wrap")
-            swing = wave * np.sin(2 * np.pi * rows / length + 2 * phase / phase.std())
-            field = map_coordinates(field, [rows, columns + swing], order=1, mode="grid-wrap")
-            tables.append(field / field.std())
-    return torch.from_numpy(np.stack(tables)[:, None].astype(np.float32))

@@ -21,9 +21,9 @@ from facerecon.synthetic_config import SkinConfig
 # Display-referred absorption per unit of pigment in R, G, B, and the reflectance of skin without
 # either: chosen so that melanin 0..1.7 spans the palest to the darkest skin tones (sRGB about
 # 235/200/180 to 85/55/45).
-_PIGMENT_FREE = (0.97, 0.84, 0.77)
-_MELANIN = (0.66, 0.80, 0.91)
-_HAEMOGLOBIN = (0.08, 0.38, 0.32)
+PIGMENT_FREE = (0.97, 0.84, 0.77)
+MELANIN = (0.66, 0.80, 0.91)
+HAEMOGLOBIN = (0.08, 0.38, 0.32)
 
 
 def _logistic_below(value: Tensor, edge: Tensor | float, softness: float) -> Tensor:
@@ -168,7 +168,7 @@ class Skin(nn.Module):
         hair = torch.stack(torch.broadcast_tensors(brow, beard, moustache, lashes)).amax(0)
 
         free, absorb_m, absorb_h = (
-            torch.tensor(c, device=device) for c in (_PIGMENT_FREE, _MELANIN, _HAEMOGLOBIN)
+            torch.tensor(c, device=device) for c in (PIGMENT_FREE, MELANIN, HAEMOGLOBIN)
         )
         skin = free * torch.exp(-melanin[..., None] * absorb_m - blood[..., None] * absorb_h)
         skin = (skin * shade[..., None]).clamp(0.01, 1.0)

@@ -47,9 +47,10 @@ class SyntheticFaces(NamedTuple):
     distance: Tensor  # (B,) of the camera in mm; weak-perspective ones are at WEAK_PERSPECTIVE
 
 
-_CHUNK = 8
-WEAK_PERSPECTIVE = 1e6
-"""mm: so far away, a pinhole camera and Eq. (2) agree to a thousandth of a pixel."""
+WEAK_PERSPECTIVE = 1e7
+"""mm: so far away, a pinhole camera and Eq. (2) agree to about a thousandth of a pixel."""
+
+_CHUNK = 8  # images drawn at a time on a CPU
 
 
 def intermediate(
