@@ -2,9 +2,8 @@
 
 A shard is a safetensors file with `image` (N, S, S) uint8 and `r` (N, 290) float32, r_gt. The
 estimate r_t of Eq. (3) is not stored: it is drawn anew whenever a face is used. Nothing is
-compressed, so that single faces can be read from anywhere in a file; compression would save little,
-because the low bits of an image are noise. `manifest.json` says what was drawn, and the SHA-256 of
-every finished shard.
+compressed: that would save 30 % of the space, but cost the reading of single faces from anywhere in
+a file. `manifest.json` says what was drawn, and the SHA-256 of every finished shard.
 """
 
 import hashlib
