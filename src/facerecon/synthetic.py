@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
+from torch.nn.functional import interpolate as interpolate_image
 
 from facerecon import photography, scenery
 from facerecon.camera import POSE_UNITS, join, pose_parameters, split
@@ -24,11 +25,13 @@ from facerecon.illumination import (
 )
 from facerecon.lighting import LUMA
 from facerecon.person import Layer, Person
+from facerecon.photographed_skin import PhotographedSkin
 from facerecon.rasterize import interpolate
 from facerecon.render import Rendering, render
 from facerecon.skin import Skin
 from facerecon.synthetic_config import SyntheticConfig
 from facerecon.texture import SkinTexture, Strands
+from facerecon.texture_bank import TextureBank
 from facerecon.wrinkles import FineSurface, Relief, displace
 
 
@@ -106,15 +109,15 @@ class SyntheticWorld(nn.Module):
 
     Args:
         model: MorphableModel. config: SyntheticConfig. Everything runs on the model's device.
-        textures: (n, 3, T, T) fine reflectance to use instead of procedural textures, such as
-            textures learnt from photographs; see `texture.SkinTexture`.
+        textures: skin of photographed people, in the model's chart, that a share of the faces
+            (`DetailConfig.p_photographed`) wears instead of procedural skin.
     """
 
     def __init__(
         self,
         model: nn.Module,
         config: SyntheticConfig | None = None,
-        textures: Float[Tensor, "n 3 texels texels"] | None = None,
+        textures: TextureBank | None = None,
     ):
         super().__init__()
         self.model, self.config = model, config or SyntheticConfig()
@@ -125,7 +128,8 @@ class SyntheticWorld(nn.Module):
         self.chart = Chart(model, detail.texels(self.config.size))
         self.strands = Strands(model, self.chart, detail)
         self.relief = Relief(model, self.chart, detail) if detail.wrinkles else None
-        self.texture = SkinTexture(self.chart, detail, textures) if detail.texture else None
+        self.texture = SkinTexture(self.chart, detail) if detail.texture else None
+        self.photographed = PhotographedSkin(model, textures, detail) if textures else None
         self.register_buffer("occlusion", ambient_occlusion(model.mean, model.triangles))
         self.register_buffer("oil", _t_zone(model))
 
@@ -154,10 +158,17 @@ class SyntheticWorld(nn.Module):
             r = self.sample(count, generator)
         # Few images at a time stay in a processor's cache, which nearly doubles the speed.
         chunk = _CHUNK if r.device.type == "cpu" else count
-        return _concatenate([self._draw(part, generator, colour) for part in r.split(chunk)])
+        # The large basis, though, is better read once.
+        vertices = self.model.vertices(split(r, self.model.n_coefficients)[0])
+        parts = zip(r.split(chunk), vertices.split(chunk), strict=True)
+        return _concatenate([self._draw(*part, generator, colour) for part in parts])
 
     def _draw(
-        self, r: Float[Tensor, "batch n"], generator: torch.Generator, colour: bool
+        self,
+        r: Float[Tensor, "batch n"],
+        vertices: Float[Tensor, "batch vertices 3"],
+        generator: torch.Generator,
+        colour: bool,
     ) -> SyntheticFaces:
         config, model, count = self.config, self.model, len(r)
         draw = Draw(count, generator)
@@ -167,8 +178,7 @@ class SyntheticWorld(nn.Module):
         distance = torch.where(draw.chance(config.pose.p_perspective, 1), near, far)[:, 0]
         coefficients, pose = split(r, model.n_coefficients)
         camera = pose_parameters(pose, config.size)
-        vertices = model.vertices(coefficients)
-        rendering = render(model, r, config.size, distance=distance)
+        rendering = render(_Known(model, vertices), r, config.size, distance=distance)
         light = sample_light(config.light, count, 3 if colour else 1, generator)
 
         # surface
@@ -196,6 +206,10 @@ class SyntheticWorld(nn.Module):
         if self.texture is not None:
             texture = self.texture.sample(count, generator, colour)
             albedo = albedo * (1 + self.chart.sample(texture, coordinates))
+        if self.photographed is not None:
+            albedo, hair = self.photographed.paint(
+                albedo, hair, face.skin, rendering.fragments, coordinates, generator
+            )
         strand = self.chart.sample(self.strands.sample(count, generator), coordinates)
         contrast = draw.uniform(*config.skin.strand_contrast)
         cover = (hair * (1 + contrast * strand)).clamp(0, 1)
@@ -279,7 +293,8 @@ class SyntheticWorld(nn.Module):
         )
         picture = torch.lerp(behind, self._lit(body, light, wrap=0.0), body.alpha)
         # Hair dims the skin that it touches.
-        contact = avg_pool2d(avg_pool2d(hair.alpha, (1, 9), 1, (0, 4)), (9, 1), 1, (4, 0))
+        contact = avg_pool2d(hair.alpha, 8, ceil_mode=True)
+        contact = interpolate_image(contact, size=face.shape[2:], mode="bilinear")
         picture = torch.where(rendering.mask, face * (1 - 0.45 * contact), picture)
         return torch.lerp(picture, self._lit(hair, light, wrap=0.2), hair.alpha)
 
@@ -300,6 +315,18 @@ class SyntheticWorld(nn.Module):
         r_random = self.sample(len(r_gt), generator)
         r_t = intermediate(r_gt, r_random, draw.uniform(0, 1, 1))
         return torch.where(draw.uniform(0, 1, 1) < p_zero_start, torch.zeros_like(r_t), r_t)
+
+
+class _Known:
+    """The model with its vertices already computed, for `render`."""
+
+    def __init__(self, model: nn.Module, vertices: Tensor):
+        self.triangles, self.pncc = model.triangles, model.pncc
+        self.n_coefficients, self._vertices = model.n_coefficients, vertices
+
+    def vertices(self, _coefficients: Tensor) -> Tensor:
+        """(batch, vertices, 3) in mm, model frame."""
+        return self._vertices
 
 
 def _t_zone(model: nn.Module) -> Float[Tensor, " vertices"]:
