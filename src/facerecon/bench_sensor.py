@@ -285,7 +285,7 @@ def _reflectance(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Albedo, strength and roughness of the highlights of each pixel."""
     chart = fine.chart[window]
-    albedo = cv2.remap(skins.albedo, chart, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    albedo = cv2.remap(skins.albedo, chart, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     eye = cv2.remap(skins.eye, chart, None, cv2.INTER_LINEAR)
     gloss = 0.028 * cv2.remap(skins.gloss, chart, None, cv2.INTER_LINEAR)
     roughness = np.full(material.shape, rng.uniform(0.36, 0.52), np.float32)
