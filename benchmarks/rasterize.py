@@ -20,6 +20,24 @@ from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import rasterize
 
 
+def work_per_image(projected: np.ndarray, triangles: np.ndarray, ids: np.ndarray) -> dict[str, int]:
+    """Front faces with a pixel centre in their box, pixels in these boxes, pixels covered."""
+    size = ids.shape[1]
+    x, y, _ = np.moveaxis(projected[:, triangles], 3, 0)
+    area = (y[..., 1] - y[..., 0]) * (x[..., 2] - x[..., 0])
+    area -= (x[..., 1] - x[..., 0]) * (y[..., 2] - y[..., 0])
+    columns, rows = (
+        np.floor(a.max(2).clip(max=size - 1)) - np.ceil(a.min(2).clip(min=0)) + 1 for a in (x, y)
+    )
+    drawn = (area > 0) & (columns > 0) & (rows > 0)
+    counts = {
+        "triangles": drawn.sum(),
+        "tests": (columns * rows)[drawn].sum(),
+        "covered": (ids >= 0).sum(),
+    }
+    return {name: round(float(count) / len(ids)) for name, count in counts.items()}
+
+
 def main() -> None:
     """Parse the options, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -67,6 +85,7 @@ def main() -> None:
         "settings": {k: v for k, v in vars(options).items() if k not in ("sim3dr", "out")},
         "machine": machine(),
         "triangles": len(triangles),
+        "work_per_image": work_per_image(projected.numpy(), triangles.numpy(), expected),
         "foreground": round(float((expected >= 0).mean()), 3),
         "one_thread": single | slow,
         "all_threads": {"numba": both},

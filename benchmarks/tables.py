@@ -33,11 +33,15 @@ def rasterize_table(report: dict) -> list[str]:
         numbers = [f"{row['median_ms']:.2f}", f"{row['cpu_ms']:.2f}"]
         faster = f"{ratio:.2g}x" if ratio else ""
         rows.append([WHAT[name], *numbers, f"{row['images_per_second']:.0f}", faster])
+    work = report["work_per_image"]
     foot = [
         f"{report['triangles']:,} triangles, {report['foreground']:.0%} foreground, "
         f"{report['settings']['size']} x {report['settings']['size']} pixels, batch "
-        f"{report['settings']['batch']}; {machine(report)}. On {report['settings']['threads']} "
-        f"threads `numba` is {report['scaling']:.2f} times as fast as on one."
+        f"{report['settings']['batch']}; {machine(report)}. Per image, {work['triangles']:,} "
+        f"front faces have a pixel centre in their bounding boxes, which hold {work['tests']:,} "
+        f"of them in all, for {work['covered']:,} pixels that are covered. On "
+        f"{report['settings']['threads']} threads `numba` is {report['scaling']:.2f} times as "
+        "fast as on one."
     ]
     return [*markdown(rows), "", *foot]
 
@@ -114,8 +118,8 @@ def main(arguments: list[str] | None = None) -> int:
     text = before = PAGE.read_text("utf-8")
     for name, (file, table) in TABLES.items():
         body = "\n".join(table(json.loads((RESULTS / file).read_text("utf-8"))))
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        text, count = pattern.subn(lambda m, body=body: m[1] + body + m[2], text)
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text, count = pattern.subn(lambda m, body=body: f"{m[1]}\n{body}\n\n{m[2]}", text)
         if count != 1:
             print(f"{PAGE}: needs exactly one place for the table {name!r}", file=sys.stderr)
             return 1

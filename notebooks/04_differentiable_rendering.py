@@ -38,6 +38,13 @@ pose = torch.tensor([[0.2, 0.9, 0.1, 1.2, 0.0, -0.4]])  # in camera.POSE_UNITS
 r = camera.join(alpha, pose)
 print("on this machine the renderer runs on:", backend.choose_backend("auto", r))
 
+
+def shaded(maps):
+    """The face as a grey surface."""
+    normals = torch.where(maps.mask, maps.normals, torch.nan)[0]
+    return viz.shaded(normals.detach().permute(1, 2, 0).numpy())
+
+
 # %% [markdown]
 # ## 1 A mesh above the image plane
 #
@@ -186,17 +193,13 @@ assert error.max() < 1e-6
 
 
 # %%
-def shaded(maps):
-    """The face as a grey surface."""
-    normals = torch.where(maps.mask, maps.normals, torch.nan)[0]
-    return viz.shaded(normals.detach().permute(1, 2, 0).numpy())
-
-
 maps = render(model, r, size)  # everything at once, from r
-window = tuple(slice(c - 6, c + 7) for c in cheek[::-1])  # rows, columns
+large = camera.project(model.vertices(alpha), pose, 10 * size)
+large = rasterize.rasterize(large, triangles, 10 * size, 10 * size).barycentric[0]
+window = tuple(slice(10 * c - 55, 10 * c + 55) for c in cheek[::-1])  # rows, columns
 normals, pncc = (torch.where(maps.mask, m, 1.0) for m in (maps.normals, maps.pncc))
 pictures = {
-    "λ, as colour (cheek)": maps.fragments.barycentric[0][window],
+    "λ, cheek, enlarged": large[window],
     "depth": torch.where(maps.mask, maps.depth, torch.nan)[0, 0],
     "normals": (normals[0] / 2 + 0.5).permute(1, 2, 0),
     "PNCC": pncc[0].permute(1, 2, 0),

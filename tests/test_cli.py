@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from types import ModuleType
@@ -247,6 +248,7 @@ def test_info_names_model_and_weights(capsys):
     text = capsys.readouterr().out
     for word in (__version__, "200 identity", "coarsenet", "finenet", torch.__version__):
         assert word in text
+    assert re.search(r"^rendering +on CPUs numba, on NVIDIA GPUs (torch|nvdiffrast)", text, re.M)
     assert code == (FAILED if "missing" in text else OK)
 
 
