@@ -14,11 +14,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from face_expressions import frequency, group, partner, symmetric_units
+from face_eyes import seat_eyeball
 from face_landmarks import find_landmarks
 from face_population import (
+    IdentitySpread,
     control_weights,
     controls,
     fix_signs,
+    fix_signs_of_side,
     macro_weights,
     mean_shape,
     principal_components,
@@ -48,6 +51,7 @@ from facerecon.morphable_model import MorphableModel, read_arrays, sample_activa
 from facerecon.skin import Skin
 
 OUTPUT = Path(__file__).parents[1] / "src/facerecon/assets/morphable_model.npz"
+SPREAD = Path(__file__).with_name("identity_spread.npz")
 PAINTED = ("face", "ears", "lips", "eyelids", "inside-mouth")
 BLINKS = ("eyeBlink{}",)  # units that would carry the lid past the other one
 TOLERANCE = 1e-3  # of --check, relative to the largest value of an array
@@ -60,6 +64,8 @@ class Settings:
     seed: int = 0
     n_samples: int = 2500
     n_identity: int = 200
+    makehuman_share: float = 0.5  # of the identities' covariance; the rest is that of scans
+    identity_mm: float = 3.5  # RMS deviation from the mean over the face
     n_albedo: int = 10
     n_expression_samples: int = 200_000
     n_albedo_samples: int = 1000
@@ -112,8 +118,8 @@ def mirror_of(mesh: ModelMesh, base: BaseMesh) -> np.ndarray:
     return mirror
 
 
-def build_geometry(settings: Settings) -> dict[str, np.ndarray]:
-    """All arrays of the model but the albedo."""
+def makehuman_geometry(settings: Settings) -> dict[str, np.ndarray]:
+    """All arrays of the model but the albedo, with MakeHuman's own components of identity."""
     source = MakeHuman()
     base = source.base_mesh()
     n = len(base.vertices)
@@ -161,8 +167,7 @@ def build_geometry(settings: Settings) -> dict[str, np.ndarray]:
     basis, variances = principal_components(shapes, mean, weight, mirror, settings.n_identity)
     basis = remove_similarity(basis.astype(np.float64), mean, masks["face"])
     kept = variances[: settings.n_identity].sum() / variances.sum()
-    spread = np.sqrt((weight * (basis**2).sum((0, 2))).sum())
-    print(f"{settings.n_identity} components hold {kept:.3%} of the variance, {spread:.2f} mm RMS")
+    print(f"{settings.n_identity} components hold {kept:.3%} of MakeHuman's variance")
     return {
         "mean": mean,
         "identity_basis": basis,
@@ -176,6 +181,32 @@ def build_geometry(settings: Settings) -> dict[str, np.ndarray]:
         "region_masks": np.stack(list(masks.values())),
         **expression_arrays(units, settings),
     }
+
+
+def build_geometry(settings: Settings, spread: IdentitySpread) -> dict[str, np.ndarray]:
+    """All arrays of the model but the albedo."""
+    geometry = makehuman_geometry(settings)
+    return geometry | {"identity_basis": realistic_identities(geometry, spread, settings)}
+
+
+def realistic_identities(
+    geometry: dict[str, np.ndarray], spread: IdentitySpread, settings: Settings
+) -> np.ndarray:
+    """(k, v, 3) mm: components whose covariance is partly MakeHuman's, partly that of scans."""
+    basis, mean = geometry["identity_basis"], geometry["mean"]
+    masks = dict(zip(geometry["region_names"].tolist(), geometry["region_masks"], strict=True))
+    spread.check(basis)
+    matrix = spread.recombine(
+        basis, geometry["vertex_weight"], geometry["mirror"], settings.makehuman_share
+    )
+    basis = fix_signs_of_side(np.tensordot(matrix, basis, 1), mean)
+    for side in ("left", "right"):
+        eye = masks[f"eye_{side}"] > 0.5
+        basis[:, eye] = seat_eyeball(basis, mean, eye)
+    face = masks["face"]
+    rms = np.sqrt((face * (basis**2).sum((0, 2))).sum() / face.sum())
+    print(f"identities deviate by {rms:.2f} mm RMS over the face, scaled to {settings.identity_mm}")
+    return basis * settings.identity_mm / rms
 
 
 def model_origin(mesh: ModelMesh, shape: np.ndarray, face: np.ndarray) -> np.ndarray:
@@ -226,10 +257,7 @@ def build_albedo(geometry: dict[str, np.ndarray], settings: Settings) -> dict[st
     skin = Skin(MorphableModel(geometry | blank, {}))
     generator = torch.Generator().manual_seed(settings.seed)
     draws = torch.cat(
-        [
-            skin.sample(100, generator, accessories=False)
-            for _ in range(settings.n_albedo_samples // 100)
-        ]
+        [skin.sample(100, generator) for _ in range(settings.n_albedo_samples // 100)]
     ).numpy()
     mean = draws.mean(0)
     rows = (draws - mean).reshape(len(draws), -1)
@@ -241,13 +269,14 @@ def build_albedo(geometry: dict[str, np.ndarray], settings: Settings) -> dict[st
     return {"albedo_mean": mean, "albedo_basis": basis}
 
 
-def provenance(settings: Settings) -> dict[str, object]:
+def provenance(settings: Settings, spread: IdentitySpread) -> dict[str, object]:
     """What the file says about its origin."""
     return {
         "source": f"MakeHuman data in the PyPI wheel {WHEEL} {VERSION}",
         "source_folders": ["data/mpfb2", "data/faceunits01"],
         "source_sha256": MakeHuman().source_sha256,
-        "licence": "CC0-1.0",
+        "identity_spread": spread.provenance,
+        "licence": "CC0-1.0 AND MIT",  # MakeHuman's shapes; the spread of ICT-FaceKit
         "builder": "data_scripts/build_morphable_model.py",
         **asdict(settings),
     }
@@ -299,7 +328,8 @@ def main() -> None:
         about = json.loads(str(geometry.pop("provenance")))
         about |= {name: getattr(settings, name) for name in ("n_albedo", "n_albedo_samples")}
     else:
-        geometry, about = build_geometry(settings), provenance(settings)
+        spread = IdentitySpread.load(SPREAD)
+        geometry, about = build_geometry(settings, spread), provenance(settings, spread)
     arrays = geometry | build_albedo(geometry, settings)
     if not arguments.check:
         write_arrays(arguments.output, arrays, about)

@@ -1,7 +1,9 @@
 """A population of plausible faces and expressions, and its principal components."""
 
+import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from makehuman import RACES
@@ -14,12 +16,14 @@ OPPOSITES = (
 # These move the head on the body, which pose and crop already describe.
 NO_SHAPE = ("head-trans", "head-angle", "neck-trans", "measure-neck-height", "neck-scale-vert")
 # Spread of a control in units of its target, and in mm for the vertex that it moves most (some
-# targets are huge). They make faces differ from the mean by about as much as in models made of
-# scans: 3.2 mm RMS from brows to chin, after a similarity.
+# targets are huge).
 MAX_SPREAD = 0.28
 MAX_SPREAD_MM = 2.8
-STRENGTH = {r"asym": 0.75, r"chin": 0.8, r"[lr]-ear": 0.6}  # relative spread of some controls
+# Relative spread of some controls. Raised or lowered corners of the mouth read as an expression.
+STRENGTH = {r"asym": 0.75, r"chin": 0.8, r"[lr]-ear": 0.6, r"mouth-angles": 0.5}
 SIDE_CORRELATION = 0.95
+FINGERPRINT_VERTICES = 12
+FINGERPRINT_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ def principal_components(
         variances.append(variance)
     order = np.argsort(-np.concatenate([v[:n] for v in variances]), kind="stable")[:n]
     found = np.concatenate(components)[order]
-    return fix_signs(found), np.sort(np.concatenate(variances))[::-1]
+    return fix_signs_of_side(found, mean), np.sort(np.concatenate(variances))[::-1]
 
 
 def fix_signs(basis: np.ndarray) -> np.ndarray:
@@ -183,3 +187,97 @@ def fix_signs(basis: np.ndarray) -> np.ndarray:
     flat = basis.reshape(len(basis), -1)
     sign = np.sign(flat[np.arange(len(flat)), np.abs(flat).argmax(1)])
     return (flat * sign[:, None]).reshape(basis.shape)
+
+
+def fix_signs_of_side(basis: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Like `fix_signs`, by the entries of the left side: of an antisymmetric one both sides tie."""
+    left = basis[:, mean[:, 0] >= 0].reshape(len(basis), -1)
+    sign = np.sign(left[np.arange(len(left)), np.abs(left).argmax(1)])
+    return basis * sign[:, None, None]
+
+
+def parity(basis: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+    """(k,) 1 for a symmetric component (k, v, 3), -1 for an antisymmetric one."""
+    return np.sign((basis * reflect(basis, mirror)).sum((1, 2)))
+
+
+@dataclass(frozen=True)
+class IdentitySpread:
+    """Scatter of a population of scanned faces in MakeHuman's components.
+
+    The fingerprint, values of the components at a few vertices, tells whether these are still the
+    components that the scatter was measured with.
+    """
+
+    factor: np.ndarray  # (r, k): the covariance of the coefficients is factor.T @ factor
+    vertices: np.ndarray  # (p,)
+    fingerprint: np.ndarray  # (k, p, 3) mm
+    provenance: dict[str, object]
+
+    @classmethod
+    def measure(
+        cls, coefficients: np.ndarray, sign: np.ndarray, basis: np.ndarray, about: dict[str, object]
+    ) -> "IdentitySpread":
+        """From coefficients (n, k) of fits with a basis (k, v, 3) of known parity (k,).
+
+        The population is closed under reflection, so coefficients of different parity do not
+        correlate.
+        """
+        covariance = np.cov(coefficients.T) * (sign[:, None] == sign)
+        variance, vectors = np.linalg.eigh(covariance)
+        kept = variance > 1e-3 * variance[-1]
+        vertices = np.linspace(0, basis.shape[1] - 1, FINGERPRINT_VERTICES).astype(int)
+        factor = (vectors[:, kept] * np.sqrt(variance[kept])).T[::-1]
+        return cls(factor, vertices, basis[:, vertices], about)
+
+    def save(self, path: Path) -> None:
+        np.savez_compressed(
+            path,
+            factor=self.factor.astype(np.float16),
+            vertices=self.vertices.astype(np.int32),
+            fingerprint=self.fingerprint.astype(np.float16),
+            provenance=np.array(json.dumps(self.provenance)),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "IdentitySpread":
+        with np.load(path, allow_pickle=False) as file:
+            return cls(
+                file["factor"].astype(np.float64),
+                file["vertices"],
+                file["fingerprint"].astype(np.float64),
+                json.loads(str(file["provenance"])),
+            )
+
+    def check(self, basis: np.ndarray) -> None:
+        """Raise a ValueError unless the basis (k, v, 3) is the one that was measured with."""
+        now = basis[:, self.vertices]
+        gap = np.linalg.norm(now - self.fingerprint) / np.linalg.norm(now)
+        if gap > FINGERPRINT_TOLERANCE:
+            raise ValueError(
+                f"the identity spread was measured with other components (they differ by {gap:.1%})"
+                "; run measure_identity_spread.py again"
+            )
+
+    def recombine(
+        self, basis: np.ndarray, weight: np.ndarray, mirror: np.ndarray, share: float
+    ) -> np.ndarray:
+        """(k, k) matrix that makes new components, one standard deviation each, of the basis.
+
+        Their covariance is `share` of the identity, which is MakeHuman's, and the rest of this
+        spread. In order of variance, uncorrelated in the metric of weight (v,).
+        """
+        n = len(basis)
+        covariance = share * np.eye(n) + (1 - share) * self.factor.T @ self.factor
+        rows = (basis * np.sqrt(weight / weight.sum())[:, None]).reshape(n, -1)
+        metric = rows @ rows.T
+        matrix, variances = np.zeros((n, n)), np.zeros(n)
+        sign = parity(basis, mirror)
+        for side in (1, -1):
+            (own,) = np.nonzero(sign == side)
+            block = np.ix_(own, own)
+            half = np.linalg.cholesky((covariance[block] + covariance[block].T) / 2)
+            variance, vectors = np.linalg.eigh(half.T @ metric[block] @ half)
+            matrix[block] = (half @ vectors).T
+            variances[own] = variance
+        return matrix[np.argsort(-variances, kind="stable")]

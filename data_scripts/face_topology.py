@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from makehuman import BaseMesh
 from scipy.sparse.csgraph import connected_components
 
-SKIN, EYE_LEFT, EYE_RIGHT, MEMBRANE = range(4)
+SKIN, EYE_LEFT, EYE_RIGHT, MEMBRANE, SOCKET = range(5)
 
 
 @dataclass(frozen=True)
@@ -120,24 +120,30 @@ def face_region(base: BaseMesh, shape: np.ndarray, back: float, rings: int) -> Q
         eye = Quads(base.quads[group], base.uv_quads[group], np.full(len(base.quads[group]), part))
         depth = shape[eye.corners].mean(1)[:, 2]
         eyes.append(eye.pick(depth > (depth.min() + depth.max()) / 2))
-    return face.join(mouth_membrane(face, shape), *eyes)
+    return face.join(*membranes(face, shape), *eyes)
 
 
-def mouth_membrane(face: Quads, shape: np.ndarray) -> Quads:
-    """Quads across the opening of the mouth, between opposite vertices of its inner rim."""
+def membranes(face: Quads, shape: np.ndarray) -> list[Quads]:
+    """Quads across the openings of mouth and lids: no view passes through the surface.
 
-    def size(loop: list[int]) -> float:
-        return float(np.ptp(shape[loop, 0]))
-
-    middle = [
-        loop
-        for loop in boundary_loops(face.corners)
-        if abs(shape[loop, 0].mean()) < 1 and len(loop) > 8
+    The membrane of the mouth shows when it opens; those of the lids lie inside the eyeballs and
+    show at most beside them.
+    """
+    _, *holes = sorted(boundary_loops(face.corners), key=lambda x: -np.ptp(shape[x], 0)[1])
+    if len(holes) != 3:
+        raise ValueError(f"the face has {len(holes)} openings instead of two eyes and a mouth")
+    middle = [abs(shape[loop, 0].mean()) < 1 for loop in holes]
+    return [
+        _membrane(face, shape, loop, MEMBRANE if mouth else SOCKET)
+        for loop, mouth in zip(holes, middle, strict=True)
     ]
-    loop = min(middle, key=size)
+
+
+def _membrane(face: Quads, shape: np.ndarray, loop: list[int], part: int) -> Quads:
+    """Quads between opposite vertices of the rim of an opening."""
     n = len(loop)
     if n % 2:
-        raise ValueError(f"the rim of the mouth has an odd number of vertices ({n})")
+        raise ValueError(f"the rim of an opening has an odd number of vertices ({n})")
 
     def rims(start: int) -> tuple[list[int], list[int]]:
         return (
@@ -152,7 +158,7 @@ def mouth_membrane(face: Quads, shape: np.ndarray) -> Quads:
     corners = np.array([[a[i + 1], a[i], b[i], b[i + 1]] for i in range(n // 2 - 1)])
     uv_of = dict(zip(face.corners.ravel(), face.uv_corners.ravel(), strict=True))
     uv_corners = np.vectorize(uv_of.get)(corners)
-    return Quads(corners, uv_corners, np.full(len(corners), MEMBRANE))
+    return Quads(corners, uv_corners, np.full(len(corners), part))
 
 
 def _selector(columns: np.ndarray, n_columns: int, weight: float) -> sp.csr_matrix:

