@@ -21,32 +21,15 @@ class SkinTexture(nn.Module):
 
     Args:
         chart: where the textures live. config: DetailConfig.
-        textures: (n, 3, T, T) deviations to use instead of procedural ones, for example learnt from
-            photographs; in the chart (`Chart`), 0 outside its mask, T = `chart.texels`.
-
-    Raises:
-        ValueError: `textures` does not fit the chart.
     """
 
-    def __init__(
-        self,
-        chart: Chart,
-        config: DetailConfig,
-        textures: Float[Tensor, "n 3 texels texels"] | None = None,
-    ):
+    def __init__(self, chart: Chart, config: DetailConfig):
         super().__init__()
         self.config = config
-        side = chart.texels
-        if textures is None:
-            rng = np.random.default_rng(config.seed + 1)
-            mask = chart.mask.cpu().numpy()
-            drawn = [_deviation(mask, rng) for _ in range(config.n_textures)]
-            textures = torch.from_numpy(np.stack(drawn))
-        if textures.shape[1:] != (3, side, side):
-            raise ValueError(
-                f"textures must be (n, 3, {side}, {side}) for this size of image, "
-                f"got {tuple(textures.shape)}"
-            )
+        rng = np.random.default_rng(config.seed + 1)
+        mask = chart.mask.cpu().numpy()
+        drawn = [_deviation(mask, rng) for _ in range(config.n_textures)]
+        textures = torch.from_numpy(np.stack(drawn))
         self.register_buffer("bank", textures.to(chart.mask.device, torch.float32))
         self.register_buffer(
             "grey", (self.bank * self.bank.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
