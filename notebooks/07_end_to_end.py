@@ -608,7 +608,7 @@ plt.show()
 #
 # - **The data.** The paper's bases come from the Bosphorus scans; its FineNet starts
 #   from VGG-Face and learns from that network's photographs. We have none of these: our
-#   model is made of CC0 data, and the model cards name what the networks learned from.
+#   model is made of open data, and the model cards name what the networks learned from.
 # - **Table 1.** FRGC needs a licence; nothing here was measured against true depth.
 # - **Figures 8 and 10**, the comparisons with other methods.
 # - **Many people.** Two portraits show that the pipeline works, not how often.

@@ -105,7 +105,7 @@ class MorphableModel(nn.Module):
 
     @classmethod
     def default(cls) -> "MorphableModel":
-        """The model that ships with the package, made from CC0 data (see `provenance`)."""
+        """The model that ships with the package, made from open data (see `provenance`)."""
         return cls.load(files("facerecon") / "assets" / "morphable_model.npz")
 
     @classmethod

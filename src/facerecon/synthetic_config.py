@@ -41,21 +41,21 @@ class SkinConfig:
     nose_blush: Range = (0.0, 0.6)
     p_freckles: float = 0.3
     freckles: Range = (0.05, 0.35)  # melanin
-    around_eyes: Range = (-0.05, 0.30)  # melanin: the skin there is darker in many people
+    around_eyes: Range = (0.0, 0.4)  # melanin: the skin there is darker in many people
     lip_blood: Range = (0.1, 0.9)  # up to lipstick
     lip_melanin: Range = (0.0, 0.30)
-    cavity: Range = (0.0, 0.5)  # darkness of folds beyond what the light model gives
-    eyelid_shade: Range = (-0.05, 0.35)  # make-up and tired lids
+    cavity: Range = (0.1, 0.65)  # darkness of folds beyond what the light model gives
+    eyelid_shade: Range = (0.05, 0.45)  # make-up and tired lids
     dark_hair: float = 0.7  # share of people; world population
     p_grey: float = 0.5  # of the old
-    brow_strength: Range = (0.1, 1.05)  # plucked or pale to bushy
-    brow_shade: Range = (0.5, 0.95)  # of the hair's colour: brows are darker than the hair
-    brow_thickness: Range = (1.6, 4.5)  # half height
+    brow_strength: Range = (0.35, 1.1)  # plucked or pale to bushy
+    brow_shade: Range = (0.35, 0.8)  # of the hair's colour: brows are darker than the hair
+    brow_thickness: Range = (2.0, 5.0)  # half height
     p_beard: float = 0.28
     beard_strength: Range = (0.05, 0.9)  # stubble to full
     p_moustache: float = 0.22
     moustache_strength: Range = (0.1, 0.85)
-    lash_strength: Range = (0.2, 0.95)
+    lash_strength: Range = (0.4, 1.0)
     strand_contrast: Range = (0.15, 0.4)  # how far brow and beard break up into hairs
     p_glasses: float = 0.10
     frame_width: Range = (0.6, 2.2)  # wire to plastic
@@ -64,7 +64,7 @@ class SkinConfig:
     iris_radius: Range = (5.4, 6.2)  # anatomy: 11 to 12 mm across
     pupil_radius: Range = (1.2, 2.6)
     gaze: Range = (-3.0, 3.0)  # sideways movement of the iris
-    sclera: Range = (0.55, 0.85)  # never as white as paper
+    sclera: Range = (0.45, 0.82)  # never as white as paper
     teeth: Range = (0.55, 0.9)
 
 
@@ -81,6 +81,9 @@ class DetailConfig:
     expression_strength: Range = (0.3, 1.0)  # lines that a full expression folds
     pores: Range = (0.0, 1.0)  # share of the deepest pores (0.05 mm)
     texture_strength: Range = (0.2, 1.0)  # of the bank's deviations: smooth make-up to rough skin
+    p_photographed: float = 0.5  # wear a texture of the bank of photographs, where there is one
+    photographed_contrast: Range = (0.6, 1.1)  # of its deviations from the bare skin's colour
+    photographed_hue: float = 0.03  # log intensity, each channel against the others
     seed: int = 0  # of the banks
 
     def texels(self, size: int) -> int:
@@ -105,7 +108,7 @@ class HairConfig:
     short_end: Range = (-45.0, 12.0)  # sideburns
     temple: Range = (52.0, 80.0)  # degrees from the front at which side hair begins
     thickness: Range = (4.0, 32.0)  # beyond the skull; afro and volume at the upper end
-    strand_contrast: Range = (0.1, 0.38)
+    strand_contrast: Range = (0.05, 0.28)
     gloss: Range = (0.0, 0.35)
     p_dyed: float = 0.05
     p_clothes: float = 0.85  # else bare shoulders
@@ -115,24 +118,24 @@ class HairConfig:
 class LightConfig:
     """An environment (second-order spherical harmonics), a key and a fill lamp."""
 
-    ambient: Range = (0.20, 0.65)
-    sky: Range = (-0.05, 0.25)  # more light from above: sky, ceiling
+    ambient: Range = (0.14, 0.5)
+    sky: Range = (0.0, 0.3)  # more light from above: sky, ceiling
     environment_std: float = 0.13  # the other first-order terms
     second_order_std: float = 0.07
     p_key: float = 0.9
-    key: Range = (0.15, 1.0)
+    key: Range = (0.25, 1.0)
     key_azimuth: Range = (-1.5, 1.5)  # rad, 0: from the camera
-    key_elevation: Range = (-0.3, 1.15)  # rad; lamps and windows are above the eyes more often
+    key_elevation: Range = (-0.15, 1.15)  # rad; lamps and windows are above the eyes more often
     p_fill: float = 0.5
     fill: Range = (0.05, 0.5)
     fill_azimuth: Range = (-2.2, 2.2)
     fill_elevation: Range = (-0.8, 1.2)
-    p_shadow: float = 0.5  # the key lamp casts shadows
+    p_shadow: float = 0.6  # the key lamp casts shadows
     shadow_texels: int = 160  # side of the shadow map
     shadow_bias: float = 2.0  # mm, against a surface shadowing itself
     shadow_offset: float = 2.5  # mm along the normal, the same for grazing light
     shadow_softness: Range = (0.5, 3.0)  # mm of depth over which a shadow fades in
-    occlusion: Range = (0.5, 1.0)  # share of the ambient occlusion that is applied
+    occlusion: Range = (0.7, 1.0)  # share of the ambient occlusion that is applied
     p_specular: float = 0.8
     p_ggx: float = 0.5  # else Blinn-Phong
     specular: Range = (0.02, 0.22)
@@ -159,24 +162,24 @@ class CameraConfig:
     """From light to file."""
 
     p_auto_exposure: float = 0.9
-    exposure: Range = (0.30, 0.62)  # mean intensity of the face that auto-exposure aims at
+    exposure: Range = (0.30, 0.56)  # mean intensity of the face that auto-exposure aims at
     adaptation: Range = (0.5, 1.0)  # how far it goes: it sees the scene, not the face alone
-    gamma: Range = (0.65, 1.15)  # tone curve
-    contrast: Range = (0.82, 1.2)
-    brightness: Range = (-0.06, 0.06)
+    gamma: Range = (0.7, 1.15)  # tone curve
+    contrast: Range = (0.82, 1.15)
+    brightness: Range = (-0.04, 0.05)
     saturation: Range = (0.65, 1.0)  # of colours
     p_vignette: float = 0.25
     vignette: Range = (0.05, 0.35)  # loss in the corners
     p_blur: float = 0.6
-    blur: Range = (0.3, 1.5)  # pixels of a 200-pixel crop, standard deviation
+    blur: Range = (0.3, 1.2)  # pixels of a 200-pixel crop, standard deviation
     p_motion: float = 0.15  # blur of another width along rows
-    p_low_resolution: float = 0.15
+    p_low_resolution: float = 0.12
     resolution: Range = (0.25, 0.7)  # of the crop
-    p_sharpen: float = 0.3  # phones do
+    p_sharpen: float = 0.2  # phones do
     sharpen: Range = (0.2, 1.0)
-    p_noise: float = 0.5
-    read_noise: Range = (0.0, 0.014)
-    photon_noise: Range = (0.0, 0.02)
+    p_noise: float = 0.9
+    read_noise: Range = (0.0, 0.006)
+    photon_noise: Range = (0.0, 0.009)
     p_jpeg: float = 0.5
     quality: Range = (25.0, 92.0)
 
@@ -186,7 +189,7 @@ class SyntheticConfig:
     """The world that synthetic photographs are drawn from (3.2.2)."""
 
     size: int = 200  # pixels of the square crop (3.4)
-    identity_std: float = 0.8  # a little under the model's own spread: draws at 1 look caricatured
+    identity_std: float = 1.0  # of the model's own spread, which was matched to real heads
     expression_scale: float = 0.8  # the same, for expressions
     pose: PoseConfig = field(default_factory=PoseConfig)
     skin: SkinConfig = field(default_factory=SkinConfig)
