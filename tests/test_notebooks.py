@@ -34,6 +34,24 @@ WRONG_ANSWERS = {
         (" + torch.eye(len(basis), dtype=basis.dtype)", ""),  # no prior
         ("basis.T / sigma**2", "basis.T / sigma"),
     ],
+    "02_synthetic_data": [
+        ("beta[:, None] * r_gt", "(1 - beta[:, None]) * r_gt"),
+        ("(1 - beta[:, None]) * r_rnd", "r_rnd"),
+        ("starts[:, None], 0.0, r_t", "starts[:, None], r_rnd, r_t"),
+        ("values.mean()", "image.mean()"),
+        ("values.std(", "image.std("),
+        ("0.5 * (image", "(image"),
+        ("torch.where(mask, scaled, 0.0)", "scaled"),
+        ("depths - point[:, None] <= bias", "depths - point[:, None] >= bias"),
+        ("depths - point[:, None] <= bias", "depths - point[:, None] <= 0"),
+        (
+            "lit = depths - point[:, None]",
+            "lit = (shares * depths).sum(1, keepdim=True) - point[:, None]",
+        ),
+        ("(electrons + noise) / full", "electrons / full + noise"),
+        ("read * torch.randn(image.shape, generator=generator)", "0.0"),
+        ("torch.poisson(image * full, generator=generator)", "image * full"),
+    ],
     "04_differentiable_rendering": [
         ("area(p, b, c), area(a, p, c)", "area(a, p, c), area(p, b, c)"),
         (" / area(a, b, c)", ""),

@@ -18,8 +18,8 @@ from types import ModuleType
 
 ITEMS = {
     "morphable_model": "01_morphable_model_and_projection",
-    "differentiable_rendering": "04_differentiable_rendering",
     "synthetic_data": "02_synthetic_data",
+    "differentiable_rendering": "04_differentiable_rendering",
     "end_to_end": "07_end_to_end",
 }
 """What can be reproduced, and the notebook that does it."""

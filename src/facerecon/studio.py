@@ -31,16 +31,19 @@ NEUTRAL_CAMERA = {
 }  # fmt: skip
 """Knobs of a `CameraConfig` that shows the scene as it is, but for the lens and the shoulder."""
 
+EXPOSURE = 0.45
+"""Mean intensity of the face that the studio's camera aims at."""
+
 SLIDERS = {
     "lamp right °": (-40.0, -90.0, 90.0, 5.0),
     "lamp above °": (25.0, -40.0, 80.0, 5.0),
     "lamp strength": (0.8, 0.0, 1.5, 0.05),
     "shadow": (1.0, 0.0, 1.0, 1.0),
     "wrinkles": (0.5, 0.0, 1.0, 0.05),
-    "distance cm": (100.0, 30.0, 250.0, 5.0),
+    "nearness 1/m": (1.0, 0.0, 3.2, 0.1),
     "noise": (0.0, 0.0, 0.1, 0.005),
 }
-"""Value, least, most and step of every slider."""
+"""Value, least, most and step of every slider; what perspective changes grows with nearness."""
 
 
 def turned(world: SyntheticWorld, **knobs: Mapping[str, object]) -> SyntheticWorld:
@@ -108,13 +111,11 @@ class Studio:
             for name, (value, low, high, step) in SLIDERS.items()
         }  # fmt: skip
         self.image = widgets.Image(format="png", width=400, height=400)
-        for slider in self.sliders.values():
-            slider.observe(self._update, "value")
 
     @torch.no_grad()
     def picture(self) -> UInt8[np.ndarray, "size size 3"]:
         """The photograph that the sliders describe, 8-bit RGB."""
-        right, above, strength, shadow, wrinkles, distance, noise = (
+        right, above, strength, shadow, wrinkles, nearness, noise = (
             slider.value for slider in self.sliders.values()
         )
         world = turned(
@@ -128,10 +129,12 @@ class Studio:
                 "p_shadow": shadow,
             },
             detail={"age_strength": (wrinkles,) * 2, "youth_strength": (wrinkles,) * 2},
-            pose={"p_perspective": 1.0, "distance": (10 * distance,) * 2},
+            pose={"p_perspective": 1.0, "distance": (1000 / max(nearness, 1e-3),) * 2},
             skin={"p_glasses": 0.0},
             scene={"p_occluder": 0.0},
-            camera=NEUTRAL_CAMERA | {"p_noise": 1.0, "photon_noise": (noise, noise)},
+            camera=NEUTRAL_CAMERA
+            | {"p_auto_exposure": 1.0, "exposure": (EXPOSURE,) * 2, "adaptation": (0.6, 0.6)}
+            | {"p_noise": 1.0, "photon_noise": (noise, noise)},
         )
         faces = world.draw(1, world.generator(self.seed), self.r, colour=True)
         return np.rint(faces.image[0].permute(1, 2, 0).cpu().numpy() * 255).astype(np.uint8)
@@ -148,6 +151,8 @@ class Studio:
         button = widgets.Button(description="reset")
         button.on_click(lambda _: self.reset())
         self._update(None)
+        for slider in self.sliders.values():
+            slider.observe(self._update, "value")
         return widgets.HBox([widgets.VBox([*self.sliders.values(), button]), self.image])
 
     def _update(self, change: Any) -> None:
