@@ -19,13 +19,13 @@ from facerecon import shards
 from facerecon.cli import FAILED, OK, main
 from facerecon.coarse_training import CoarseTask
 from facerecon.config import CoarseNetConfig, CoarseTraining, SyntheticConfig
+from facerecon.draws import mixed_seed
 from facerecon.engine import CHECKPOINT, Run, read_checkpoint
 from facerecon.reconstruction import OutputError
 from facerecon.shards import (
     BLOCK,
     DatasetError,
     StoredFaces,
-    mixed_seed,
     verify_shards,
     write_shards,
 )

@@ -12,13 +12,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from facerecon.camera import CROP_MM, project, split
 from facerecon.coarsenet import CoarseNet, feedback, iterate
 from facerecon.config import CoarseTraining
+from facerecon.draws import mixed_seed
 from facerecon.evaluation import coarse_metrics, held_out_faces
 from facerecon.head_evaluation import head_metrics
 from facerecon.head_models import load_heads
 from facerecon.heads import Heads
 from facerecon.losses import gmse, pose_mse
 from facerecon.render import render
-from facerecon.shards import StoredFaces, mixed_seed
+from facerecon.shards import StoredFaces
 from facerecon.synthetic import SyntheticWorld
 
 _HEADS = 64  # photographs of other heads at each validation

@@ -1,5 +1,6 @@
 """Random numbers for a batch of images, all from one generator."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,3 +38,13 @@ class Draw:
         """One of 0..n-1 for every image, (count,)."""
         device = self.generator.device
         return torch.randint(n, (self.count,), generator=self.generator, device=device)
+
+
+def mixed_seed(kind: str, seed: int, index: int) -> int:
+    """A 32-bit seed for one of many independent generators: of a kind, a run's seed, and a place.
+
+    torch's CPU generator ignores all but the low 32 bits of a seed, so that seeds counted up in the
+    high bits would all give the same numbers.
+    """
+    entropy = [int.from_bytes(kind.encode(), "big"), seed, index]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])

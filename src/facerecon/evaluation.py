@@ -23,7 +23,7 @@ def held_out_faces(world: nn.Module, count: int, seed: int, yaw_limit: float = 4
 
     Args:
         world: SyntheticWorld.
-        seed: training uses other seeds (its generators are seeded above 2**32).
+        seed: of the generator; those of training are mixed (`draws.mixed_seed`).
     """
     generator = world.generator(seed)
     images, truths, found = [], [], 0

@@ -17,6 +17,7 @@ from facerecon.config import FineTraining
 from facerecon.data import ImageError, crop, list_images, load_image, to_grey
 from facerecon.depth import normals_from_depth
 from facerecon.detect import NoFaceError, detect_faces
+from facerecon.draws import mixed_seed
 from facerecon.finenet import FineNet, load_vgg
 from facerecon.lighting import LUMA, shade
 from facerecon.losses import finenet_loss, sobolev_gradient
@@ -184,7 +185,7 @@ class FineTask:
         """(indices of the faces, size of their crops, generator for the windows)."""
         index = start
         while True:
-            generator = torch.Generator().manual_seed(2**32 * (1 + self.config.seed) + index)
+            generator = torch.Generator().manual_seed(mixed_seed("crops", self.config.seed, index))
             chosen = torch.randint(len(self.faces.r), (self.config.batch,), generator=generator)
             sizes = self.config.face_sizes
             size = sizes[int(torch.randint(len(sizes), (1,), generator=generator))]

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from facerecon.config import SyntheticConfig
+from facerecon.draws import mixed_seed
 from facerecon.reconstruction import OutputError, write_file
 from facerecon.synthetic import SyntheticWorld
 from facerecon.weights import commit
@@ -36,16 +37,6 @@ alone: neither on how many faces and shards there are nor on interruptions."""
 
 class DatasetError(ValueError):
     """A folder is not a usable data set, or not the wanted one; the message says what to do."""
-
-
-def mixed_seed(kind: str, seed: int, index: int) -> int:
-    """A 32-bit seed for one of many independent generators: of a kind, a run's seed, and a place.
-
-    torch's CPU generator ignores all but the low 32 bits of a seed, so that seeds counted up in the
-    high bits would all give the same numbers.
-    """
-    entropy = [int.from_bytes(kind.encode(), "big"), seed, index]
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 def module_digest(module: nn.Module) -> str:
