@@ -31,6 +31,9 @@ NEUTRAL_CAMERA = {
 }  # fmt: skip
 """Knobs of a `CameraConfig` that shows the scene as it is, but for the lens and the shoulder."""
 
+WRINKLES = ("age_strength", "youth_strength", "expression_strength", "pores")
+"""Knobs of `DetailConfig` that the slider moves together."""
+
 EXPOSURE = 0.45
 """Mean intensity of the face that the studio's camera aims at."""
 
@@ -128,7 +131,7 @@ class Studio:
                 "p_fill": 0.0,
                 "p_shadow": shadow,
             },
-            detail={"age_strength": (wrinkles,) * 2, "youth_strength": (wrinkles,) * 2},
+            detail={name: (wrinkles, wrinkles) for name in WRINKLES},
             pose={"p_perspective": 1.0, "distance": (1000 / max(nearness, 1e-3),) * 2},
             skin={"p_glasses": 0.0},
             scene={"p_occluder": 0.0},
