@@ -54,16 +54,18 @@ def threads(number: int):
         torch.set_num_threads(before)
 
 
-def bandwidth(device: torch.device, megabytes: int = 256) -> float:
+def bandwidth(device: torch.device) -> float:
     """Bytes a second that a copy reads and writes: the best of ten."""
+    megabytes = 256 if device.type == "cpu" else 4096
     source = torch.zeros(megabytes << 18, device=device)
     target = torch.empty_like(source)
     times = interleaved({"copy": lambda: target.copy_(source)}, 10)["copy"]
     return 2 * source.numel() * 4 / (times["fastest_ms"] / 1e3)
 
 
-def flops(device: torch.device, n: int = 1024) -> float:
+def flops(device: torch.device) -> float:
     """Floating point operations a second of a float32 matrix product: the best of ten."""
+    n = 1024 if device.type == "cpu" else 8192
     a = torch.rand(n, n, device=device)
     times = interleaved({"product": lambda: a @ a}, 10)["product"]
     return 2 * n**3 / (times["fastest_ms"] / 1e3)

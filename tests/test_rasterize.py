@@ -14,7 +14,14 @@ from torch import Tensor
 
 from facerecon import rasterize_torch
 from facerecon.camera import project
-from facerecon.rasterize import Fragments, antialias, interpolate, rasterize
+from facerecon.rasterize import (
+    SHORTEST,
+    Fragments,
+    antialias,
+    interpolate,
+    interpolate_unit,
+    rasterize,
+)
 
 BACKENDS = ["numba", "torch"]
 both = pytest.mark.parametrize("backend", BACKENDS)
@@ -430,6 +437,36 @@ def test_full_gradient_of_weights_and_images(backend):
     (gradient,) = torch.autograd.grad(image(projected, attributes).sum(), projected)
     assert (gradient[:, -3:] == 0).all()  # hidden
     assert (gradient[..., 2] == 0).all() and (gradient[..., :2] != 0).any()
+
+
+@both
+@pytest.mark.parametrize("shared", [True, False])
+def test_unit_vectors(backend, shared):
+    projected, triangles = smooth_surface()
+    fragments = rasterize(projected, triangles, 12, 14, backend)
+    vectors = torch.randn(1 if shared else 2, projected.shape[1], 3, dtype=torch.float64)
+    image = interpolate_unit(vectors, fragments, triangles, backend)
+    mixed = interpolate(vectors, fragments, triangles, backend)
+    torch.testing.assert_close(image * mixed.norm(dim=1, keepdim=True), mixed)
+    length = image.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(length, fragments.mask.double(), atol=1e-12, rtol=0)
+    short = interpolate_unit(vectors * SHORTEST / 100, fragments, triangles, backend)
+    torch.testing.assert_close(short, mixed / 100)  # as good as zero: in proportion
+    assert (interpolate_unit(0 * vectors, fragments, triangles, backend) == 0).all()
+
+
+@both
+@pytest.mark.parametrize("scale", [1.0, SHORTEST / 100])
+def test_gradient_of_unit_vectors(backend, scale):
+    projected, triangles = smooth_surface()
+    projected = projected.requires_grad_()
+    vectors = torch.randn(1, projected.shape[1], 3, dtype=torch.float64, requires_grad=True)
+
+    def image(vectors: Tensor, projected: Tensor) -> Tensor:
+        fragments = rasterize(projected, triangles, 12, 14, backend, "full")
+        return interpolate_unit(scale * vectors, fragments, triangles, backend)
+
+    assert torch.autograd.gradcheck(image, (vectors, projected))
 
 
 @both

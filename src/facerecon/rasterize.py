@@ -1,10 +1,9 @@
 """The z-buffer and the interpolation of vertex attributes over the visible triangles.
 
-One interface to three backends, a module each with the same two functions. "numba" and "torch"
-evaluate the same expressions in the same order and precision and therefore agree on every pixel.
-Coverage has no tolerance: the edge functions of two triangles that share an edge differ in sign
-alone, so a pixel centre on that edge is covered by at least one of them. "nvdiffrast" rounds
-corners to 1/16 of a pixel and may differ on pixels along an outline.
+One interface to three backends. "numba" and "torch" evaluate the same expressions in the same order
+and precision and therefore agree on every pixel. Coverage has no tolerance: the edge functions of
+two triangles that share an edge differ in sign alone, so a pixel centre on that edge is covered by
+at least one of them. "nvdiffrast" rounds corners to 1/16 of a pixel and may differ along edges.
 """
 
 from typing import NamedTuple
@@ -12,12 +11,22 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from facerecon import rasterize_numba, rasterize_nvdiffrast, rasterize_torch
+from facerecon import interpolate_numba, rasterize_numba, rasterize_nvdiffrast, rasterize_torch
 from facerecon.backend import choose_backend
 from facerecon.shapes import require_shape
 
 GRADIENTS = ("fixed", "full")
-_MODULES = {"numba": rasterize_numba, "torch": rasterize_torch, "nvdiffrast": rasterize_nvdiffrast}
+SHORTEST = 1e-6  # a mixture of unit vectors below this length is not made unit
+_RASTERIZE = {
+    "numba": rasterize_numba.rasterize,
+    "torch": rasterize_torch.rasterize,
+    "nvdiffrast": rasterize_nvdiffrast.rasterize,
+}
+_INTERPOLATE = {
+    "numba": interpolate_numba.interpolate,
+    "torch": rasterize_torch.interpolate,
+    "nvdiffrast": rasterize_nvdiffrast.interpolate,
+}
 
 
 class Fragments(NamedTuple):
@@ -68,8 +77,8 @@ def rasterize(
     _require_finite(projected.detach())
     if gradient == "fixed":
         projected = projected.detach()
-    module = _MODULES[choose_backend(backend, projected)]
-    return Fragments(*module.rasterize(projected, triangles, height, width))
+    find = _RASTERIZE[choose_backend(backend, projected)]
+    return Fragments(*find(projected, triangles, height, width))
 
 
 def interpolate(
@@ -95,13 +104,31 @@ def interpolate(
     Source: Eqs. (6) and (7).
     """
     require_shape("attributes", attributes, None, None, None)
-    require_shape("triangles", triangles, None, 3)
-    batch = len(fragments.triangle)
-    if len(attributes) not in (1, batch):
-        raise ValueError(f"attributes must have batch size 1 or {batch}, got {len(attributes)}")
-    weights = fragments.barycentric.to(attributes.dtype)
-    module = _MODULES[choose_backend(backend, attributes)]
-    return module.interpolate(attributes, fragments.triangle, weights, triangles)
+    parts = _checked(attributes, fragments, triangles)
+    return _INTERPOLATE[choose_backend(backend, attributes)](*parts)
+
+
+def interpolate_unit(
+    vectors: Float[Tensor, "vector_batch vertices 3"],
+    fragments: Fragments,
+    triangles: Int[Tensor, "triangles 3"],
+    backend: str = "auto",
+) -> Float[Tensor, "batch 3 height width"]:
+    """Interpolate directions: as `interpolate`, and each pixel's vector scaled to length 1.
+
+    Opposite directions may cancel between the vertices; what is as good as zero stays short.
+
+    Raises:
+        ValueError: wrong shapes, batch sizes that do not fit, or an unsuitable backend.
+        ImportError: nvdiffrast is asked for and cannot be imported.
+    """
+    require_shape("vectors", vectors, None, None, 3)
+    if choose_backend(backend, vectors) == "numba":
+        parts = _checked(vectors, fragments, triangles)
+        return interpolate_numba.interpolate_unit(*parts, SHORTEST)
+    image = interpolate(vectors, fragments, triangles, backend)
+    squared = image.square().sum(dim=1, keepdim=True)
+    return image * squared.clamp_min(SHORTEST**2).rsqrt()
 
 
 def antialias(
@@ -144,6 +171,18 @@ def require_gradient(gradient: str) -> None:
     """
     if gradient not in GRADIENTS:
         raise ValueError(f"gradient must be one of {', '.join(GRADIENTS)}, got {gradient!r}")
+
+
+def _checked(
+    attributes: Tensor, fragments: Fragments, triangles: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What the modules interpolate from: attributes, triangle ids, weights, triangles."""
+    require_shape("triangles", triangles, None, 3)
+    batch = len(fragments.triangle)
+    if len(attributes) not in (1, batch):
+        raise ValueError(f"attributes must have batch size 1 or {batch}, got {len(attributes)}")
+    weights = fragments.barycentric.to(attributes.dtype)
+    return attributes, fragments.triangle, weights, triangles
 
 
 def _require_finite(projected: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The z-buffer and the interpolation as compiled loops: the "numba" backend of `rasterize`, CPU."""
+"""The z-buffer as compiled loops, and the gradient of its weights: the "numba" backend, CPU."""
 
 from typing import Any, no_type_check
 
@@ -9,20 +9,12 @@ from torch import Tensor
 
 from facerecon.backend import as_array, as_indices, over_batch
 
-# Channels that a kernel interpolates at once: as many copies of it are compiled, each unrolled.
-CHANNELS_AT_ONCE = 4
-
 
 def rasterize(
     projected: Tensor, triangles: Tensor, height: int, width: int
 ) -> tuple[Tensor, Tensor]:
     """Triangle ids and weights of `rasterize.Fragments`; the weights differentiable in x and y."""
     return _Rasterize.apply(projected, triangles, height, width)
-
-
-def interpolate(attributes: Tensor, triangle: Tensor, weights: Tensor, triangles: Tensor) -> Tensor:
-    """The images (batch, channels, height, width) of `rasterize.interpolate`."""
-    return _Interpolate.apply(attributes, triangle, weights, triangles)
 
 
 class _Rasterize(torch.autograd.Function):
@@ -52,50 +44,6 @@ class _Rasterize(torch.autograd.Function):
         arrays = map(as_array, (triangle, weights, projected, gradient))
         over_batch(_weights_backward_kernel, len(projected), indices, *arrays, result.numpy())
         return result, None, None, None
-
-
-class _Interpolate(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, attributes: Tensor, triangle: Tensor, weights: Tensor, triangles: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(attributes, triangle, weights, triangles)
-        batch, height, width = triangle.shape
-        n_channels = attributes.shape[2]
-        result = attributes.new_empty(batch, n_channels, height, width)
-        indices = as_indices(triangles, attributes.shape[1])
-        arrays = (*map(as_array, (triangle, weights, attributes)), result.numpy())
-        for channels in _groups(n_channels):
-            over_batch(_interpolate_kernel, batch, indices, *arrays, *channels)
-        return result
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
-        attributes, triangle, weights, triangles = ctx.saved_tensors
-        shared, n_vertices, n_channels = attributes.shape
-        batch = len(triangle)
-        indices = as_indices(triangles, n_vertices)
-        to_attributes = to_weights = None
-        pixels, image = tuple(map(as_array, (triangle, weights))), as_array(gradient)
-        if ctx.needs_input_grad[0]:
-            to_attributes = gradient.new_zeros(batch, n_vertices, n_channels)
-            for channels in _groups(n_channels):
-                arrays = (indices, *pixels, image, to_attributes.numpy())
-                over_batch(_attributes_backward_kernel, batch, *arrays, *channels)
-            if shared != batch:
-                to_attributes = to_attributes.sum(dim=0, keepdim=True)
-        if ctx.needs_input_grad[2]:
-            to_weights = torch.empty_like(weights)
-            arrays = (indices, pixels[0], as_array(attributes), image, to_weights.numpy())
-            over_batch(_weight_gradient_kernel, batch, *arrays)
-        return to_attributes, None, to_weights, None
-
-
-def _groups(n_channels: int) -> list[tuple[int, tuple[int, ...]]]:
-    """First channel of each group, and the group as a tuple, whose length numba compiles in."""
-    step = CHANNELS_AT_ONCE
-    return [(first, (0,) * min(step, n_channels - first)) for first in range(0, n_channels, step)]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -236,96 +184,3 @@ def _weights_backward_kernel(
                 out[j, 1] -= weight[1] * along_y
                 out[k, 0] -= weight[2] * along_x
                 out[k, 1] -= weight[2] * along_y
-
-
-@njit(nogil=True, cache=True)
-@no_type_check
-def _interpolate_kernel(
-    start: int,
-    stop: int,
-    triangles: np.ndarray,
-    triangle: np.ndarray,
-    weights: np.ndarray,
-    attributes: np.ndarray,
-    result: np.ndarray,
-    first: int,
-    channels: tuple,
-) -> None:
-    height, width = triangle.shape[1], triangle.shape[2]
-    for item in range(start, stop):
-        values = attributes[item if len(attributes) > 1 else 0]
-        for row in range(height):
-            for column in range(width):
-                if triangle[item, row, column] < 0:
-                    for c in range(len(channels)):
-                        result[item, first + c, row, column] = 0
-                    continue
-                t = np.uint32(triangle[item, row, column])
-                i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-                wi = weights[item, row, column, 0]
-                wj = weights[item, row, column, 1]
-                wk = weights[item, row, column, 2]
-                for c in range(len(channels)):
-                    a = first + c
-                    value = wi * values[i, a] + wj * values[j, a] + wk * values[k, a]
-                    result[item, a, row, column] = value
-
-
-@njit(nogil=True, cache=True)
-@no_type_check
-def _attributes_backward_kernel(
-    start: int,
-    stop: int,
-    triangles: np.ndarray,
-    triangle: np.ndarray,
-    weights: np.ndarray,
-    gradient: np.ndarray,
-    result: np.ndarray,
-    first: int,
-    channels: tuple,
-) -> None:
-    height, width = triangle.shape[1], triangle.shape[2]
-    for item in range(start, stop):
-        out = result[item]
-        for row in range(height):
-            for column in range(width):
-                if triangle[item, row, column] < 0:
-                    continue
-                t = np.uint32(triangle[item, row, column])
-                i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-                wi = weights[item, row, column, 0]
-                wj = weights[item, row, column, 1]
-                wk = weights[item, row, column, 2]
-                for c in range(len(channels)):
-                    a = first + c
-                    g = gradient[item, a, row, column]
-                    out[i, a] += wi * g
-                    out[j, a] += wj * g
-                    out[k, a] += wk * g
-
-
-@njit(nogil=True, cache=True)
-@no_type_check
-def _weight_gradient_kernel(
-    start: int,
-    stop: int,
-    triangles: np.ndarray,
-    triangle: np.ndarray,
-    attributes: np.ndarray,
-    gradient: np.ndarray,
-    result: np.ndarray,
-) -> None:
-    height, width = triangle.shape[1], triangle.shape[2]
-    for item in range(start, stop):
-        values = attributes[item if len(attributes) > 1 else 0]
-        for row in range(height):
-            for column in range(width):
-                out = result[item, row, column]
-                out[:] = 0
-                if triangle[item, row, column] < 0:
-                    continue
-                t = np.uint32(triangle[item, row, column])
-                for c in range(values.shape[1]):
-                    g = gradient[item, c, row, column]
-                    for corner in range(3):
-                        out[corner] += g * values[triangles[t, corner], c]
