@@ -392,10 +392,7 @@ for knobs in ({"hair": {"surround": False}, **neutral}, neutral, {}):
     made.append(turned.draw(1, turned.generator(seed + 4), one, colour=True))
 face, mask = made[2], made[2].rendering.mask
 layers = {"albedo": face.albedo, "light": 0.7 * face.shading, "shadow": face.shadow}
-layers |= {
-    "normals": 0.5 + 0.5 * face.fine_normals,
-    "lit, with highlights": made[0].image,
-}
+layers |= {"normals": 0.5 + 0.5 * face.fine_normals, "lit, glossy": made[0].image}
 panels = [torch.where(mask, layer, 1.0) for layer in layers.values()]
 panels = [pictures(each)[0] for each in (*panels, *(each.image for each in made))]
 figure = viz.gallery(panels, [*layers, "background", "person", "camera"], 4, 1.9)
