@@ -636,7 +636,6 @@ for corner, axis in np.ndindex(3, 2):
 # %% tags=["record"]
 record = repro.Recorder(output, preset, seed)
 record("pixels_that_differ_from_the_loop", float(different))
-record("z_buffer_speedup", round(by_hand_seconds / compiled))
 record("vertices_with_gradient", round(float(reached.mean()), 4))
 for gradient, (found, history, _) in fits.items():
     record(f"shift/missed_{gradient}", round(missed[gradient], 4))
