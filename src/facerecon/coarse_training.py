@@ -21,6 +21,7 @@ from facerecon.losses import gmse, pose_mse
 from facerecon.render import render
 from facerecon.shards import StoredFaces
 from facerecon.synthetic import SyntheticWorld
+from facerecon.texture_bank import TextureBank
 
 _HEADS = 64  # photographs of other heads at each validation
 
@@ -86,10 +87,11 @@ class CoarseTask:
         data: folder that `facerecon data write` made, to train on its faces, at their size, instead
             of ever new ones.
         heads: file of another head model (`load_heads`); its photographs join the validation.
+        textures: skin of photographed people that a share of the synthetic faces wears.
 
     Raises:
-        ValueError: `start` has another architecture than the preset; `data` is not usable, or of
-            another model.
+        ValueError: `start` has another architecture than the preset; `data` is not usable, of
+            another model, or comes with `textures`, which only new faces can wear.
     """
 
     name = "coarse"
@@ -104,8 +106,15 @@ class CoarseTask:
         start: CoarseNet | None = None,
         data: Path | None = None,
         heads: Path | None = None,
+        textures: TextureBank | None = None,
     ):
         self.stored = None
+        if textures is not None:
+            if data is not None:
+                raise ValueError("stored faces have their skin already: leave --textures out")
+            self.data_description += (
+                f", some with the skin of {len(textures)} photographs ({textures.licence})"
+            )
         if data is not None:
             self.stored = StoredFaces(data, config.images_per_batch, config.seed)
             self.stored.require_model(model)
@@ -126,7 +135,7 @@ class CoarseTask:
         self.networks = nn.ModuleDict({"coarsenet": network})
         self.networks.to(device=device, memory_format=torch.channels_last)
         self.total = config.samples
-        self.world = SyntheticWorld(self.model, config.data)
+        self.world = SyntheticWorld(self.model, config.data, textures)
         self.metric = self.model.geometry_metric()
         self.held_out = held_out_faces(self.world, config.validation_faces, seed=config.seed + 1)
         self.heads = None

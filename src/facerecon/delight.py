@@ -13,7 +13,7 @@ from scipy.ndimage import binary_erosion, binary_opening, gaussian_filter, label
 from torch import Tensor, nn
 
 from facerecon.chart import Chart
-from facerecon.lighting import LUMA, estimate_light, shade
+from facerecon.lighting import DARKEST, LUMA, estimate_light, shade
 from facerecon.rasterize import interpolate
 from facerecon.render import Rendering
 from facerecon.sfs import albedo_maps
@@ -22,6 +22,9 @@ from facerecon.skin import HAEMOGLOBIN, MELANIN, PIGMENT_FREE
 LEAST_SHADING = 0.35
 """Of the mean shading; what is darker is lit by what bounces around and left out."""
 
+
+STAGES = ((0.15, 1), (0.10, 1), (0.06, 1), (0.06, 2), (0.04, 2), (0.04, 2), (0.04, 2))
+"""Residual, in intensity, at which a pixel counts half, and the order of the light fitted next."""
 
 SKIN_SPREAD = ((0.08, 0.03, 0.03), (0.16, 0.07, 0.07))
 """Least and largest spread that one photograph's bare skin is granted: grey, red-green, green-blue,
@@ -39,26 +42,25 @@ def estimate_shading(
     model: nn.Module,
     image: Float[Tensor, "1 1 size size"],
     rendering: Rendering,
-    scale: float = 0.06,
-    rounds: int = 4,
-    ridge: float = 2e-3,
+    ridge: float = 1e-3,
 ) -> Light:
     """Second-order light from the smooth skin of a grey photograph.
 
-    Source: Eq. (11), with Cauchy weights against hair, beards and cast shadows.
+    Source: Eq. (11), with Cauchy weights against hair, beards and cast shadows, from ambient light
+    to nine terms: many terms at once would explain a fringe as light from below.
 
     Args:
-        scale: residual, in intensity, at which a pixel counts half. rounds: of reweighting.
-        ridge: keeps the second-order terms small where the visible skin says little about them.
+        ridge: keeps the higher terms small where the visible skin says little about them.
     """
     skin = interpolate(skin_weight(model)[None, :, None], rendering.fragments, model.triangles)
     mask = rendering.mask & (skin > 0.5)
     albedo, _ = albedo_maps(model, rendering.fragments)
-    weight = None
-    for _ in range(rounds):
-        light = estimate_light(image, albedo, rendering.normals, mask, weight, 2, ridge=ridge)
-        residual = shade(albedo, light, rendering.normals) - image
+    ambient = (image / albedo.clamp(min=DARKEST))[mask].median()
+    residual, light = ambient * albedo - image, None
+    for scale, order in STAGES:
         weight = 1 / (1 + (residual / scale).square())
+        light = estimate_light(image, albedo, rendering.normals, mask, weight, order, ridge=ridge)
+        residual = shade(albedo, light, rendering.normals) - image
     shading = shade(torch.ones_like(image), light, rendering.normals) * rendering.mask
     spread = 1.4826 * residual[mask].abs().median()
     return Light(shading / shading[mask].mean().clamp(min=1e-3), float(spread))

@@ -11,6 +11,7 @@ from facerecon.config import COARSE_PRESETS, END_TO_END_PRESETS, FINE_PRESETS
 from facerecon.engine import Run
 from facerecon.fine_training import FineTask
 from facerecon.morphable_model import MorphableModel
+from facerecon.texture_bank import TextureBank
 from facerecon.weights import ModelCard, load_coarsenet, load_finenet, save_weights
 
 PRESETS = {"coarse": COARSE_PRESETS, "fine": FINE_PRESETS, "end-to-end": END_TO_END_PRESETS}
@@ -37,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--heads",
         type=Path,
         help="head model to validate on, too: ICT-FaceKit packed as .npz, or a model file (coarse)",
+    )
+    parser.add_argument(
+        "--textures",
+        type=Path,
+        help="texture bank that data_scripts/make_texture_bank.py made; a share of the synthetic"
+        " faces wears its skin (coarse)",
     )
     parser.add_argument("--photos", type=Path, help="folder of photographs (fine, end-to-end)")
     parser.add_argument(
@@ -86,10 +93,15 @@ def main(args: argparse.Namespace) -> int:
 
     if args.network == "coarse":
         start = load_coarsenet(args.coarse) if args.coarse else None
-        task = CoarseTask(model, config, device, start=start, data=args.data, heads=args.heads)
+        textures = TextureBank.load(args.textures, model) if args.textures else None
+        task = CoarseTask(
+            model, config, device, start=start, data=args.data, heads=args.heads, textures=textures
+        )
     else:
-        if args.data is not None:
-            raise ValueError("--data is for coarse: the other networks learn from --photos")
+        if args.data is not None or args.textures is not None:
+            raise ValueError(
+                "--data and --textures are for coarse: the other networks learn from --photos"
+            )
         if args.photos is None:
             raise ValueError(f"facerecon train {args.network} needs --photos FOLDER")
         start = load_finenet(args.fine) if args.network == "end-to-end" else None

@@ -1,0 +1,127 @@
+"""Learn the linear albedo model of Eq. (10) from a texture bank: `learn_albedo.py BANK --out FILE`.
+
+Writes `albedo_mean` and `albedo_basis` as in a model file, with the licence of the photographs, and
+pictures of the procedural and the learned model. Every fifth photograph of the bank is kept aside
+(`held_out`) for benchmarks/albedo.py.
+"""
+
+import argparse
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from face_population import fix_signs
+from jaxtyping import Float
+from PIL import Image
+
+from facerecon.chart import Chart
+from facerecon.morphable_model import MorphableModel
+from facerecon.photographed_skin import nearest_inside
+from facerecon.rasterize import interpolate
+from facerecon.reconstruction import write_file
+from facerecon.render import render
+from facerecon.skin import Skin
+from facerecon.texture_bank import TextureBank
+from facerecon.unwrap import vertex_places
+
+HOLD_OUT = 5  # every fifth photograph
+COMPONENTS = 10
+PANEL = 150  # pixels of a face in the pictures
+
+
+def albedo_of_bank(
+    model: MorphableModel, bank: TextureBank, generator: torch.Generator
+) -> Float[np.ndarray, "n vertices 3"]:
+    """Albedo per vertex of every texture; eyes and mouth, which none shows, are drawn."""
+    chart = Chart(model, bank.albedo.shape[1])
+    place = vertex_places(model, chart)
+    inside = (place.abs() <= 1).all(1)
+    nearest = nearest_inside(chart.mask.numpy())
+    rows = []
+    for albedo in bank.albedo:
+        texture = torch.from_numpy(albedo[nearest].astype(np.float32) / 255).permute(2, 0, 1)
+        rows.append(Chart.sample(texture[None], place.T[None, :, None])[0, :, 0].T)
+    procedural = Skin(model).sample(len(bank), generator)
+    return torch.where(inside[:, None], torch.stack(rows), procedural).numpy()
+
+
+def linear_model(
+    samples: Float[np.ndarray, "n vertices 3"], mirror: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and components, per standard deviation, of samples and their mirror images."""
+    rows = np.concatenate([samples, samples[:, mirror]]).astype(np.float32)
+    mean = rows.mean(0)
+    rows = (rows - mean).reshape(len(rows), -1)
+    variance, vectors = np.linalg.eigh((rows @ rows.T).astype(np.float64) / len(rows))
+    order = np.argsort(variance)[::-1][:COMPONENTS]
+    chosen = vectors[:, order].T.astype(np.float32) / np.sqrt(len(rows))
+    kept = variance[order].sum() / variance.sum()
+    print(f"{COMPONENTS} components hold {kept:.1%} of the variance")
+    return mean, fix_signs((chosen @ rows).reshape(COMPONENTS, *mean.shape))
+
+
+def picture(
+    model: MorphableModel, mean: np.ndarray, basis: np.ndarray, generator: torch.Generator
+) -> np.ndarray:
+    """Rows: mean and five components at -2; the same at +2; eight draws. Soft frontal light."""
+    steps = torch.zeros(20, len(basis))
+    for k in range(5):
+        steps[1 + k, k], steps[7 + k, k] = -2, 2
+    steps[12:] = torch.randn(8, len(basis), generator=generator)
+    colours = torch.from_numpy(mean) + torch.tensordot(steps, torch.from_numpy(basis), 1)
+    r = torch.zeros(1, model.n_coefficients + 6)
+    r[0, model.n_coefficients + 1] = 0.3
+    faces = render(model, r, PANEL)
+    light = 0.55 + 0.45 * faces.normals[:, 2:] + 0.12 * faces.normals[:, 1:2]
+    panels = [
+        interpolate(colour[None].contiguous(), faces.fragments, model.triangles) * light
+        for colour in colours
+    ]
+    panels = [torch.where(faces.mask, panel, torch.ones_like(panel))[0] for panel in panels]
+    blank = torch.ones_like(panels[0])
+    grid = [*panels[:6], blank, blank, *panels[6:12], blank, blank, *panels[12:]]
+    grid = torch.stack(grid).view(3, 8, 3, PANEL, PANEL).permute(0, 3, 1, 4, 2)
+    return np.rint(grid.reshape(3 * PANEL, 8 * PANEL, 3).clamp(0, 1).numpy() * 255).astype(np.uint8)
+
+
+def save_picture(pixels: np.ndarray, path: Path) -> None:
+    data = io.BytesIO()
+    Image.fromarray(pixels).quantize(256).save(data, "PNG", optimize=True)
+    write_file(path, data.getvalue())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bank", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="arrays to write, .npz")
+    parser.add_argument("--figures", type=Path, help="folder of the pictures")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    model = MorphableModel.default()
+    bank = TextureBank.load(arguments.bank, model)
+    generator = torch.Generator().manual_seed(arguments.seed)
+    held_out = np.arange(len(bank)) % HOLD_OUT == HOLD_OUT - 1
+    samples = albedo_of_bank(model, bank, generator)
+    mean, basis = linear_model(samples[~held_out], model.mirror.numpy())
+    data = io.BytesIO()
+    np.savez_compressed(
+        data,
+        albedo_mean=mean,
+        albedo_basis=basis,
+        licence=np.array(bank.licence),
+        topology=np.array(bank.topology),
+        n_photographs=np.array((~held_out).sum()),
+        held_out=np.array(bank.names)[held_out],
+    )
+    write_file(arguments.out, data.getvalue())
+    if arguments.figures:
+        procedural = model.albedo_mean.numpy(), model.albedo_basis.numpy()
+        for name, arrays in (("procedural", procedural), ("learned", (mean, basis))):
+            generator = torch.Generator().manual_seed(arguments.seed)
+            pixels = picture(model, *arrays, generator)
+            save_picture(pixels, arguments.figures / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()
