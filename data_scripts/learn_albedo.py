@@ -16,6 +16,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from facerecon.chart import Chart
+from facerecon.delight import skin_weight
 from facerecon.morphable_model import MorphableModel
 from facerecon.photographed_skin import nearest_inside
 from facerecon.rasterize import interpolate
@@ -33,7 +34,11 @@ PANEL = 150  # pixels of a face in the pictures
 def albedo_of_bank(
     model: MorphableModel, bank: TextureBank, generator: torch.Generator
 ) -> Float[np.ndarray, "n vertices 3"]:
-    """Albedo per vertex of every texture; eyes and mouth, which none shows, are drawn."""
+    """Albedo per vertex of every texture.
+
+    Eyes and mouth, which no texture shows, are procedural draws; other skin outside the chart is
+    the procedural mean in the photograph's tone.
+    """
     chart = Chart(model, bank.albedo.shape[1])
     place = vertex_places(model, chart)
     inside = (place.abs() <= 1).all(1)
@@ -42,8 +47,14 @@ def albedo_of_bank(
     for albedo in bank.albedo:
         texture = torch.from_numpy(albedo[nearest].astype(np.float32) / 255).permute(2, 0, 1)
         rows.append(Chart.sample(texture[None], place.T[None, :, None])[0, :, 0].T)
-    procedural = Skin(model).sample(len(bank), generator)
-    return torch.where(inside[:, None], torch.stack(rows), procedural).numpy()
+    shown = torch.stack(rows)
+    drawn = Skin(model).sample(len(bank), generator)
+    weight = skin_weight(model) * inside
+    tone = torch.einsum("v,nvc->nc", weight, shown) / (weight @ drawn.mean(0))
+    regions = model.regions
+    own = regions["eye_left"] + regions["eye_right"] + regions["mouth_interior"] > 0.5
+    rest = torch.where(own[:, None], drawn, tone[:, None] * drawn.mean(0))
+    return torch.where(inside[:, None], shown, rest).clamp(0, 1).numpy()
 
 
 def linear_model(
@@ -58,7 +69,8 @@ def linear_model(
     chosen = vectors[:, order].T.astype(np.float32) / np.sqrt(len(rows))
     kept = variance[order].sum() / variance.sum()
     print(f"{COMPONENTS} components hold {kept:.1%} of the variance")
-    return mean, fix_signs((chosen @ rows).reshape(COMPONENTS, *mean.shape))
+    basis = fix_signs((chosen @ rows).reshape(COMPONENTS, *mean.shape))
+    return mean, basis.astype(np.float32)
 
 
 def picture(

@@ -124,11 +124,12 @@ def membrane(
     weight: Float[np.ndarray, "texels texels"],
     mask: Bool[np.ndarray, "texels texels"],
     stiffness: float = 0.02,
+    pull: float = 0.0,
 ) -> Float[np.ndarray, "channels texels texels"]:
-    """The smooth surface through weighted values; flat where nothing pulls.
+    """The smooth surface through weighted values, 0 far from them.
 
-    Minimises sum weight (x - values)^2 + stiffness |gradient x|^2 over the mask (Poisson blending
-    of `values` and a constant). Without any weight the result is 0.
+    Minimises sum weight (x - values)^2 + stiffness |gradient x|^2 + pull x^2 over the mask (Poisson
+    blending of `values` and a constant). Without any weight the result is 0.
     """
     if not (weight[mask] > 0).any():
         return np.zeros_like(values)
@@ -144,8 +145,9 @@ def membrane(
     n = int(mask.sum())
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     links = (links + links.T).tocsr()
-    pull = weight[mask].astype(np.float64) + 1e-9  # an island without data comes out as 0
-    system = diags_array(pull + stiffness * links.sum(1)) - stiffness * links
+    # The least pull lets an island without data come out as 0.
+    own = weight[mask].astype(np.float64) + max(pull, 1e-9)
+    system = diags_array(own + stiffness * links.sum(1)) - stiffness * links
     wanted = (weight * values)[:, mask].T.astype(np.float64)
     found = np.zeros_like(values)
     found[:, mask] = spsolve(system.tocsc(), wanted).reshape(n, -1).T
@@ -158,12 +160,15 @@ def fill(
     mask: Bool[np.ndarray, "texels texels"],
     reference: Float[np.ndarray, "channels texels texels"],
     coarse: int = 96,
+    pull: float = 1e-3,
 ) -> Float[np.ndarray, "channels texels texels"]:
     """Complete a texture by a reference that is brought to its level, without a seam.
 
     Where `weight` is 1 the texture stays; where it is 0 the reference is shifted by a membrane
     through the differences (Poisson blending with the reference's gradients, solved at about
-    `coarse` texels); in between the two are mixed. Give logarithms for shifts that are factors.
+    `coarse` texels); in between the two are mixed. `pull` draws the membrane to the median
+    difference, so that a dark chin does not make a dark neck. Give logarithms for shifts that are
+    factors.
     """
     texels = mask.shape[0]
     step = max(1, texels // coarse)
@@ -177,7 +182,12 @@ def fill(
     share = shrink(weight)
     difference = shrink(weight * (texture - reference)) / np.maximum(share, 1e-6)
     # The whole square: where the coarse mask ends, its neighbours carry the values on.
-    level = membrane(difference, share, np.ones(share.shape, bool))
+    sure = share > 0.5
+    middle = np.median(difference[:, sure], axis=1) if sure.any() else np.zeros(len(difference))
+    middle = middle[:, None, None].astype(difference.dtype)
+    level = middle + membrane(
+        difference - middle, share, np.ones(share.shape, bool), pull=pull
+    ).astype(difference.dtype)
     level = functional.interpolate(
         torch.from_numpy(level)[None], scale_factor=step, mode="bilinear", align_corners=False
     )[0, :, :texels, :texels]
