@@ -16,7 +16,6 @@ from facerecon.render import render
 from facerecon.synthetic import SyntheticWorld, intermediate, sample_pose
 from facerecon.synthetic_config import (
     CameraConfig,
-    DetailConfig,
     HairConfig,
     PoseConfig,
     SceneConfig,
@@ -96,22 +95,6 @@ def test_fine_maps_are_coarse_maps_without_wrinkles_and_finer_with(model):
     assert (found - expected).abs().quantile(0.999) < 1e-2
 
 
-def test_learnt_textures_replace_the_procedural_ones(model):
-    config = SyntheticConfig(size=64, detail=DetailConfig(texture_strength=(1.0, 1.0)))
-    dark = torch.full((2, 3, 256, 256), -0.25)
-    worlds = [
-        SyntheticWorld(model, config, textures) for textures in (torch.zeros_like(dark), dark)
-    ]
-    plain, darker = (world.draw(3, world.generator(1)).albedo for world in worlds)
-    skin = (plain > 0.1) & (darker != plain)
-    # Two textures are mixed so that their spread is kept: the sum is 1 to sqrt(2) of either.
-    ratio = (darker / plain)[skin]
-    assert skin.float().mean() > 0.1
-    assert 0.6 < ratio.median() < 0.76
-    with pytest.raises(ValueError, match="textures must be"):
-        SyntheticWorld(model, config, torch.zeros(2, 3, 64, 64))
-
-
 def test_colour_has_three_channels(world):
     faces = world.draw(2, world.generator(0), colour=True)
     assert faces.image.shape == (2, 3, 96, 96)
@@ -167,7 +150,7 @@ def test_blur_matches_scipy(draw):
         for c in range(3):
             widths = (sigma[i].clamp(min=0.35).item(), along[i].item())
             expected = gaussian_filter(picture[i, c].numpy(), widths, mode="nearest", radius=5)
-            np.testing.assert_allclose(blurred[i, c].numpy(), expected, atol=2e-5)
+            np.testing.assert_allclose(blurred[i, c].numpy(), expected, atol=1e-4)
 
 
 def test_jpeg_resembles_a_real_encoder(draw):

@@ -80,7 +80,10 @@ class Skin(nn.Module):
         self.brow_x, self.brow_half = float(brow[:, 0].mean()), float((brow[4, 0] - brow[0, 0]) / 2)
         u = (brow[:, 0] - self.brow_x) / self.brow_half
         design = torch.stack([torch.ones_like(u), u, u * u], dim=1)
-        self.brow_curve = torch.linalg.lstsq(design, brow[:, 1:2]).solution.flatten().tolist()
+        # LAPACK's last digits depend on where in memory its arguments lie. Rounded, equal seeds
+        # give equal photographs.
+        curve = torch.linalg.lstsq(design.double(), brow[:, 1:2].double()).solution.flatten()
+        self.brow_curve = [round(value, 6) for value in curve.tolist()]
 
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "batch vertices 3"]:
         """Draw `count` whole faces' albedo, RGB in (0, 1], as the linear model learns it."""
