@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from trimesh.triangles import closest_point, points_to_barycentric
 
+from facerecon import head_registration
 from facerecon.camera import rotation_matrix
 from facerecon.rasterize import rasterize
 
@@ -47,11 +48,7 @@ class Similarity:
     @classmethod
     def between(cls, points: np.ndarray, target: np.ndarray) -> "Similarity":
         """The one that takes points (n, 3) closest to target (n, 3), by least squares."""
-        start, end = points - points.mean(0), target - target.mean(0)
-        u, s, vt = np.linalg.svd(end.T @ start)
-        flip = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
-        rotation, scale = (u * flip) @ vt, (s * flip).sum() / (start**2).sum()
-        return cls(scale, rotation, target.mean(0) - scale * rotation @ points.mean(0))
+        return cls(*head_registration.similarity(points, target))
 
 
 @dataclass(frozen=True)

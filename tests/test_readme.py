@@ -11,7 +11,7 @@ from facerecon.reconstruction import Reconstruction
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-COMMANDS = re.findall(r"^(facerecon (?:reconstruct|reproduce|train) .*?)(?: +#.*)?$", README, re.M)
+COMMANDS = re.findall(r"^(facerecon [a-z]+ .*?)(?: +#.*)?$", README, re.M)
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", README))))
@@ -35,4 +35,5 @@ def test_commands_parse(command: str) -> None:
 
 
 def test_all_kinds_of_commands_were_found() -> None:
-    assert {command.split()[1] for command in COMMANDS} == {"reconstruct", "reproduce", "train"}
+    kinds = {"reconstruct", "reproduce", "train", "data", "evaluate", "bench"}
+    assert {command.split()[1] for command in COMMANDS} == kinds
