@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from facerecon.coarsenet import iterate
+from facerecon.evaluation.photos import load_photos
 from facerecon.lighting import LUMA, estimate_light, shade
 from facerecon.morphable_model import MorphableModel
-from facerecon.photo_evaluation import load_photos
 from facerecon.rasterize import interpolate
 from facerecon.render import Rendering, render
 from facerecon.sfs import estimate_albedo
-from facerecon.texture_bank import topology_digest
+from facerecon.synthetic.texture_bank import topology_digest
 from facerecon.weights import load_coarsenet
 
 SIZE = 200

@@ -15,10 +15,10 @@ import torch
 
 from facerecon.camera import split
 from facerecon.coarsenet import CoarseNet
-from facerecon.evaluation import coarse_metrics, held_out_faces, landmark_error
+from facerecon.evaluation.coarse import coarse_metrics, held_out_faces, landmark_error
 from facerecon.losses import gmse
 from facerecon.morphable_model import MorphableModel
-from facerecon.synthetic import SyntheticWorld
+from facerecon.synthetic.world import SyntheticWorld
 from facerecon.weights import load_coarsenet
 
 SEED = 20_170_721  # not a training or validation seed

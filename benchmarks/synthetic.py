@@ -22,7 +22,7 @@ import torch
 from facerecon.coarsenet import feedback
 from facerecon.config import SyntheticConfig
 from facerecon.morphable_model import MorphableModel
-from facerecon.synthetic import SyntheticWorld
+from facerecon.synthetic.world import SyntheticWorld
 
 SEED = 0
 

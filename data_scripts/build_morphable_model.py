@@ -48,7 +48,7 @@ from makehuman import VERSION, WHEEL, BaseMesh, MakeHuman
 from scipy.spatial import cKDTree
 
 from facerecon.morphable_model import MorphableModel, read_arrays, sample_activations, write_arrays
-from facerecon.skin import Skin
+from facerecon.synthetic.skin import Skin
 
 OUTPUT = Path(__file__).parents[1] / "src/facerecon/assets/morphable_model.npz"
 SPREAD = Path(__file__).with_name("identity_spread.npz")

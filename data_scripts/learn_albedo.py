@@ -15,16 +15,16 @@ from face_population import fix_signs
 from jaxtyping import Float
 from PIL import Image
 
-from facerecon.chart import Chart
-from facerecon.delight import skin_weight
 from facerecon.morphable_model import MorphableModel
-from facerecon.photographed_skin import nearest_inside
 from facerecon.rasterize import interpolate
 from facerecon.reconstruction import write_file
 from facerecon.render import render
-from facerecon.skin import Skin
-from facerecon.texture_bank import TextureBank
-from facerecon.unwrap import vertex_places
+from facerecon.synthetic.chart import Chart
+from facerecon.synthetic.delight import skin_weight
+from facerecon.synthetic.photographed_skin import nearest_inside
+from facerecon.synthetic.skin import Skin
+from facerecon.synthetic.texture_bank import TextureBank
+from facerecon.synthetic.unwrap import vertex_places
 
 HOLD_OUT = 5  # every fifth photograph
 COMPONENTS = 10

@@ -16,7 +16,7 @@ from facerecon.camera import rotation_matrix
 from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate, rasterize
-from facerecon.skin import Skin
+from facerecon.synthetic.skin import Skin
 from facerecon.viz import mesh_normals, shaded
 
 SEED = 8

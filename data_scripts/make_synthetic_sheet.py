@@ -13,7 +13,7 @@ from torch import Tensor
 
 from facerecon.config import SyntheticConfig
 from facerecon.morphable_model import MorphableModel
-from facerecon.synthetic import SyntheticFaces, SyntheticWorld
+from facerecon.synthetic.world import SyntheticFaces, SyntheticWorld
 
 COLUMNS, ROWS = 8, 4
 PANEL = 144

@@ -14,10 +14,16 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from facerecon.camera import POSE_UNITS, split
-from facerecon.chart import Chart
 from facerecon.coarsenet import iterate
 from facerecon.data import ImageError, crop, list_images, load_image, to_grey
-from facerecon.delight import (
+from facerecon.detect import NoFaceError, detect_faces
+from facerecon.evaluation.photos import LARGEST_COEFFICIENT
+from facerecon.lighting import BRIGHTEST, DARKEST, LUMA
+from facerecon.morphable_model import MorphableModel
+from facerecon.rasterize import interpolate
+from facerecon.render import render
+from facerecon.synthetic.chart import Chart
+from facerecon.synthetic.delight import (
     LEAST_SHADING,
     balance,
     bare_skin,
@@ -28,16 +34,10 @@ from facerecon.delight import (
     typical_skin,
     zones,
 )
-from facerecon.detect import NoFaceError, detect_faces
-from facerecon.feature_matching import match_features
-from facerecon.lighting import BRIGHTEST, DARKEST, LUMA
-from facerecon.morphable_model import MorphableModel
-from facerecon.photo_evaluation import LARGEST_COEFFICIENT
-from facerecon.rasterize import interpolate
-from facerecon.render import render
-from facerecon.shards import module_digest
-from facerecon.texture_bank import TextureBank, topology_digest
-from facerecon.unwrap import Mirror, fill, unwrap
+from facerecon.synthetic.feature_matching import match_features
+from facerecon.synthetic.shards import module_digest
+from facerecon.synthetic.texture_bank import TextureBank, topology_digest
+from facerecon.synthetic.unwrap import Mirror, fill, unwrap
 from facerecon.weights import load_coarsenet
 
 COARSE, FINE = 200, 400  # pixels of the crop: for CoarseNet; for the texture

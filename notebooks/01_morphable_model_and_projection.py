@@ -390,7 +390,8 @@ for r in turned:
 # [...] In our implementation, 10 coefficients were used." Under a light $\vec l$ of
 # four numbers, a point with the normal $n$ then shows $\rho\,\langle\vec l, (1, n_x,
 # n_y, n_z)\rangle$, which is what Eqs. (8) and (9) compare with a photograph. The
-# albedo of our model is painted by a procedure (`facerecon.skin`), not photographed.
+# albedo of our model is painted by a procedure (`facerecon.synthetic.skin`), not
+# photographed.
 
 # %%
 alpha_T = torch.randn(2, model.n_albedo, generator=generator)

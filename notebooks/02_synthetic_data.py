@@ -30,9 +30,12 @@ import skimage
 import torch
 from matplotlib.cbook import get_sample_data
 
-from facerecon import MorphableModel, camera, coarsenet, data_report, illumination
-from facerecon import image_statistics, losses, mesh, rasterize, render, repro
-from facerecon import studio, synthetic, viz, weights, wrinkles
+from facerecon import MorphableModel, camera, coarsenet
+from facerecon import losses, mesh, rasterize, render, repro, viz, weights
+from facerecon.realism import report as data_report
+from facerecon.realism import statistics as image_statistics
+from facerecon.synthetic import illumination, studio, wrinkles
+from facerecon.synthetic import world as synthetic
 
 # %%
 torch.set_grad_enabled(False)
@@ -92,7 +95,7 @@ for name, each in {"all that follows": world, "the plain variant": plain}.items(
 #
 # $r_{gt}$ is drawn first: identity from a slightly narrowed $N(0, I)$, expressions a
 # few units at a time (chapter 1), pose as a face detector would leave it. The paper
-# gives no ranges. Ours are in `facerecon.synthetic_config`, one line each. Some
+# gives no ranges. Ours are in `facerecon.synthetic.config`, one line each. Some
 # heads look about toward the camera, as in most photographs; all others are spread
 # evenly to both sides, or the network would rarely see a face turned far.
 
@@ -131,8 +134,9 @@ assert abs(spread / base.identity_std - 1) < 0.01
 # its way through them is absorbed exponentially (Beer and Lambert),
 # $$\rho_c = \rho_{0,c}\, e^{-m\,a_c - b\,h_c}, \qquad c \in \{R, G, B\},$$
 # with the amounts $m$, $b$ and the absorption $a$, $h$ of each. So all skin colours lie
-# near a *plane* of $(\log R, \log G, \log B)$. `facerecon.skin` draws the amounts as
-# smooth fields: tone, blush, freckles, lips. We look for the plane in what it draws.
+# near a *plane* of $(\log R, \log G, \log B)$. `facerecon.synthetic.skin` draws the
+# amounts as smooth fields: tone, blush, freckles, lips. We look for the plane in what
+# it draws.
 
 # %%
 unshaded = studio.turned(world, skin={"cavity": (0.0, 0.0), "eyelid_shade": (0.0, 0.0)})

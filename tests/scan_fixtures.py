@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from facerecon.frgc import write_abs
-from facerecon.protocol import Estimate
-from facerecon.scans import Scan
+from facerecon.scans.frgc import write_abs
+from facerecon.scans.protocol import Estimate
+from facerecon.scans.scan import Scan
 
 ROWS, COLUMNS = 120, 160
 FOCAL, DISTANCE = 900.0, 1000.0

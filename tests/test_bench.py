@@ -4,15 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facerecon.bench import CARD, subject, write_bench
-from facerecon.bench_sensor import Camera, face_mask
-from facerecon.bench_shapes import Subjects
+from facerecon.bench.sensor import Camera, face_mask
+from facerecon.bench.shapes import Subjects
+from facerecon.bench.subjects import CARD, subject, write_bench
 from facerecon.cli import FAILED, OK, main
 from facerecon.detect import detect_faces
-from facerecon.frgc import find_frgc, read_frgc
-from facerecon.head_models import load_heads
-from facerecon.protocol import near_nose
-from facerecon.registration import measure_offset
+from facerecon.evaluation.head_models import load_heads
+from facerecon.scans.frgc import find_frgc, read_frgc
+from facerecon.scans.protocol import near_nose
+from facerecon.scans.registration import measure_offset
 from facerecon.weights import shipped
 
 ICT = Path(__file__).resolve().parents[2] / "shared" / "data" / "ict_facekit" / "ict_facekit.npz"

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from scan_fixtures import COLUMNS, DISTANCE, ROWS, bump, photograph
 
-from facerecon.bosphorus import find_bosphorus, read_bnt, read_bosphorus, read_lm2, write_bnt
-from facerecon.scans import ScanError, Skipped, SkippedScanWarning
+from facerecon.scans.bosphorus import find_bosphorus, read_bnt, read_bosphorus, read_lm2, write_bnt
+from facerecon.scans.scan import ScanError, Skipped, SkippedScanWarning
 
 SCALE = 4  # photograph over range grid
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from facerecon.camera import to_pixels
-from facerecon.chart import Chart
 from facerecon.rasterize import rasterize
+from facerecon.synthetic.chart import Chart
 
 
 @pytest.fixture(scope="module")

@@ -196,7 +196,7 @@ def test_version(capsys):
 
 
 def test_train_hands_over(monkeypatch, tmp_path, capsys):
-    from facerecon import training
+    from facerecon.commands import train as training
 
     seen = []
     monkeypatch.setattr(training, "main", lambda args: seen.append(args) or 0)

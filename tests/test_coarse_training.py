@@ -6,11 +6,11 @@ import itertools
 import pytest
 import torch
 
-from facerecon.coarse_training import CoarseTask
 from facerecon.coarsenet import CoarseNet, feedback
 from facerecon.config import COARSE_PRESETS, CoarseNetConfig, CoarseTraining, SyntheticConfig
-from facerecon.engine import CHECKPOINT, Run, read_checkpoint
-from facerecon.evaluation import coarse_metrics, held_out_faces, landmark_error
+from facerecon.evaluation.coarse import coarse_metrics, held_out_faces, landmark_error
+from facerecon.training.coarse import CoarseTask
+from facerecon.training.engine import CHECKPOINT, Run, read_checkpoint
 
 CPU = torch.device("cpu")
 TINY = CoarseTraining(

@@ -39,7 +39,7 @@ from facerecon.converters.transfer import transfer_landmarks
 from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import ModelFileError, MorphableModel
 from facerecon.render import render
-from facerecon.synthetic import SyntheticWorld
+from facerecon.synthetic.world import SyntheticWorld
 
 ICT_DATA = Path(__file__).resolve().parents[2] / "shared/data/ict_facekit/ict_facekit.npz"
 PAGES = {

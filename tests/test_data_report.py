@@ -8,16 +8,16 @@ import skimage.data
 from PIL import Image
 
 from facerecon.cli import FAILED, OK, main
-from facerecon.data_report import compare_images
-from facerecon.data_sheets import contact_sheet
-from facerecon.image_statistics import (
+from facerecon.realism.report import compare_images
+from facerecon.realism.sheets import contact_sheet
+from facerecon.realism.statistics import (
     OCTAVES,
     band_power,
     face_ellipse,
     image_statistics,
     power_spectrum,
 )
-from facerecon.two_sample import area_under_curve, compare, discriminate, halves
+from facerecon.realism.two_sample import area_under_curve, compare, discriminate, halves
 
 SIZE = 200
 ROW, COLUMN = np.mgrid[:SIZE, :SIZE]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from facerecon.engine import (
+from facerecon.training.engine import (
     CHECKPOINT,
     HISTORY,
     Average,

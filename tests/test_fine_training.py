@@ -11,8 +11,8 @@ from PIL import Image
 
 from facerecon.coarsenet import CoarseNet
 from facerecon.config import CoarseNetConfig, FineNetConfig, FineTraining
-from facerecon.engine import CHECKPOINT, Run, read_checkpoint
-from facerecon.fine_training import FineTask, collect_faces
+from facerecon.training.engine import CHECKPOINT, Run, read_checkpoint
+from facerecon.training.fine import FineTask, collect_faces
 
 CPU = torch.device("cpu")
 TINY = FineTraining(

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scan_fixtures import bump, write_fixture
 
-from facerecon.frgc import SENTINEL, find_frgc, read_abs, read_frgc, write_abs
-from facerecon.scans import (
+from facerecon.scans.frgc import SENTINEL, find_frgc, read_abs, read_frgc, write_abs
+from facerecon.scans.scan import (
     ScanError,
     Skipped,
     SkippedScanWarning,

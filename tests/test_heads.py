@@ -8,11 +8,10 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from facerecon import coarse_training
 from facerecon.camera import POSE_UNITS, join, rotation_matrix
 from facerecon.coarsenet import CoarseNet
 from facerecon.config import CoarseNetConfig, CoarseTraining, SyntheticConfig
-from facerecon.head_evaluation import (
+from facerecon.evaluation.head_evaluation import (
     evaluate_views,
     head_metrics,
     place_by_landmarks,
@@ -20,11 +19,12 @@ from facerecon.head_evaluation import (
     table,
     true_yaw,
 )
-from facerecon.head_models import load_heads
-from facerecon.head_registration import register, ridge_fit, similarity
-from facerecon.heads import Heads
+from facerecon.evaluation.head_models import load_heads
+from facerecon.evaluation.head_registration import register, ridge_fit, similarity
+from facerecon.evaluation.heads import Heads
 from facerecon.morphable_model import ModelFileError
 from facerecon.render import render
+from facerecon.training import coarse as coarse_training
 
 OWN = Path(str(files("facerecon") / "assets" / "morphable_model.npz"))
 ICT = Path(__file__).resolve().parents[2] / "shared" / "data" / "ict_facekit" / "ict_facekit.npz"

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from facerecon.illumination import (
+from facerecon.synthetic.config import LightConfig
+from facerecon.synthetic.illumination import (
     ambient_occlusion,
     highlight,
     irradiance,
     sample_light,
     visibility,
 )
-from facerecon.synthetic_config import LightConfig
 
 
 @pytest.fixture

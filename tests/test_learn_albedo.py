@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from facerecon.texture_bank import TextureBank, topology_digest
+from facerecon.synthetic.texture_bank import TextureBank, topology_digest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 

@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from facerecon.metrics import LEAST_PIXELS, coverage, depth_errors, normal_error, point_error
+from facerecon.evaluation.metrics import (
+    LEAST_PIXELS,
+    coverage,
+    depth_errors,
+    normal_error,
+    point_error,
+)
 
 SIZE = 40
 

@@ -7,7 +7,7 @@ from skimage import data as photographs
 from torch import nn
 
 from facerecon.data import ImageError
-from facerecon.photo_evaluation import (
+from facerecon.evaluation.photos import (
     LARGEST_COEFFICIENT,
     Photos,
     evaluate_photos,

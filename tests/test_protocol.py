@@ -4,8 +4,8 @@ from scan_fixtures import DISTANCE, FOCAL, bump, scan
 from scipy.spatial.transform import Rotation
 from scipy.stats import norm
 
-from facerecon.alignment import align_depth, rigid_distances
-from facerecon.protocol import (
+from facerecon.scans.alignment import align_depth, rigid_distances
+from facerecon.scans.protocol import (
     Estimate,
     ProtocolError,
     Score,
@@ -16,7 +16,7 @@ from facerecon.protocol import (
     score,
     table,
 )
-from facerecon.protocol_config import ProtocolConfig
+from facerecon.scans.protocol_config import ProtocolConfig
 
 TRUTH = bump()[..., 2]
 WIDTH = DISTANCE / FOCAL

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from meshes import grid_triangles, head
 from torch import Tensor
 
-from facerecon import rasterize_torch
+from facerecon.backends import rasterize_torch
 from facerecon.camera import project
 from facerecon.rasterize import (
     SHORTEST,

@@ -9,7 +9,8 @@ import pytest
 import torch
 from meshes import TinyModel, head
 
-from facerecon import backend, rasterize_nvdiffrast
+from facerecon import backend
+from facerecon.backends import rasterize_nvdiffrast
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import antialias, interpolate, rasterize
 from facerecon.render import render

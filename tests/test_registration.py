@@ -5,7 +5,7 @@ import pytest
 from scan_fixtures import scan
 from scipy import ndimage
 
-from facerecon.registration import Offset, measure_offset, moved
+from facerecon.scans.registration import Offset, measure_offset, moved
 
 
 def shifted_scan(columns: float, rows: float):

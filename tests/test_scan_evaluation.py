@@ -9,9 +9,8 @@ import pytest
 import scan_fixtures
 from scan_fixtures import write_fixture
 
-from facerecon import scan_evaluation
 from facerecon.cli import FAILED, OK, main
-from facerecon.methods import (
+from facerecon.methods.registry import (
     MethodSettings,
     build_method,
     check_methods,
@@ -19,10 +18,11 @@ from facerecon.methods import (
     method_names,
     register,
 )
-from facerecon.protocol import ProtocolError
-from facerecon.protocol_config import ProtocolConfig
-from facerecon.scan_evaluation import evaluate_scans
-from facerecon.scans import SkippedScanWarning
+from facerecon.scans import evaluation as scan_evaluation
+from facerecon.scans.evaluation import evaluate_scans
+from facerecon.scans.protocol import ProtocolError
+from facerecon.scans.protocol_config import ProtocolConfig
+from facerecon.scans.scan import SkippedScanWarning
 
 TRUTH, SHIFTED, OFF = (f"scan_fixtures:{name}" for name in ("truth", "shifted", "one_in_three_off"))
 

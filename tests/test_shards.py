@@ -15,21 +15,21 @@ import numpy as np
 import pytest
 import torch
 
-from facerecon import shards
 from facerecon.cli import FAILED, OK, main
-from facerecon.coarse_training import CoarseTask
 from facerecon.config import CoarseNetConfig, CoarseTraining, SyntheticConfig
-from facerecon.draws import mixed_seed
-from facerecon.engine import CHECKPOINT, Run, read_checkpoint
 from facerecon.reconstruction import OutputError
-from facerecon.shards import (
+from facerecon.synthetic import shards
+from facerecon.synthetic.draws import mixed_seed
+from facerecon.synthetic.shards import (
     BLOCK,
     DatasetError,
     StoredFaces,
     verify_shards,
     write_shards,
 )
-from facerecon.synthetic import SyntheticWorld
+from facerecon.synthetic.world import SyntheticWorld
+from facerecon.training.coarse import CoarseTask
+from facerecon.training.engine import CHECKPOINT, Run, read_checkpoint
 
 SIZE, COUNT, SHARDS = 48, 70, 3
 CPU = torch.device("cpu")

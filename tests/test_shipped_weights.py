@@ -8,9 +8,9 @@ import pytest
 import skimage.data
 import torch
 
-from facerecon.evaluation import coarse_metrics, held_out_faces
+from facerecon.evaluation.coarse import coarse_metrics, held_out_faces
 from facerecon.pipeline import Reconstructor
-from facerecon.synthetic import SyntheticWorld
+from facerecon.synthetic.world import SyntheticWorld
 from facerecon.weights import load_coarsenet, read_card, shipped
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from facerecon.lighting import LUMA
-from facerecon.skin import Skin
+from facerecon.synthetic.skin import Skin
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from facerecon.config import SyntheticConfig
-from facerecon.studio import NEUTRAL_CAMERA, SLIDERS, Studio, turned
-from facerecon.synthetic import SyntheticWorld
+from facerecon.synthetic.studio import NEUTRAL_CAMERA, SLIDERS, Studio, turned
+from facerecon.synthetic.world import SyntheticWorld
 
 pytest.importorskip("ipywidgets")
 

@@ -7,20 +7,20 @@ import pytest
 import torch
 from PIL import Image
 
-from facerecon import photography, scenery
 from facerecon.camera import POSE_UNITS, split
 from facerecon.config import SyntheticConfig
 from facerecon.depth import normals_from_depth
-from facerecon.draws import Draw
 from facerecon.render import render
-from facerecon.synthetic import SyntheticWorld, intermediate, sample_pose
-from facerecon.synthetic_config import (
+from facerecon.synthetic import photography, scenery
+from facerecon.synthetic.config import (
     CameraConfig,
     HairConfig,
     PoseConfig,
     SceneConfig,
     SkinConfig,
 )
+from facerecon.synthetic.draws import Draw
+from facerecon.synthetic.world import SyntheticWorld, intermediate, sample_pose
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from facerecon.chart import Chart
-from facerecon.coarse_training import CoarseTask
 from facerecon.config import CoarseNetConfig, CoarseTraining, SyntheticConfig
 from facerecon.lighting import LUMA
-from facerecon.photographed_skin import PhotographedSkin
 from facerecon.render import render
-from facerecon.synthetic import SyntheticWorld
-from facerecon.texture_bank import TextureBank, TextureBankError, topology_digest
+from facerecon.synthetic.chart import Chart
+from facerecon.synthetic.photographed_skin import PhotographedSkin
+from facerecon.synthetic.texture_bank import TextureBank, TextureBankError, topology_digest
+from facerecon.synthetic.world import SyntheticWorld
+from facerecon.training.coarse import CoarseTask
 
 TEXELS = 64
 

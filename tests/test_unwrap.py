@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from facerecon.chart import Chart
-from facerecon.delight import (
+from facerecon.lighting import LUMA, shade
+from facerecon.rasterize import interpolate
+from facerecon.render import render
+from facerecon.synthetic.chart import Chart
+from facerecon.synthetic.delight import (
     balance,
     bare_skin,
     dim_highlights,
@@ -15,11 +18,8 @@ from facerecon.delight import (
     typical_skin,
     zones,
 )
-from facerecon.feature_matching import match_features
-from facerecon.lighting import LUMA, shade
-from facerecon.rasterize import interpolate
-from facerecon.render import render
-from facerecon.unwrap import Mirror, fill, membrane, unwrap
+from facerecon.synthetic.feature_matching import match_features
+from facerecon.synthetic.unwrap import Mirror, fill, membrane, unwrap
 
 SIZE, TEXELS = 240, 128
 LIGHT = torch.tensor([[0.55, 0.12, 0.10, 0.35, 0.03, -0.05, 0.02, 0.04, 0.03]])

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from facerecon.chart import Chart
 from facerecon.depth import normals_from_depth
 from facerecon.render import render
-from facerecon.synthetic_config import DetailConfig
-from facerecon.wrinkle_kinds import KINDS
-from facerecon.wrinkles import MIN_FACING, Relief, displace
+from facerecon.synthetic.chart import Chart
+from facerecon.synthetic.config import DetailConfig
+from facerecon.synthetic.wrinkle_kinds import KINDS
+from facerecon.synthetic.wrinkles import MIN_FACING, Relief, displace
 
 MM = 0.5
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facerecon import __version__
+from facerecon.commands.scans import add_bench, add_scans
 from facerecon.converters import KINDS
-from facerecon.scan_commands import add_bench, add_scans
 
 if TYPE_CHECKING:
     from facerecon.pipeline import Reconstructor
@@ -129,7 +129,7 @@ def _add_train(commands: argparse._SubParsersAction, training: bool) -> None:
     if training:  # only then, because it imports torch
         # Threads that wait for each other should sleep: training alternates between libraries.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        from facerecon.training import add_arguments
+        from facerecon.commands.train import add_arguments
 
         add_arguments(parser)
 
@@ -208,7 +208,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_data(commands: argparse._SubParsersAction) -> None:
-    from facerecon.data_commands import add_commands
+    from facerecon.commands.data import add_commands
 
     parser = commands.add_parser(
         "data",
@@ -381,14 +381,14 @@ def _check_device(name: str) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from facerecon.training import main as train
+    from facerecon.commands.train import main as train
 
     _check_device(args.device)
     return train(args)
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from facerecon.evaluate import main as evaluate
+    from facerecon.commands.evaluate import main as evaluate
 
     _check_device(args.device)
     return evaluate(args)

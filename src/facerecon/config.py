@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from facerecon.synthetic_config import SyntheticConfig
+from facerecon.synthetic.config import SyntheticConfig
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The rasterizers behind `rasterize` and `mesh`, one module per backend and task."""

@@ -1,0 +1,1 @@
+"""facerecon-bench: subjects with known geometry, written as FRGC writes its own."""

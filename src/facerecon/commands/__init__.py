@@ -1,0 +1,1 @@
+"""The subcommands of `facerecon`, one module each."""

@@ -1,0 +1,128 @@
+"""The command `facerecon train`: starts or resumes a run and exports its weights."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from facerecon.config import COARSE_PRESETS, END_TO_END_PRESETS, FINE_PRESETS
+from facerecon.morphable_model import MorphableModel
+from facerecon.synthetic.texture_bank import TextureBank
+from facerecon.training.coarse import CoarseTask
+from facerecon.training.engine import Run
+from facerecon.training.fine import FineTask
+from facerecon.weights import ModelCard, load_coarsenet, load_finenet, save_weights
+
+PRESETS = {"coarse": COARSE_PRESETS, "fine": FINE_PRESETS, "end-to-end": END_TO_END_PRESETS}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `facerecon train`."""
+    parser.add_argument("network", choices=list(PRESETS), help="what to train")
+    parser.add_argument("--preset", default="cpu", help="quick, cpu or paper (default: cpu)")
+    parser.add_argument("--run", type=Path, help="folder of the run (default: runs/NETWORK-PRESET)")
+    parser.add_argument(
+        "--samples", type=int, help="samples of the whole run instead of the preset's"
+    )
+    parser.add_argument("--minutes", type=float, help="stop, resumably, after this long")
+    parser.add_argument("--seed", type=int, help="seed instead of the preset's")
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    parser.add_argument(
+        "--threads", type=int, help="CPU threads; 1 wastes least on a machine that has other work"
+    )
+    parser.add_argument(
+        "--model", type=Path, help="morphable model file (default: the one that ships)"
+    )
+    parser.add_argument(
+        "--heads",
+        type=Path,
+        help="head model to validate on, too: ICT-FaceKit packed as .npz, or a model file (coarse)",
+    )
+    parser.add_argument(
+        "--textures",
+        type=Path,
+        help="texture bank that data_scripts/make_texture_bank.py made; a share of the synthetic"
+        " faces wears its skin (coarse)",
+    )
+    parser.add_argument("--photos", type=Path, help="folder of photographs (fine, end-to-end)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="folder that `facerecon data write` made, to train on its faces (coarse; default: ever"
+        " new faces)",
+    )
+    parser.add_argument(
+        "--coarse",
+        type=Path,
+        help="CoarseNet weights (fine, end-to-end: default shipped; coarse: a new run starts from"
+        " them instead of random ones)",
+    )
+    parser.add_argument(
+        "--fine", type=Path, help="FineNet weights to start from (end-to-end; default: shipped)"
+    )
+    parser.add_argument(
+        "--vgg", type=Path, help="VGG-Face or VGG-16 file to initialise FineNet from"
+    )
+    parser.add_argument(
+        "--export", type=Path, help="write the averaged weights here (.safetensors)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Train as the arguments say; returns the exit code.
+
+    Raises:
+        ValueError, TrainingError, WeightsError: with one clear line, for the command line to print.
+    """
+    presets = PRESETS[args.network]
+    if args.preset not in presets:
+        raise ValueError(f"--preset {args.preset}: unknown, choose from {', '.join(presets)}")
+    config = presets[args.preset]
+    if args.seed is not None:
+        config = dataclasses.replace(config, seed=args.seed)
+    if args.samples is not None:
+        field = "samples" if args.network == "coarse" else "crops"
+        config = dataclasses.replace(config, **{field: args.samples})
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    model = MorphableModel.load(args.model) if args.model else MorphableModel.default()
+    folder = args.run or Path("runs") / f"{args.network}-{args.preset}"
+
+    if args.network == "coarse":
+        start = load_coarsenet(args.coarse) if args.coarse else None
+        textures = TextureBank.load(args.textures, model) if args.textures else None
+        task = CoarseTask(
+            model, config, device, start=start, data=args.data, heads=args.heads, textures=textures
+        )
+    else:
+        if args.data is not None or args.textures is not None:
+            raise ValueError(
+                "--data and --textures are for coarse: the other networks learn from --photos"
+            )
+        if args.photos is None:
+            raise ValueError(f"facerecon train {args.network} needs --photos FOLDER")
+        start = load_finenet(args.fine) if args.network == "end-to-end" else None
+        task = FineTask(
+            model, load_coarsenet(args.coarse), config, args.photos, folder, device, start, args.vgg
+        )
+    run = Run(task, folder, device, minutes=args.minutes, quiet=args.quiet)
+    metrics = run.train()
+    print(
+        f"{task.name}: {run.samples} of {task.total} samples, {run.seconds / 3600:.2f} h in "
+        f"{folder}"
+    )
+    for name, value in metrics.items():
+        print(f"  {name} {value:.3f}")
+    if args.export:
+        started_from = args.coarse if args.network == "coarse" else None
+        card = ModelCard.of(run, args.preset, metrics, started_from)
+        for name, network in run.averaged().items():
+            path = args.export
+            if len(run.networks) > 1:
+                path = path.with_name(f"{path.stem}_{name}{path.suffix}")
+            save_weights(path, network, card)
+            print(f"wrote {path}")
+    return 0

@@ -1,0 +1,1 @@
+"""Validation on faces, heads and photographs outside of the training world."""

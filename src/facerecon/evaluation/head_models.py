@@ -1,0 +1,96 @@
+"""Populations of heads that the networks have not learned from: ICT-FaceKit, or any other model."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from facerecon.evaluation.head_registration import NOT_SKIN
+from facerecon.morphable_model import ModelFileError, MorphableModel
+
+# Units that move eyeballs, or that make no face without another one.
+_LEFT_OUT = ("eyeLook", "mouthClose")
+
+
+class HeadModel(NamedTuple):
+    """A population of heads: linear, in its own frame (y up, z toward the viewer) and unit.
+
+    face: vertices of the face's skin, without ears, neck, eyeballs and inside of the mouth.
+    expression: displacement at full strength. partner, group, frequency: see `sample_activations`.
+    """
+
+    mean: Float[Tensor, "vertices 3"]
+    identity: Float[Tensor, "identity vertices 3"]
+    expression: Float[Tensor, "units vertices 3"]
+    triangles: Int[Tensor, "triangles 3"]
+    landmarks: Int[Tensor, " 68"]
+    face: Bool[Tensor, " vertices"]
+    partner: Int[Tensor, " units"]
+    group: Int[Tensor, " units"]
+    frequency: Float[Tensor, " units"]
+
+
+def load_heads(path: str | Path) -> HeadModel:
+    """Read ICT-FaceKit's arrays packed into one .npz, or a morphable model in our own format.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModelFileError: it is neither of the two.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; give a morphable model or ICT-FaceKit .npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            packed = {n: file[n] for n in file.files} if "landmarks68" in file.files else None
+    except (ValueError, OSError, EOFError, AttributeError) as error:
+        raise ModelFileError(f"{path}: not a readable .npz ({error}); copy it again") from error
+    if packed is None:
+        return _of_morphable_model(MorphableModel.load(path))
+    try:
+        return _of_packed(packed)
+    except KeyError as error:
+        raise ModelFileError(f"{path}: the array {error} is missing; pack it again") from error
+
+
+def _of_morphable_model(model: MorphableModel) -> HeadModel:
+    basis = model.basis.unflatten(1, (-1, 3))
+    regions = model.regions
+    face = regions["face"] > 0.5
+    for name in NOT_SKIN:
+        face = face & (regions[name] < 0.5)
+    return HeadModel(
+        mean=model.mean,
+        identity=basis[: model.n_identity],
+        expression=basis[model.n_identity :] / model.expression_std[:, None, None],
+        triangles=model.triangles,
+        landmarks=model.landmarks,
+        face=face,
+        partner=model.expression_partner,
+        group=model.expression_group,
+        frequency=model.expression_frequency,
+    )
+
+
+def _of_packed(file: dict[str, np.ndarray]) -> HeadModel:
+    names = [str(name) for name in file["expression_names"]]
+    kept = [i for i, name in enumerate(names) if not name.startswith(_LEFT_OUT)]
+    names = [names[i] for i in kept]
+    swap = {"_L": "_R", "_R": "_L"}
+    other = [name[:-2] + swap.get(name[-2:], name[-2:]) for name in names]
+    partner = torch.tensor([names.index(name) for name in other])
+    vertices = torch.arange(len(file["mean"]))
+    return HeadModel(
+        mean=torch.from_numpy(file["mean"]).float(),
+        identity=torch.from_numpy(file["identity"]).float(),
+        expression=torch.from_numpy(file["expression"][kept]).float(),
+        triangles=torch.from_numpy(file["faces"]).long(),
+        landmarks=torch.from_numpy(file["landmarks68"]).long(),
+        face=vertices < int(file["narrow_face_vertices"]),
+        partner=partner,
+        group=torch.minimum(partner, torch.arange(len(names))),
+        frequency=torch.ones(len(names)),
+    )

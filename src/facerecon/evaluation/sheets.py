@@ -1,0 +1,141 @@
+"""Contact sheets: many small pictures of an evaluation in one, each under a line of text."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib import colormaps
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+
+from facerecon.coarsenet import iterate
+from facerecon.evaluation.heads import Views
+from facerecon.evaluation.photos import worst_first
+from facerecon.render import render
+
+ERROR_LIMIT = 10.0
+"""mm of depth error at the ends of the colour scale."""
+
+_PANEL, _TEXT = 120, 14  # pixels
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Float[np.ndarray, "height width 3"]]],
+    captions: Sequence[str],
+    columns: int = 4,
+) -> Image.Image:
+    """Panels side by side with a caption above, `columns` such groups in a line."""
+    across = len(rows[0]) * _PANEL + 4
+    down = _PANEL + _TEXT
+    lines = -(-len(rows) // columns)
+    sheet = Image.new("RGB", (across * min(columns, len(rows)), down * lines), "white")
+    pen = ImageDraw.Draw(sheet)
+    for number, (panels, caption) in enumerate(zip(rows, captions, strict=True)):
+        left, top = number % columns * across, number // columns * down
+        pen.text((left + 2, top + 1), caption, fill="black")
+        for place, panel in enumerate(panels):
+            picture = Image.fromarray(np.rint(255 * np.clip(panel, 0, 1)).astype(np.uint8))
+            picture = picture.resize((_PANEL, _PANEL), Image.Resampling.LANCZOS)
+            sheet.paste(picture, (left + place * _PANEL, top + _TEXT))
+    return sheet
+
+
+def normal_picture(
+    normals: Float[Tensor, "3 height width"], mask: Tensor
+) -> Float[np.ndarray, "height width 3"]:
+    """Unit normals as colours, white outside."""
+    picture = torch.where(mask, 0.5 + 0.5 * normals, 1.0)
+    return picture.permute(1, 2, 0).cpu().numpy()
+
+
+def grey_picture(image: Float[Tensor, "1 height width"]) -> Float[np.ndarray, "height width 3"]:
+    """A grey image as a colour picture."""
+    return image[0, ..., None].expand(-1, -1, 3).cpu().numpy()
+
+
+@torch.no_grad()
+def heads_sheet(
+    network: nn.Module,
+    model: nn.Module,
+    views: Views,
+    errors: Float[Tensor, " views"],
+    captions: Sequence[str],
+    iterations: int = 4,
+    limit: int = 60,
+) -> Image.Image:
+    """Photograph, true normals, predicted normals and depth error, from the best to the worst.
+
+    Args:
+        errors: what to sort by; NaN counts as worst.
+        captions: one for each view.
+        limit: pictures shown, evenly over the ranks, the best and the worst among them.
+    """
+    order = errors.nan_to_num(torch.inf).argsort()
+    ranks = torch.linspace(0, len(order) - 1, min(limit, len(order))).round().long()
+    order = order[ranks.to(order.device)]
+    chosen = Views(*(field[order] for field in views))
+    rows = []
+    for part in chosen.chunks(25):
+        maps = render(
+            model, iterate(network, model, part.image, iterations)[-1], part.image.shape[-1]
+        )
+        for i in range(len(part.image)):
+            valid = (part.face & maps.mask)[i, 0]
+            difference = (maps.depth - part.depth)[i, 0]
+            if valid.any():
+                difference = difference - difference[valid].median()
+            share = 0.5 + 0.5 * difference / ERROR_LIMIT
+            colours = colormaps["RdBu"](share.clamp(0, 1).cpu().numpy())[..., :3]
+            rows.append(
+                [
+                    grey_picture(part.image[i]),
+                    normal_picture(part.normals[i], part.normals[i].any(0)),
+                    normal_picture(maps.normals[i], maps.mask[i]),
+                    np.where(valid.cpu().numpy()[..., None], colours, 1.0),
+                ]
+            )
+    return contact_sheet(rows, [captions[i] for i in order.tolist()])
+
+
+@torch.no_grad()
+def photos_sheet(
+    model: nn.Module,
+    image: Float[Tensor, "photos 1 size size"],
+    measures: dict[str, Tensor],
+    names: Sequence[str],
+    limit: int = 120,
+) -> Image.Image:
+    """Crop with landmarks and crop under the predicted normals, the worst first.
+
+    Args:
+        measures: of `evaluate_photos`; captions tell the name, the disagreement with the mirrored
+            photograph and the last step's movement, both in percent of the face box.
+    """
+    order = worst_first(measures)[:limit].cpu()
+    rows, captions = [], []
+    for part in order.split(25):
+        maps = render(model, measures["r"][part], image.shape[-1])
+        for place, i in enumerate(part.tolist()):
+            crop = grey_picture(image[i])
+            normals = normal_picture(maps.normals[place], maps.mask[place])
+            seen = maps.mask[place, 0, ..., None].cpu().numpy()
+            points = measures["landmarks"][i].cpu().numpy()
+            rows.append([_dotted(crop, points), np.where(seen, 0.35 * crop + 0.65 * normals, crop)])
+            verdict = "" if measures["accepted"][i] else "REJECTED "
+            captions.append(
+                f"{verdict}{names[i]}  mirror {measures['mirror'][i]:.1f}, last step"
+                f" {measures['moved'][i, -1]:.1f} %"
+            )
+    return contact_sheet(rows, captions)
+
+
+def _dotted(
+    picture: Float[np.ndarray, "height width 3"], points: Float[np.ndarray, "n 2"]
+) -> Float[np.ndarray, "height width 3"]:
+    """The picture with green dots of 3 x 3 pixels at (column, row)."""
+    picture = picture.copy()
+    for column, row in np.rint(points).astype(int):
+        top, left = max(row - 1, 0), max(column - 1, 0)
+        picture[top : max(row + 2, 0), left : max(column + 2, 0)] = (0.1, 1.0, 0.4)
+    return picture

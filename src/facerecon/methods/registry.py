@@ -1,0 +1,212 @@
+"""The methods of a comparison, by name: callables from a photograph to its depth.
+
+A method takes RGB (H, W, 3) in [0, 1] and gives an `Estimate`, or only the depth map: mm on the
+photograph's pixels, larger is nearer, NaN outside the face. It raises a ValueError when it finds
+no face. `register` adds one; any importable callable can be named as "module:callable", too.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from inspect import getfile, unwrap
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from facerecon.camera import project
+from facerecon.pipeline import Reconstructor
+from facerecon.rasterize import interpolate, rasterize
+from facerecon.reconstruction import Reconstruction
+from facerecon.scans.protocol import Estimate
+from facerecon.weights import read_card, shipped
+
+Image = Float[np.ndarray, "height width 3"]
+Method = Callable[[Image], Estimate | np.ndarray]
+
+MORPHABLE_MODEL = "morphable_model.npz"
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """What our own methods are built from; None: the weights that ship."""
+
+    coarse: str | None = None
+    fine: str | None = None
+    size: int = 200
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    build: Callable[[MethodSettings], Method]
+    files: Callable[[MethodSettings], Sequence[Path]]
+
+
+_METHODS: dict[str, _Entry] = {}
+
+
+def register(
+    name: str,
+    build: Callable[[MethodSettings], Method],
+    files: Callable[[MethodSettings], Sequence[Path]] = lambda settings: (),
+) -> None:
+    """Add a method.
+
+    Args:
+        name: as in the table.
+        build: makes the callable, once per process.
+        files: what its results depend on beside the code: weights, models.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in _METHODS:
+        raise ValueError(f"there is already a method {name!r}")
+    _METHODS[name] = _Entry(build, files)
+
+
+def method_names() -> tuple[str, ...]:
+    """All methods that can be compared."""
+    return tuple(_METHODS)
+
+
+def check_methods(names: Sequence[str]) -> None:
+    """Raise unless all these methods exist, each named once.
+
+    Raises:
+        ValueError: with the names that do.
+    """
+    unknown = [name for name in names if name not in _METHODS and ":" not in name]
+    if unknown or not names or len(set(names)) < len(names):
+        what = f"unknown method {unknown[0]!r}" if unknown else "name each method once"
+        known = ", ".join(map(repr, _METHODS))
+        raise ValueError(f"{what}; there are {known}, and module:callable")
+
+
+@lru_cache(maxsize=16)
+def build_method(name: str, settings: MethodSettings) -> Callable[[Image], Estimate]:
+    """A method ready to be called; kept for the next time.
+
+    Raises:
+        ValueError: an unknown name.
+        WeightsError: its weights cannot be read.
+    """
+    check_methods([name])
+    method = _METHODS[name].build(settings) if name in _METHODS else _imported(name)
+
+    def estimate(image: Image) -> Estimate:
+        result = method(image)
+        return result if isinstance(result, Estimate) else Estimate(result)
+
+    return estimate
+
+
+def method_card(name: str, settings: MethodSettings) -> dict[str, str]:
+    """What a method's numbers depend on: `hash` of its files and settings, and their training.
+
+    Raises:
+        ValueError: an unknown name.
+        WeightsError: a file without model card.
+    """
+    check_methods([name])
+    digest = hashlib.sha256(f"{name} {settings.size}".encode())
+    card: dict[str, str] = {}
+    if name in _METHODS:
+        files = _METHODS[name].files(settings)
+    else:
+        source = getfile(unwrap(_imported(name)))
+        files = [Path(source)] if Path(source).is_file() else []
+    for path in files:
+        digest.update(path.read_bytes())
+        if path.suffix == ".safetensors":
+            training = read_card(path)
+            text = f"{training['preset']}, {training['samples']} samples, seed {training['seed']}"
+            card[training["task"]] = text
+    return {"hash": digest.hexdigest()[:16], **card}
+
+
+def _imported(name: str) -> Method:
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"method {name!r} cannot be imported ({error})") from None
+
+
+class _Ours:
+    """Our pipeline; methods that differ only in what they take from it share its last result."""
+
+    def __init__(self, settings: MethodSettings) -> None:
+        self._reconstructor = Reconstructor.from_pretrained(
+            settings.coarse, settings.fine, settings.device, size=settings.size
+        )
+        self._image: np.ndarray | None = None
+        self._face: Reconstruction | None = None
+
+    def face(self, image: Image) -> Reconstruction:
+        if self._face is None or image is not self._image:
+            self._face = None
+            self._face, self._image = self._reconstructor(image), image
+        return self._face
+
+    def fine(self, image: Image) -> Estimate:
+        face = self.face(image)
+        return self._estimate(face, face.depth_mm)
+
+    def coarse(self, image: Image) -> Estimate:
+        face = self.face(image)
+        return self._estimate(face, face.coarse_depth_mm)
+
+    def mean_face(self, image: Image) -> Estimate:
+        """The mean face in CoarseNet's pose: what knowing nobody's shape costs."""
+        face = self.face(image)
+        depth, on_face = self._rasterize(face, np.zeros_like(face.coefficients))
+        return Estimate(np.where(on_face, depth, np.nan), face.mm_per_pixel)
+
+    def _estimate(self, face: Reconstruction, depth: np.ndarray) -> Estimate:
+        on_face = self._rasterize(face, face.coefficients)[1]
+        return Estimate(np.where(on_face, depth, np.nan), face.mm_per_pixel)
+
+    def _rasterize(self, face: Reconstruction, coefficients: np.ndarray) -> tuple:
+        """Depth of the morphable model on the photograph, and where it is face.
+
+        Ears and neck are there for the picture; no method is asked about them.
+        """
+        model = self._reconstructor.model
+        pose, values = (
+            torch.from_numpy(array)[None].to(model.mean) for array in (face.pose, coefficients)
+        )
+        projected = project(model.vertices(values), pose, face.crop.size)
+        projected[..., :2] = (projected[..., :2] + 0.5) * face.crop.step
+        projected[..., :2] += projected.new_tensor([face.crop.x - 0.5, face.crop.y - 0.5])
+        fragments = rasterize(projected, model.triangles, *face.mask.shape)
+        depth = interpolate(projected[..., 2:], fragments, model.triangles)
+        regions = model.regions
+        beside = (regions["ears"] > 0.5) | (regions["neck"] > 0.5)
+        on_face = ~beside[model.triangles].any(dim=1)[fragments.triangle.clamp(min=0)]
+        on_face = on_face & (fragments.triangle >= 0)
+        return depth[0, 0].cpu().numpy(), on_face[0].cpu().numpy()
+
+
+@lru_cache(maxsize=2)
+def _ours(settings: MethodSettings) -> _Ours:
+    return _Ours(settings)
+
+
+def _coarse_files(settings: MethodSettings) -> list[Path]:
+    coarse = Path(settings.coarse) if settings.coarse else shipped("coarsenet.safetensors")
+    return [coarse, shipped(MORPHABLE_MODEL)]
+
+
+def _fine_files(settings: MethodSettings) -> list[Path]:
+    fine = Path(settings.fine) if settings.fine else shipped("finenet.safetensors")
+    return [*_coarse_files(settings), fine]
+
+
+register("ours", lambda settings: _ours(settings).fine, _fine_files)
+register("ours (coarse)", lambda settings: _ours(settings).coarse, _coarse_files)
+register("mean face", lambda settings: _ours(settings).mean_face, _coarse_files)

@@ -1,0 +1,1 @@
+"""How close the synthetic photographs are to real ones."""

@@ -1,0 +1,1 @@
+"""Depth errors against range scans: readers, protocol and the evaluation of Table 1."""

@@ -1,0 +1,316 @@
+"""What surrounds the face of a morphable model: skull, neck, shoulders, hair and hats.
+
+The model ends at the forehead, behind the ears and at the throat; photographs do not. A `Person`
+adds two coarse surfaces that follow the pose and proportions of each face: the body (skull, neck,
+shoulders, and the inner side of long hair behind them), and a shell of hair or a hat around the
+skull, whose edge is cut out per pixel along a hairline and frayed into strands.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from facerecon.camera import POSE_UNITS, in_perspective, rotation_matrix, to_pixels
+from facerecon.mesh import vertex_normals
+from facerecon.rasterize import interpolate, rasterize
+from facerecon.synthetic import person_shapes as shapes
+from facerecon.synthetic.config import HairConfig
+from facerecon.synthetic.draws import Draw
+
+_JOINT = (0.0, -60.0, -85.0)  # head and body turn against each other here
+_BODY_TURN = 0.35  # share of the head's angles that the shoulders follow
+_TOLERANCE = 14.0  # mm that hair may lie behind the forehead's skin and still cover it
+_N_WAVES = 12
+
+
+class Style(NamedTuple):
+    """One batch of hair styles; (B, 1) unless said otherwise, lengths in mm, angles in rad."""
+
+    covered: Tensor  # (B, 1) bool: hair or hat at all
+    hat: Tensor  # (B, 1) bool
+    front: Tensor  # height of the hairline above the forehead
+    fringe: Tensor  # (B, 1) bool: front hair hangs over the forehead, else it rises from the scalp
+    recess: Tensor  # by which the hairline rises beside its middle; < 0: it falls
+    part: Tensor  # the hairline's slant
+    side: Tensor  # lowest hair at the temples
+    back: Tensor  # lowest hair behind the ears
+    temple: Tensor  # angle from the front at which side hair begins
+    thickness: Tensor
+    lumps: Tensor  # (B, waves)
+    hang: Tensor  # 1: hair falls straight down, 0: follows the head
+    colour: Tensor  # (B, C)
+    contrast: Tensor
+    gloss: Tensor
+    sweep: Tensor  # of the strands, turns around the head
+    table: Tensor  # (B,) which strands
+
+
+class Layer(NamedTuple):
+    """A rendered surface. shade-less: `albedo` and `normals` still have to be lit."""
+
+    alpha: Float[Tensor, "batch 1 size size"]
+    albedo: Float[Tensor, "batch channels size size"]
+    normals: Float[Tensor, "batch 3 size size"]
+    gloss: Float[Tensor, "batch 1 size size"]
+
+
+class Person(nn.Module):
+    """Skull, neck, shoulders and hair around a model's face.
+
+    Args:
+        model: MorphableModel; its landmarks say how large a face is. config: HairConfig.
+    """
+
+    def __init__(self, model: nn.Module, config: HairConfig):
+        super().__init__()
+        self.config = config
+        self.register_buffer("landmarks", model.landmarks.clone())
+        self.register_buffer("mean_landmarks", model.mean[model.landmarks])
+        points, azimuth, row, grid = shapes.shell()
+        body, body_triangles, clothed = shapes.body()
+        self.register_buffer("shell", points)
+        self.register_buffer("azimuth", azimuth)
+        self.register_buffer("row", row)
+        self.register_buffer("shell_triangles", grid)
+        self.register_buffer("body", body)
+        self.register_buffer("clothed", clothed)
+        inner = grid.flip(1) + len(body)
+        self.register_buffer("body_triangles", torch.cat([body_triangles, inner]))
+        fixed = torch.Generator().manual_seed(0)
+        turns = torch.randint(-4, 5, (_N_WAVES, 1), generator=fixed)
+        pace = 4 * torch.randn(_N_WAVES, 1, generator=fixed)
+        phase = 2 * math.pi * torch.rand(_N_WAVES, 1, generator=fixed)
+        waves = torch.cos(turns * azimuth + pace * row + phase) * math.sqrt(2 / _N_WAVES)
+        self.register_buffer("waves", waves)
+        self.register_buffer("strands", shapes.strand_tables(np.random.default_rng(0)))
+        self.to(model.mean.device)
+
+    def style(
+        self, hair_colour: Float[Tensor, "batch channels"], generator: torch.Generator
+    ) -> Style:
+        """Draw a style for every face; hair_colour is that of the brows."""
+        config, count = self.config, len(hair_colour)
+        draw = Draw(count, generator)
+        long, fringe = draw.chance(config.p_long, 1), draw.chance(config.p_fringe, 1)
+        hat = draw.chance(config.p_hat, 1)
+        hairline, bangs = draw.uniform(*config.hairline, 1), draw.uniform(*config.fringe, 1)
+        eyes = float(self.mean_landmarks[36:48, 1].mean())
+        front = eyes + torch.where(fringe, bangs, hairline)
+        falling = draw.uniform(*config.long_end, 1)
+        side = torch.where(long, falling, draw.uniform(*config.short_end, 1))
+        back = torch.where(long, falling + draw.uniform(-20, 20, 1), draw.uniform(-70, -40, 1))
+        brim = eyes + draw.uniform(20, 45, 1)
+        front = torch.where(hat, brim, front)
+        side, back = torch.where(hat, brim - 8, side), torch.where(hat, brim - 20, back)
+        channels = hair_colour.shape[1]
+        tint = (0.4 + 0.25 * draw.normal(channels)).clamp(0.03, 0.8)
+        cloth = draw.uniform(0.05, 0.85, 1) * (0.6 + 0.4 * draw.uniform(0, 1, channels))
+        colour = torch.where(draw.chance(config.p_dyed, 1), tint, hair_colour)
+        thick = draw.uniform(*config.thickness, 1)
+        return Style(
+            covered=~draw.chance(config.p_bald, 1) | hat,
+            hat=hat,
+            front=front,
+            fringe=fringe | hat,
+            recess=draw.uniform(*config.recess, 1) * ~hat,
+            part=draw.uniform(*config.part, 1) * torch.where(hat, 0.3, 1.0),
+            side=side,
+            back=back,
+            temple=torch.deg2rad(draw.uniform(*config.temple, 1)),
+            thickness=torch.where(hat, 7 + 0.2 * thick, thick),
+            lumps=draw.normal(_N_WAVES) * torch.where(hat, 0.3, 1.0),
+            hang=torch.where(long, draw.uniform(0.7, 1.15, 1), draw.uniform(0.0, 0.3, 1)),
+            colour=torch.where(hat, cloth, colour),
+            contrast=draw.uniform(*config.strand_contrast, 1) * torch.where(hat, 0.4, 1.0),
+            gloss=draw.uniform(*config.gloss, 1) * ~hat,
+            sweep=0.12 * draw.normal(1),
+            table=draw.choice(len(self.strands)),
+        )
+
+    def place(
+        self,
+        points: Float[Tensor, "batch points 3"],
+        vertices: Float[Tensor, "batch vertices 3"],
+    ) -> Float[Tensor, "batch points 3"]:
+        """Move points of the mean head to where they are on these faces (model frame, mm)."""
+        found, mean = vertices[:, self.landmarks], self.mean_landmarks
+        width = (found[:, 16, 0] - found[:, 0, 0]) / (mean[16, 0] - mean[0, 0])
+        brow, chin = found[:, 17:27, 1].mean(1), found[:, 8, 1]
+        height = (found[:, 27, 1] - chin) / (mean[27, 1] - mean[8, 1])
+        height = 0.5 + 0.5 * height.clamp(0.7, 1.3)  # half: an open mouth also lowers the chin
+        origin = torch.stack(
+            [
+                (found[:, 0, 0] + found[:, 16, 0]) / 2,
+                brow - mean[17:27, 1].mean(),
+                found[:, 27, 2] - mean[27, 2],
+            ],
+            dim=1,
+        )
+        scale = torch.stack([width, height, (width + height) / 2], dim=1)
+        return points * scale[:, None] + origin[:, None]
+
+    def render(
+        self,
+        style: Style,
+        vertices: Float[Tensor, "batch vertices 3"],
+        pose: Float[Tensor, "batch 6"],
+        distance: Float[Tensor, " batch"],
+        size: int,
+        skin: Float[Tensor, "batch channels"],
+        cloth: Float[Tensor, "batch channels"],
+        nearest: Float[Tensor, "batch 1 size size"],
+    ) -> tuple[Layer, Layer]:
+        """The body (opaque, behind the face) and the hair (partly transparent, in front of it).
+
+        Args:
+            vertices: of the faces, model frame, mm. pose: in pose units.
+            distance: of the camera, mm.
+            skin, cloth: colours of neck and shoulders.
+            nearest: depth of the face in mm, -inf where there is none.
+        """
+        count = len(pose)
+        shell = self._shape(style)
+        angles = pose[:, :3] * POSE_UNITS[:3].to(pose)
+        rotation = rotation_matrix(angles)
+        hair = self.place(shell, vertices) @ rotation.mT
+        body = self.place(self.body.expand(count, -1, -1), vertices)
+        joint = self.place(self.body.new_tensor(_JOINT).expand(count, 1, 3), vertices)
+        turned = rotation_matrix(angles * _BODY_TURN)
+        stays = torch.sigmoid((self.body[:, 1:2] + 105) / 14)  # 1: goes with the head
+        body = (
+            joint @ rotation.mT
+            + (body - joint) @ rotation.mT * stays
+            + ((body - joint) @ turned.mT) * (1 - stays)
+        )
+        behind = torch.cat([body, hair], 1)
+        fields = self._body_fields(style)
+        back = self._layer(behind, self.body_triangles, pose, distance, size, fields)
+        fields = torch.cat([self._hair_fields(style), hair[..., 2:]], dim=2)
+        front = self._layer(hair, self.shell_triangles, pose, distance, size, fields)
+        return self._dress(back, style, skin, cloth), self._cut(front, style, nearest)
+
+    def _line(self, style: Style, azimuth: Tensor) -> Tensor:
+        """Height below which there is no hair, at azimuths (B or 1, ...) of the shell."""
+        front, recess, part, side, back, temple = (
+            each.view(-1, *[1] * (azimuth.dim() - 1))
+            for each in (
+                style.front,
+                style.recess,
+                style.part,
+                style.side,
+                style.back,
+                style.temple,
+            )
+        )
+        angle = azimuth.abs()
+        line = front + recess * torch.sin(2.4 * angle.clamp(max=1.3)) + part * torch.sin(azimuth)
+        sideways = ((angle - temple + 0.55) / 0.55).clamp(0, 1)
+        line = torch.lerp(line, side.expand_as(line), sideways.square())
+        # Short hair leaves the ears free.
+        ear = torch.exp(-(((angle - 1.62) / 0.26) ** 2)) * ((side > -60) & (side < 30))
+        return torch.lerp(line, back.expand_as(line), ((angle - 1.75) / 0.3).clamp(0, 1)) + 38 * ear
+
+    def _shape(self, style: Style) -> Float[Tensor, "batch points 3"]:
+        """The hair's shell in the mean head's frame."""
+        lumps = style.lumps @ self.waves
+        forward = torch.cos(self.azimuth).clamp(min=0)
+        outside = style.thickness * (1 - 0.6 * forward * (self.row > 0.2)) * (1 + 0.22 * lumps)
+        below = (-self.row).clamp(min=0)  # 0 at the equator of the skull and above, 1 at the end
+        fading = torch.exp(-7 * below)
+        outside = outside * torch.lerp(fading, torch.ones_like(fading), style.hang.clamp(max=1))
+        rising = ((self.shell[:, 1] - self._line(style, self.azimuth[None])) / 28).clamp(0.12, 1)
+        outside = outside * torch.where(style.fringe, 1.0, rising.sqrt())
+        # Hair that falls beside the face lies against the cheeks.
+        beside = torch.sigmoid((1.45 - self.azimuth.abs()) / 0.15) * (3 * below).clamp(max=1)
+        outside = outside * (1 - 0.7 * beside)
+        narrow = (1 - 0.13 * beside) * torch.lerp(
+            1 - 0.45 * (2.5 * below).clamp(max=1), 1 + 0.15 * below, style.hang
+        )
+        centre = self.shell.new_tensor(shapes.CENTRE)
+        radii = self.shell.new_tensor(shapes.RADII)
+        offset = self.shell - centre
+        level = offset[:, 1].clamp(min=0) / radii[1]  # sine of the elevation
+        flat = torch.stack([offset[:, 0], offset[:, 2]], 1)
+        radius = flat.norm(dim=1).clamp(min=1e-3)
+        # Long hair lies outside the ears, which stand out from the skull by 15 mm.
+        ears = (
+            14 * style.hang * torch.exp(-(((self.azimuth.abs() - 1.6) / 0.45) ** 2)) * (below > 0)
+        )
+        spread = narrow + (outside * (1 - level**2).clamp(min=0).sqrt() + ears) / radius
+        up = offset[:, 1] + outside * level
+        return (
+            torch.stack([flat[:, 0] * spread, up.expand_as(spread), flat[:, 1] * spread], dim=2)
+            + centre
+        )
+
+    def _layer(self, points, triangles, pose, distance, size, fields) -> tuple[Tensor, Tensor]:
+        """Triangle ids, and normals and further fields as maps."""
+        projected = to_pixels(in_perspective(points, distance), pose, size)
+        fragments = rasterize(projected, triangles, size, size)
+        normals = vertex_normals(points, triangles)
+        attributes = torch.cat([normals, fields], dim=2)
+        return fragments.triangle, interpolate(attributes, fragments, triangles)
+
+    def _hair_fields(self, style: Style) -> Tensor:
+        """Azimuth in half turns, row, and height above the line where hair ends."""
+        above = self.shell[:, 1] - self._line(style, self.azimuth[None])
+        place = torch.stack([self.azimuth / math.pi, self.row], dim=1)
+        return torch.cat([place.expand(len(above), -1, -1), above[..., None]], dim=2)
+
+    def _body_fields(self, style: Style) -> Tensor:
+        """Height, and 0 skin, 1 cloth, 2 the side of the hair, 3 its back."""
+        height = torch.cat([self.body[:, 1], self.shell[:, 1]])
+        behind = 2.0 + (self.azimuth.abs() > 1.8)
+        kind = torch.cat([self.clothed, behind])
+        return torch.stack([height, kind], dim=1).expand(len(style.front), -1, -1)
+
+    def _dress(self, found: tuple[Tensor, Tensor], style: Style, skin: Tensor, cloth: Tensor):
+        triangle, maps = found
+        normals, height, kind = maps[:, :3], maps[:, 3:4], maps[:, 4:5]
+        seen = triangle[:, None] >= 0
+        hair = seen & (kind > 1.5)
+        # Under the chin little light arrives.
+        shade = 1 - 0.5 * torch.exp(-(((height + 95) / 35) ** 2))
+        neck = torch.sigmoid((kind - 0.5) * 12)
+        albedo = torch.lerp(_spread(skin) * shade, _spread(cloth), neck)
+        albedo = torch.where(hair, _spread(style.colour) * 0.5, albedo)
+        lowest = _spread(torch.where(style.covered & ~style.hat, style.back, 1e3))
+        ends = torch.sigmoid((height - lowest) / 6) * (kind > 2.5)
+        alpha = torch.where(hair, ends, seen.float())
+        return Layer(alpha, albedo, normals, torch.zeros_like(alpha))
+
+    def _cut(self, found: tuple[Tensor, Tensor], style: Style, nearest: Tensor) -> Layer:
+        triangle, maps = found
+        normals, azimuth, row, above, depth = maps.split([3, 1, 1, 1, 1], dim=1)
+        length = (1 - row) / 2
+        across = azimuth + _spread(style.sweep) * length.square()
+        across = across - 2 * torch.round(across / 2)  # back into [-1, 1]
+        # The tables lie below each other in one texture.
+        n = len(self.strands)
+        inside = length.clamp(0.01, 0.99)
+        down = (style.table.view(-1, 1, 1, 1) + inside) * (2 / n) - 1
+        at = torch.cat([across, down], dim=1).permute(0, 2, 3, 1)
+        atlas = self.strands.view(1, 1, -1, self.strands.shape[-1]).expand(len(at), -1, -1, -1)
+        strand = functional.grid_sample(atlas, at, align_corners=False, padding_mode="border")
+        fray = torch.where(_spread(style.hat), 0.5, 5.0)
+        edge = (above + fray * strand) / torch.where(_spread(style.hat), 1.0, 2.5)
+        rim = (normals[:, 2:] - 0.05 + 0.06 * strand) * 25  # the outline dissolves into strands
+        alpha = torch.sigmoid(torch.minimum(edge, rim))
+        shown = (triangle[:, None] >= 0) & (depth > nearest - _TOLERANCE)
+        alpha = alpha * (shown & _spread(style.covered))
+        light = 1 + _spread(style.contrast) * strand
+        # Deeper strands and the roots get less light.
+        light = light * (0.65 + 0.35 * torch.sigmoid((above - 8) / 6))
+        albedo = _spread(style.colour) * light.clamp(0.15, 2.2)
+        bent = normals + functional.pad(0.2 * strand, (0, 0, 0, 0, 0, 2))
+        return Layer(alpha, albedo, bent, _spread(style.gloss) * (1 + strand).clamp(0, 2))
+
+
+def _spread(values: Tensor) -> Tensor:
+    """(B, C) -> (B, C, 1, 1)."""
+    return values[:, :, None, None]

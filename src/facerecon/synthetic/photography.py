@@ -1,0 +1,161 @@
+"""What a camera does to a synthetic scene: exposure, optics, sensor, sharpening, JPEG (3.2.2).
+
+Every function works on a batch (B, C, S, S) of intensities, grey or colour, and draws from the
+generator it is given, on that generator's device.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from facerecon.synthetic.config import CameraConfig
+from facerecon.synthetic.draws import Draw
+from facerecon.synthetic.scenery import pixel_grid
+
+# Luminance quantisation table of the JPEG standard (ITU-T T.81, Table K.1), row by row.
+_JPEG_LUMINANCE = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+_LEAST_BLUR = 0.35  # pixels: no lens and sensor resolve a single pixel
+
+
+def photograph(
+    draw: Draw,
+    picture: Float[Tensor, "batch channels size size"],
+    face: Bool[Tensor, "batch 1 size size"],
+    config: CameraConfig,
+) -> Float[Tensor, "batch channels size size"]:
+    """The whole camera, from light to file; [0, 1]."""
+    picture = vignette(draw, picture, config)
+    picture = expose(draw, picture, face, config)
+    picture = blur(draw, picture, config)
+    picture = lower_resolution(draw, picture, config)
+    picture = add_noise(draw, picture, config)
+    picture = sharpen(draw, picture, config)
+    return jpeg(draw, picture.clamp(0, 1), config).clamp(0, 1)
+
+
+def expose(
+    draw: Draw,
+    picture: Float[Tensor, "batch channels size size"],
+    face: Bool[Tensor, "batch 1 size size"],
+    config: CameraConfig,
+) -> Float[Tensor, "batch channels size size"]:
+    """Exposure as a camera chooses it (faces come out near mid-grey), a tone curve, contrast."""
+    gamma = draw.uniform(*config.gamma)
+    area = picture.shape[1] * face.sum((1, 2, 3), keepdim=True).clamp(min=1)
+    mean = (picture * face).sum((1, 2, 3), keepdim=True) / area
+    target = draw.uniform(*config.exposure) ** (1 / gamma)
+    gain = (target / mean.clamp(min=1e-3)) ** draw.uniform(*config.adaptation)
+    gain = torch.where(draw.chance(config.p_auto_exposure), gain, torch.ones_like(gain))
+    # A shoulder instead of a hard clip: highlights keep some shape, as on film and phones.
+    picture = picture * gain
+    picture = torch.where(picture > 0.8, 1 - 0.2 * torch.exp((0.8 - picture) / 0.2), picture)
+    picture = picture.clamp(min=1e-6) ** gamma
+    grey = picture.mean(1, keepdim=True)
+    picture = grey + (picture - grey) * draw.uniform(*config.saturation)
+    return (picture - 0.5) * draw.uniform(*config.contrast) + 0.5 + draw.uniform(*config.brightness)
+
+
+def vignette(
+    draw: Draw, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
+) -> Float[Tensor, "batch channels size size"]:
+    """Light falls off toward the corners of some photographs."""
+    size = picture.shape[-1]
+    column, row = pixel_grid(size, picture.device)
+    radius = ((column / size - 0.5).square() + (row / size - 0.5).square()) * 2
+    loss = draw.uniform(*config.vignette) * draw.chance(config.p_vignette)
+    return picture * (1 - loss * radius)
+
+
+def blur(
+    draw: Draw, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
+) -> Float[Tensor, "batch channels size size"]:
+    """Gaussian blur with a width of its own per image and axis (defocus, slight motion)."""
+    count, channels, size = picture.shape[:3]
+    least = torch.full_like(draw.uniform(0, 1), _LEAST_BLUR)
+    scale = size / 200
+    sigma = torch.where(draw.chance(config.p_blur), draw.uniform(*config.blur) * scale, least)
+    along = torch.where(draw.chance(config.p_motion), draw.uniform(*config.blur) * scale, sigma)
+    reach = math.ceil(3 * max(config.blur[1] * scale, _LEAST_BLUR))
+    taps = torch.arange(-reach, reach + 1, device=picture.device).view(1, 1, 1, -1)
+    planes = picture.reshape(1, count * channels, size, size)
+    for width, axis in ((along.maximum(least), 3), (sigma.maximum(least), 2)):
+        kernel = torch.exp(-(taps**2) / (2 * width**2))
+        kernel = (kernel / kernel.sum(3, keepdim=True)).repeat_interleave(channels, 0)
+        edges = (reach, reach, 0, 0)
+        kernel, edges = (kernel, edges) if axis == 3 else (kernel.mT, edges[::-1])
+        padded = F.pad(planes, edges, mode="replicate")
+        planes = F.conv2d(padded, kernel, groups=count * channels)
+    return planes.view_as(picture)
+
+
+def lower_resolution(
+    draw: Draw, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
+) -> Float[Tensor, "batch channels size size"]:
+    """Some images taken as if from a small one."""
+    size = picture.shape[-1]
+    low, high = config.resolution
+    small = draw.integer(max(int(low * size), 1), max(int(high * size), 2))
+    chosen = draw.chance(config.p_low_resolution).flatten().nonzero().squeeze(1)
+    if not len(chosen):
+        return picture
+    coarse = F.interpolate(picture[chosen], size=(small, small), mode="area")
+    coarse = F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)
+    return picture.index_copy(0, chosen, coarse)
+
+
+def sharpen(
+    draw: Draw, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
+) -> Float[Tensor, "batch channels size size"]:
+    """Unsharp masking with the halo that phones leave."""
+    amount = draw.uniform(*config.sharpen)
+    chosen = draw.chance(config.p_sharpen).flatten().nonzero().squeeze(1)
+    if not len(chosen):
+        return picture
+    part = picture[chosen]
+    soft = F.avg_pool2d(F.pad(part, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    return picture.index_copy(0, chosen, part + amount[chosen] * (part - soft))
+
+
+def add_noise(
+    draw: Draw, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
+) -> Float[Tensor, "batch channels size size"]:
+    """Read noise and photon noise (its variance grows with intensity)."""
+    read, photon = draw.uniform(*config.read_noise), draw.uniform(*config.photon_noise)
+    sigma = read + photon * picture.clamp(min=0).sqrt()
+    return picture + draw.normal(*picture.shape[1:]) * sigma * draw.chance(config.p_noise)
+
+
+def jpeg(
+    draw: Draw, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
+) -> Float[Tensor, "batch channels size size"]:
+    """Quantise 8x8 cosine blocks as JPEG does; each channel by the luminance table."""
+    size, device = picture.shape[-1], picture.device
+    quality = draw.uniform(*config.quality)
+    chosen = draw.chance(config.p_jpeg).flatten().nonzero().squeeze(1)
+    if not len(chosen):
+        return picture
+    part, quality = picture[chosen], quality[chosen]
+    padded = F.pad(part, (0, -size % 8, 0, -size % 8), mode="replicate") * 255 - 128
+    k = torch.arange(8, dtype=torch.float32, device=device)
+    transform = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) / 2
+    transform[0] = math.sqrt(1 / 8)
+    tiles = padded.unfold(2, 8, 8).unfold(3, 8, 8)  # (B, C, rows, columns, 8, 8)
+    percent = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
+    table = torch.tensor(_JPEG_LUMINANCE, dtype=torch.float32, device=device)
+    step = (table * percent[..., None, None] / 100).clamp(min=1)
+    coefficients = torch.round((transform @ tiles @ transform.T) / step) * step
+    tiles = transform.T @ coefficients @ transform
+    restored = tiles.transpose(3, 4).reshape(padded.shape)[..., :size, :size]
+    return picture.index_copy(0, chosen, (restored + 128) / 255)

@@ -1,0 +1,356 @@
+"""Synthetic photographs with known geometry and pose (3.2.2) and intermediate estimates (Eq. 3)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+from torch.nn.functional import interpolate as interpolate_image
+
+from facerecon.camera import POSE_UNITS, join, pose_parameters, split
+from facerecon.lighting import LUMA
+from facerecon.rasterize import interpolate
+from facerecon.render import Rendering, render
+from facerecon.synthetic import photography, scenery
+from facerecon.synthetic.chart import Chart
+from facerecon.synthetic.config import SyntheticConfig
+from facerecon.synthetic.draws import Draw
+from facerecon.synthetic.features import Features
+from facerecon.synthetic.illumination import (
+    Light,
+    ambient_occlusion,
+    highlight,
+    irradiance,
+    sample_light,
+    simple_irradiance,
+    visibility,
+)
+from facerecon.synthetic.person import Layer, Person
+from facerecon.synthetic.photographed_skin import PhotographedSkin
+from facerecon.synthetic.skin import Skin
+from facerecon.synthetic.texture import SkinTexture, Strands
+from facerecon.synthetic.texture_bank import TextureBank
+from facerecon.synthetic.wrinkles import FineSurface, Relief, displace
+
+
+class SyntheticFaces(NamedTuple):
+    """A batch of labelled photographs; C is 1 (grey) or 3 (colour)."""
+
+    image: Tensor  # (B, C, S, S), [0, 1]
+    r: Tensor  # (B, 290) ground truth, r_gt
+    rendering: Rendering  # of r_gt as the camera saw it: smooth depth and normals
+    albedo: Tensor  # (B, C, S, S) albedo map with all texture, zero outside the face
+    light: Tensor  # (B, 9) second-order environment light, before the directional lights
+    fine_depth: Tensor  # (B, 1, S, S) mm, with wrinkles
+    fine_normals: Tensor  # (B, 3, S, S) unit, with wrinkles
+    shading: Tensor  # (B, C, S, S) light that the face receives, without highlights
+    shadow: Tensor  # (B, 1, S, S) of the key lamp: 1 lit, 0 in cast shadow
+    distance: Tensor  # (B,) of the camera in mm; weak-perspective ones are at WEAK_PERSPECTIVE
+
+
+WEAK_PERSPECTIVE = 1e7
+"""mm: so far away, a pinhole camera and Eq. (2) agree to about a thousandth of a pixel."""
+
+_CHUNK = 8  # images drawn at a time on a CPU
+
+
+def intermediate(
+    r_gt: Float[Tensor, "batch n"],
+    r_random: Float[Tensor, "batch n"],
+    beta: Float[Tensor, "batch 1"],
+) -> Float[Tensor, "batch n"]:
+    """An estimate between the truth and chance, `beta * r_gt + (1 - beta) * r_random`.
+
+    Source: Eq. (3).
+    """
+    return beta * r_gt + (1 - beta) * r_random
+
+
+def sample_pose(
+    config: SyntheticConfig, count: int, generator: torch.Generator
+) -> Float[Tensor, "batch 6"]:
+    """Poses in pose units; half of them near frontal, half up to the yaw limit."""
+    config, draw = config.pose, Draw(count, generator)
+
+    def normal(std: float, limit: float, mean: float = 0.0) -> Tensor:
+        return (mean + std * draw.normal(1)).clamp(-limit, limit)
+
+    wide = draw.uniform(-config.yaw_limit, config.yaw_limit, 1)
+    near = normal(config.yaw_frontal_std, config.yaw_limit)
+    yaw = torch.where(draw.uniform(0, 1, 1) < config.p_frontal, near, wide)
+    pose = torch.cat(
+        [
+            normal(config.pitch_std, config.pitch_limit),
+            yaw,
+            normal(config.roll_std, config.roll_limit),
+            normal(config.shift_std, config.shift_limit),
+            normal(config.shift_std, config.shift_limit),
+            normal(config.log_scale_std, config.log_scale_limit, config.log_scale_mean),
+        ],
+        dim=1,
+    )
+    return pose / POSE_UNITS.to(pose)
+
+
+def sample_representation(
+    model: nn.Module, config: SyntheticConfig, count: int, generator: torch.Generator
+) -> Float[Tensor, "batch n"]:
+    """Random geometry and pose, r_gt or r_rnd."""
+    coefficients = model.sample(count, generator)
+    coefficients[:, : model.n_identity] *= config.identity_std
+    coefficients[:, model.n_identity :] *= config.expression_scale
+    return join(coefficients, sample_pose(config, count, generator))
+
+
+class SyntheticWorld(nn.Module):
+    """Draws labelled photographs of faces of a morphable model.
+
+    Args:
+        model: MorphableModel. config: SyntheticConfig. Everything runs on the model's device.
+        textures: skin of photographed people, in the model's chart, that a share of the faces
+            (`DetailConfig.p_photographed`) wears instead of procedural skin.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: SyntheticConfig | None = None,
+        textures: TextureBank | None = None,
+    ):
+        super().__init__()
+        self.model, self.config = model, config or SyntheticConfig()
+        detail = self.config.detail
+        self.skin = Skin(model, self.config.skin)
+        self.features = Features(model, self.config.skin)
+        self.person = Person(model, self.config.hair)
+        self.chart = Chart(model, detail.texels(self.config.size))
+        self.strands = Strands(model, self.chart, detail)
+        self.relief = Relief(model, self.chart, detail) if detail.wrinkles else None
+        self.texture = SkinTexture(self.chart, detail) if detail.texture else None
+        self.photographed = PhotographedSkin(model, textures, detail) if textures else None
+        self.register_buffer("occlusion", ambient_occlusion(model.mean, model.triangles))
+        self.register_buffer("oil", _t_zone(model))
+
+    def generator(self, seed: int) -> torch.Generator:
+        """A generator on the model's device; the same seed gives the same faces on one device."""
+        return torch.Generator(device=self.model.mean.device).manual_seed(seed)
+
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "batch n"]:
+        """Random representations (B, 290)."""
+        return sample_representation(self.model, self.config, count, generator)
+
+    def draw(
+        self,
+        count: int,
+        generator: torch.Generator,
+        r: Float[Tensor, "batch n"] | None = None,
+        colour: bool = False,
+    ) -> SyntheticFaces:
+        """Photograph `count` random faces, or the given ones.
+
+        Args:
+            r: representations (B, 290) to photograph instead of random ones.
+            colour: return an RGB image and albedo instead of grey ones (figures; grey is faster).
+        """
+        if r is None:
+            r = self.sample(count, generator)
+        # Few images at a time stay in a processor's cache, which nearly doubles the speed.
+        chunk = _CHUNK if r.device.type == "cpu" else count
+        # The large basis, though, is better read once.
+        vertices = self.model.vertices(split(r, self.model.n_coefficients)[0])
+        parts = zip(r.split(chunk), vertices.split(chunk), strict=True)
+        return _concatenate([self._draw(*part, generator, colour) for part in parts])
+
+    def _draw(
+        self,
+        r: Float[Tensor, "batch n"],
+        vertices: Float[Tensor, "batch vertices 3"],
+        generator: torch.Generator,
+        colour: bool,
+    ) -> SyntheticFaces:
+        config, model, count = self.config, self.model, len(r)
+        draw = Draw(count, generator)
+        low, high = (math.log(value) for value in config.pose.distance)
+        near = draw.uniform(low, high, 1).exp()
+        far = torch.full_like(near, WEAK_PERSPECTIVE)
+        distance = torch.where(draw.chance(config.pose.p_perspective, 1), near, far)[:, 0]
+        coefficients, pose = split(r, model.n_coefficients)
+        camera = pose_parameters(pose, config.size)
+        rendering = render(_Known(model, vertices), r, config.size, distance=distance)
+        light = sample_light(config.light, count, 3 if colour else 1, generator)
+
+        # surface
+        coordinates = self.chart.at(rendering.fragments)
+        face = self.skin.draw(count, generator)
+        fine = FineSurface(rendering.depth, rendering.normals)
+        if self.relief is not None:
+            relief = self.relief.sample(coefficients, face.age, generator)
+            relief = self.chart.sample(relief, coordinates)
+            fine = displace(*fine, rendering.mask, relief, 1 / camera.scale, distance)
+
+        # reflectance
+        weights = face.skin.new_tensor(LUMA)[:, None]
+        skin, hair_colour, scalp_colour = face.skin, face.hair_colour, face.scalp_colour
+        if not colour:
+            skin, hair_colour = skin @ weights, hair_colour @ weights
+            scalp_colour = scalp_colour @ weights
+        constant = torch.stack([self.occlusion, self.oil], 1).expand(count, -1, -1)
+        maps = interpolate(
+            torch.cat([skin, face.hair[..., None], constant], 2),
+            rendering.fragments,
+            model.triangles,
+        )
+        albedo, hair, occlusion, oil = maps.split([skin.shape[2], 1, 1, 1], dim=1)
+        if self.texture is not None:
+            texture = self.texture.sample(count, generator, colour)
+            albedo = albedo * (1 + self.chart.sample(texture, coordinates))
+        if self.photographed is not None:
+            albedo, hair = self.photographed.paint(
+                albedo, hair, face.skin, rendering.fragments, coordinates, generator
+            )
+        strand = self.chart.sample(self.strands.sample(count, generator), coordinates)
+        contrast = draw.uniform(*config.skin.strand_contrast)
+        cover = (hair * (1 + contrast * strand)).clamp(0, 1)
+        albedo = torch.lerp(albedo, _spread(hair_colour) * rendering.mask, cover)
+        albedo, glint = self.features.paint(
+            albedo, rendering.fragments, rendering.pncc, vertices, camera.rotation, light, generator
+        )
+        albedo = albedo.clamp(0, 1)
+
+        # light
+        shadow = self._shadow(light, vertices, rendering, camera, distance, generator)
+        openness = 1 - draw.uniform(*config.light.occlusion) * (1 - occlusion)
+        shading = irradiance(light, fine.normals, openness, shadow) * rendering.mask
+        gloss = 1 + draw.uniform(*config.light.t_zone) * oil
+        gloss = _spread(light.specular) * gloss * (1 - cover) * highlight(light, fine.normals)
+        gloss = (gloss * shadow * openness * rendering.mask + 0.8 * glint) * _spread(light.key)
+        picture = albedo * shading + gloss
+
+        picture = self._surround(
+            picture, rendering, vertices, pose, distance, skin, scalp_colour, light, generator
+        )
+        picture = scenery.occlude(draw, picture, config.scene)
+        image = photography.photograph(draw, picture, rendering.mask, config.camera)
+        return SyntheticFaces(
+            image, r, rendering, albedo, light.environment, *fine, shading, shadow, distance
+        )
+
+    def _shadow(
+        self, light: Light, vertices: Tensor, rendering: Rendering, camera, distance, generator
+    ) -> Float[Tensor, "batch 1 size size"]:
+        """The key lamp's cast shadows on the face, in a share of the images."""
+        config, size = self.config.light, self.config.size
+        shadow = torch.ones_like(rendering.depth)
+        draw = Draw(len(vertices), generator)
+        softness = draw.uniform(*config.shadow_softness, 1)
+        chosen = draw.chance(config.p_shadow, 1)[:, 0] & (light.key.sum(1) > 0)
+        chosen = chosen.nonzero().squeeze(1)
+        if not len(chosen):
+            return shadow
+        column, row = scenery.pixel_grid(size, shadow.device)
+        depth = rendering.depth[chosen]
+        shrink = 1 - depth / distance[chosen, None, None, None]
+        centre, scale = (size - 1) / 2, camera.scale[chosen, None, None, None]
+        move = camera.translation[chosen, :, None, None]
+        x = (column - centre - move[:, :1]) / scale * shrink
+        y = (centre - row - move[:, 1:]) / scale * shrink
+        points = torch.cat(torch.broadcast_tensors(x, y, depth), 1).flatten(2).mT
+        points = points + config.shadow_offset * rendering.normals[chosen].flatten(2).mT
+        seen = visibility(
+            vertices[chosen] @ camera.rotation[chosen].mT,
+            self.model.triangles,
+            points,
+            light.key_direction[chosen],
+            config.shadow_texels,
+            config.shadow_bias,
+            softness[chosen],
+        )
+        seen = torch.where(rendering.mask[chosen], seen.view_as(depth), 1.0)
+        seen = avg_pool2d(seen, 3, 1, 1, count_include_pad=False)  # hides the map's texels
+        return shadow.index_copy(0, chosen, seen)
+
+    def _surround(
+        self, face, rendering, vertices, pose, distance, skin, hair_colour, light, generator
+    ) -> Tensor:
+        """Put the face into its place between background, body and hair."""
+        config, (count, channels) = self.config, face.shape[:2]
+        draw = Draw(count, generator)
+        behind = scenery.background(draw, config.size, channels, config.scene)
+        region = self.model.regions["neck"]
+        neck = (skin * region[:, None]).sum(1) / region.sum()
+        # Cameras expose for the person: behind dark skin the room is not brighter than behind pale.
+        behind = behind * (neck.mean(1) / 0.5).clamp(0.25, 1)[:, None, None, None]
+        if not config.hair.surround:
+            return torch.where(rendering.mask, face, behind)
+        style = self.person.style(hair_colour, generator)
+        cloth = draw.uniform(0.02, 0.9, 1) * draw.uniform(0.6, 1.0, channels)
+        cloth = torch.where(draw.chance(config.hair.p_clothes, 1), cloth, neck)
+        nearest = torch.where(rendering.mask, rendering.depth, -torch.inf)
+        body, hair = self.person.render(
+            style, vertices, pose, distance, config.size, neck, cloth, nearest
+        )
+        picture = torch.lerp(behind, self._lit(body, light, wrap=0.0), body.alpha)
+        # Hair dims the skin that it touches.
+        contact = avg_pool2d(hair.alpha, 8, ceil_mode=True)
+        contact = interpolate_image(contact, size=face.shape[2:], mode="bilinear")
+        picture = torch.where(rendering.mask, face * (1 - 0.45 * contact), picture)
+        return torch.lerp(picture, self._lit(hair, light, wrap=0.2), hair.alpha)
+
+    @staticmethod
+    def _lit(layer: Layer, light: Light, wrap: float) -> Tensor:
+        received = simple_irradiance(light, layer.normals, wrap)
+        facing = layer.normals[:, 1:2].clamp(min=0) * layer.normals[:, 2:].clamp(min=0)
+        return layer.albedo * received + layer.gloss * facing * received
+
+    def feedback(
+        self,
+        r_gt: Float[Tensor, "batch n"],
+        generator: torch.Generator,
+        p_zero_start: float = 0.0,
+    ) -> Float[Tensor, "batch n"]:
+        """r_t for a batch: Eq. (3) with beta uniform in [0, 1], or the zero start of 3.4."""
+        draw = Draw(len(r_gt), generator)
+        r_random = self.sample(len(r_gt), generator)
+        r_t = intermediate(r_gt, r_random, draw.uniform(0, 1, 1))
+        return torch.where(draw.uniform(0, 1, 1) < p_zero_start, torch.zeros_like(r_t), r_t)
+
+
+class _Known:
+    """The model with its vertices already computed, for `render`."""
+
+    def __init__(self, model: nn.Module, vertices: Tensor):
+        self.triangles, self.pncc = model.triangles, model.pncc
+        self.n_coefficients, self._vertices = model.n_coefficients, vertices
+
+    def vertices(self, _coefficients: Tensor) -> Tensor:
+        """(batch, vertices, 3) in mm, model frame."""
+        return self._vertices
+
+
+def _t_zone(model: nn.Module) -> Float[Tensor, " vertices"]:
+    """Where skin is oily: forehead, nose, chin and the tops of the cheeks."""
+    x, y, _ = model.mean.unbind(1)
+    landmarks = model.mean[model.landmarks]
+    brow, nose, lip, chin = (float(landmarks[i, 1]) for i in (19, 30, 57, 8))
+    middle = torch.exp(-((x / 28) ** 2) - ((y - brow - 25) / 22) ** 2)
+    ridge = torch.exp(-((x / 11) ** 2) - ((y - nose - 14) / 28) ** 2)
+    point = torch.exp(-((x / 14) ** 2) - ((y - (lip + chin) / 2) / 12) ** 2)
+    cheek = torch.exp(-(((x.abs() - 38) / 14) ** 2) - ((y - nose - 12) / 12) ** 2)
+    return torch.stack([middle, ridge, 0.7 * point, 0.6 * cheek]).amax(0)
+
+
+def _concatenate(parts: list) -> tuple:
+    """Join batches of equal named tuples of tensors, which may be nested."""
+    if len(parts) == 1:
+        return parts[0]
+    fields = [
+        torch.cat(values) if isinstance(values[0], Tensor) else _concatenate(list(values))
+        for values in zip(*parts, strict=True)
+    ]
+    return type(parts[0])(*fields)
+
+
+def _spread(values: Tensor) -> Tensor:
+    return values[:, :, None, None]

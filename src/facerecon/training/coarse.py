@@ -1,0 +1,238 @@
+"""Supervised training of CoarseNet on synthetic faces (3.2, 3.3)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from facerecon.camera import CROP_MM, project, split
+from facerecon.coarsenet import CoarseNet, feedback, iterate
+from facerecon.config import CoarseTraining
+from facerecon.evaluation.coarse import coarse_metrics, held_out_faces
+from facerecon.evaluation.head_evaluation import head_metrics
+from facerecon.evaluation.head_models import load_heads
+from facerecon.evaluation.heads import Heads
+from facerecon.losses import gmse, pose_mse
+from facerecon.render import render
+from facerecon.synthetic.draws import mixed_seed
+from facerecon.synthetic.shards import StoredFaces
+from facerecon.synthetic.texture_bank import TextureBank
+from facerecon.synthetic.world import SyntheticWorld
+
+_HEADS = 64  # photographs of other heads at each validation
+
+_Batch = Sequence[Tensor]  # image, r_gt, r_t, feedback maps of r_t
+
+
+class _Pairs(Dataset):
+    """Two batches that train in turns; a function of the seed and the index alone."""
+
+    def __init__(
+        self, world: SyntheticWorld, config: CoarseTraining, stored: StoredFaces | None = None
+    ):
+        self.world, self.config, self.stored = world, config, stored
+
+    def __getitem__(self, index: int) -> tuple[_Batch, _Batch]:
+        return self._batch(2 * index), self._batch(2 * index + 1)
+
+    @torch.no_grad()
+    def _batch(self, index: int) -> _Batch:
+        config = self.config
+        generator = self.world.generator(mixed_seed("training", config.seed, index))
+        if self.stored is None:
+            faces = self.world.draw(config.images_per_batch, generator)
+            image, r = faces.image, faces.r
+        else:
+            image, r = (part.to(generator.device) for part in self.stored[index])
+        r_t = self.world.feedback(r, generator, config.p_zero_start)
+        return image, r, r_t, feedback(self.world.model, image, r_t)
+
+
+class _From(Sampler):
+    """start, start + 1, ... without end."""
+
+    def __init__(self, start: int):
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        index = self.start
+        while True:
+            yield index
+            index += 1
+
+
+def _one_thread(_worker: int) -> None:
+    import numba
+
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+
+
+class CoarseTask:
+    """CoarseNet's training problem for the engine.
+
+    The criterion is Eq. (4) for the geometry and the MSE of the pose, weighed so that both are 1/2
+    at the start (3.3); with `vertex_loss` > 0 also the distance of posed vertices, which makes the
+    two work together on where the face is.
+
+    Args:
+        model: MorphableModel; config: CoarseTraining; device: where to draw and train; workers:
+            processes that draw batches ahead on a CPU (0 draws in the training process, as on a
+            GPU).
+        start: CoarseNet whose weights a new run begins with, instead of random ones.
+        data: folder that `facerecon data write` made, to train on its faces, at their size, instead
+            of ever new ones.
+        heads: file of another head model (`load_heads`); its photographs join the validation.
+        textures: skin of photographed people that a share of the synthetic faces wears.
+
+    Raises:
+        ValueError: `start` has another architecture than the preset; `data` is not usable, of
+            another model, or comes with `textures`, which only new faces can wear.
+    """
+
+    name = "coarse"
+    data_description = "synthetic photographs of the default morphable model"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: CoarseTraining,
+        device: torch.device,
+        workers: int = 1,
+        start: CoarseNet | None = None,
+        data: Path | None = None,
+        heads: Path | None = None,
+        textures: TextureBank | None = None,
+    ):
+        self.stored = None
+        if textures is not None:
+            if data is not None:
+                raise ValueError("stored faces have their skin already: leave --textures out")
+            self.data_description += (
+                f", some with the skin of {len(textures)} photographs ({textures.licence})"
+            )
+        if data is not None:
+            self.stored = StoredFaces(data, config.images_per_batch, config.seed)
+            self.stored.require_model(model)
+            config = replace(config, data=replace(config.data, size=self.stored.size))
+            self.data_description = self.stored.description
+        self.model, self.config = model.to(device), config
+        self.device, self.workers = device, 0 if device.type != "cpu" else workers
+        torch.manual_seed(config.seed)  # initial weights
+        network = CoarseNet(model.n_coefficients, config.network)
+        if start is not None:
+            try:
+                network.load_state_dict(start.state_dict())
+            except RuntimeError as error:
+                raise ValueError(
+                    "the weights to start from have another architecture than the preset's "
+                    f"{config.network}; choose the preset that they were trained with"
+                ) from error
+        self.networks = nn.ModuleDict({"coarsenet": network})
+        self.networks.to(device=device, memory_format=torch.channels_last)
+        self.total = config.samples
+        self.world = SyntheticWorld(self.model, config.data, textures)
+        self.metric = self.model.geometry_metric()
+        self.held_out = held_out_faces(self.world, config.validation_faces, seed=config.seed + 1)
+        self.heads = None
+        if heads is not None:
+            self.heads = Heads(load_heads(heads), self.model, config.data.size).draw(_HEADS, seed=0)
+        probe = self.world.sample(1000, self.world.generator(config.seed))
+        coefficients, pose = split(probe, model.n_coefficients)
+        self.first_gmse = gmse(torch.zeros_like(coefficients), coefficients, self.metric).item()
+        self.first_pose = pose_mse(torch.zeros_like(pose), pose).item()
+        points = torch.multinomial(
+            self.model.vertex_weight, 400, generator=self.world.generator(config.seed)
+        )
+        points = torch.cat([points, self.model.landmarks])
+        self.point_mean = self.model.mean[points]
+        basis = self.model.basis.view(model.n_coefficients, -1, 3)
+        self.point_basis = basis[:, points].flatten(1)
+        zero = torch.zeros_like(probe)
+        self.first_vertex = self._vertex_distance(zero, probe).item()
+
+    def parameter_groups(self) -> list[dict]:
+        """All weights, at one learning rate."""
+        return [{"params": list(self.networks.parameters()), "lr": self.config.learning_rate}]
+
+    def batches(self, start: int) -> Iterable:
+        """Pairs of batches, drawn ahead by the workers."""
+        loader = DataLoader(
+            _Pairs(self.world, self.config, self.stored),
+            batch_size=None,
+            sampler=_From(start),
+            num_workers=self.workers,
+            multiprocessing_context="spawn" if self.workers else None,
+            prefetch_factor=2 if self.workers else None,
+            worker_init_fn=_one_thread,
+        )
+        return loader if self.workers else (loader.dataset[i] for i in loader.sampler)
+
+    def losses(self, batch: Sequence[_Batch]) -> Iterator[tuple[dict, int]]:
+        """Train on two batches in turns: while one trains, the other is rendered."""
+        pair = [list(one) for one in batch]
+        with ThreadPoolExecutor(1) as renderer:
+            waiting = [None, None]
+            for number in range(self.config.passes):
+                for i, (image, r_gt, r, maps) in enumerate(pair):
+                    if number > 0:
+                        maps = waiting[i].result()
+                    with torch.autocast(
+                        self.device.type, dtype=torch.bfloat16, enabled=self.config.bfloat16
+                    ):
+                        predicted = self.networks["coarsenet"](maps, r)
+                    if number + 1 < self.config.passes:
+                        pair[i][2] = predicted.detach()
+                        waiting[i] = renderer.submit(feedback, self.model, image, pair[i][2])
+                    terms = self.criterion(predicted, r_gt)
+                    start = "from_own_output" if number else "from_eq3"
+                    yield {**terms, f"loss_{start}": terms["loss"].detach()}, len(image)
+
+    def criterion(self, r: Tensor, r_gt: Tensor) -> dict[str, Tensor]:
+        """Terms of the loss and their weighted sum `loss`."""
+        n = self.model.n_coefficients
+        (coefficients, pose), (coefficients_gt, pose_gt) = split(r, n), split(r_gt, n)
+        terms = {
+            "gmse": gmse(coefficients, coefficients_gt, self.metric),
+            "pose": pose_mse(pose, pose_gt),
+        }
+        loss = 0.5 * terms["gmse"] / self.first_gmse + 0.5 * terms["pose"] / self.first_pose
+        if self.config.vertex_loss > 0:
+            terms["vertex"] = self._vertex_distance(r, r_gt)
+            loss = loss + self.config.vertex_loss * terms["vertex"] / self.first_vertex
+        return {"loss": loss, **terms}
+
+    def _vertex_distance(self, r: Tensor, r_gt: Tensor) -> Tensor:
+        """Mean distance of posed vertices in mm at the mean scale of the crop."""
+        n, size = self.model.n_coefficients, self.config.data.size
+        posed = []
+        for value in (r, r_gt):
+            coefficients, pose = split(value, n)
+            moved = (coefficients @ self.point_basis).view(len(r), -1, 3)
+            posed.append(project(self.point_mean + moved, pose, size))
+        difference = posed[0] - posed[1]
+        millimetres = difference.new_tensor([CROP_MM / size, CROP_MM / size, 1.0])
+        squared = (difference * millimetres).square().sum(2)
+        return (squared + 1e-4).sqrt().mean()
+
+    def validate(self, networks: nn.ModuleDict) -> dict[str, float]:
+        """`coarse_metrics` on the held-out faces, `head_metrics` on the heads."""
+        metrics = coarse_metrics(networks["coarsenet"], self.model, self.held_out)
+        if self.heads is not None:
+            metrics |= head_metrics(networks["coarsenet"], self.model, self.heads)
+        return metrics
+
+    def pictures(self, networks: nn.ModuleDict) -> dict[str, Tensor]:
+        """Eight held-out faces: photograph, normals after each iteration, true normals."""
+        image, r_gt = self.held_out.image[:8], self.held_out.r[:8]
+        steps = iterate(networks["coarsenet"], self.model, image)
+        columns = [image.expand(-1, 3, -1, -1)]
+        for r in [*steps[1:], r_gt]:
+            maps = render(self.model, r, image.shape[-1])
+            columns.append(torch.where(maps.mask, 0.5 + 0.5 * maps.normals, 1.0))
+        sheet = torch.cat(columns, dim=3)  # (8, 3, S, S * columns)
+        return {"iterations": torch.cat(list(sheet), dim=1).clamp(0, 1)}
