@@ -1,10 +1,11 @@
 """Where mesh operations run: "numba" (CPU), "torch" (any device) or "nvdiffrast" (NVIDIA GPUs).
 
 Compiled kernels take `(start, stop, *arrays)` and work through that part of the batch without the
-GIL. `over_batch` gives each thread one part. Plain threads instead of numba's `prange` because
+GIL. `over_batch` deals the parts out to threads. Plain threads instead of numba's `prange` because
 numba's threading layers either abort when two threads enter them at once or do not survive a fork.
 """
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 BACKENDS = ("auto", "numba", "torch", "nvdiffrast")
+PARTS_PER_THREAD = 4  # of a batch: fine enough that threads finish together
 
 
 def choose_backend(backend: str, *tensors: Tensor) -> str:
@@ -66,6 +68,8 @@ def nvdiffrast_problem() -> str | None:
 def over_batch(kernel: Callable[..., None], batch: int, *arrays: object) -> None:
     """Run `kernel(start, stop, *arrays)` over the batch on up to `torch.get_num_threads()` threads.
 
+    Images differ in work, so a thread that is done with its part takes the next one.
+
     Safe to call from any thread, and in spawned or forked DataLoader workers (a process forked by
     other means must call `torch.set_num_threads(1)` first, for torch's own sake). One thread
     computes a batch item, in a fixed order, so results do not depend on the number of threads.
@@ -74,11 +78,25 @@ def over_batch(kernel: Callable[..., None], batch: int, *arrays: object) -> None
     if workers <= 1:
         kernel(0, batch, *arrays)
         return
-    bounds = [batch * share // workers for share in range(workers + 1)]
-    with ThreadPoolExecutor(workers) as pool:
-        parts = [pool.submit(kernel, start, stop, *arrays) for start, stop in pairwise(bounds)]
-    for part in parts:
-        part.result()
+    count = min(batch, workers * PARTS_PER_THREAD)
+    bounds = [batch * part // count for part in range(count + 1)]
+    parts = iter(list(pairwise(bounds)))  # shared: `next` of a list's iterator is atomic
+
+    def work() -> None:
+        for start, stop in parts:
+            kernel(start, stop, *arrays)
+
+    helpers = [_pool(os.getpid(), workers - 1).submit(work) for _ in range(workers - 1)]
+    work()
+    for helper in helpers:
+        if not helper.cancel():  # it had begun
+            helper.result()
+
+
+@cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads that wait for work; by process, because threads do not survive a fork."""
+    return ThreadPoolExecutor(threads, thread_name_prefix=f"facerecon-{process}")
 
 
 def as_array(tensor: Tensor) -> np.ndarray:
