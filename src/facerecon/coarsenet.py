@@ -10,6 +10,8 @@ from facerecon.config import CoarseNetConfig
 from facerecon.render import Rendering, render
 
 INPUT_CHANNELS = 7  # masked grey, PNCC, normals
+DISPLACEMENT_MM = 10.0
+"""Unit of the displacements that `CoarseNet.estimate` gives."""
 POSE_LIMIT = 8.0  # pose units; far outside the training world, keeps a lost iteration finite
 
 
@@ -56,8 +58,8 @@ class _BasicBlock(nn.Module):
 class CoarseNet(nn.Module):
     """ResNet from (image, feedback maps) and the current r_t to the next r.
 
-    Geometry is predicted anew; pose is a correction of r_t's, since the maps show pose relative to
-    the image. The last feature map is pooled for what (geometry) and also read in place on a coarse
+    Pose is a correction of r_t's, since the maps show pose relative to the image; geometry is
+    predicted anew, with a learnt linear share of r_t's. The last feature map is pooled for what (geometry) and also read in place on a coarse
     grid for where (pose).
 
     Args:
@@ -85,6 +87,7 @@ class CoarseNet(nn.Module):
         else:
             raise ValueError(f"unknown stem {config.stem!r}: use 'patch' or 'resnet'")
         blocks, inputs = [], width
+        self.local = sum(config.blocks[:2])  # blocks whose output still tells places apart
         for stage, count in enumerate(config.blocks):
             outputs = width * 2**stage
             for index in range(count):
@@ -97,18 +100,38 @@ class CoarseNet(nn.Module):
         )
         nn.init.normal_(self.regressor.weight, std=0.002)  # start near r = 0, the mean face
         nn.init.zeros_(self.regressor.bias)
+        self.carry = nn.Linear(n_coefficients, n_coefficients, bias=False)
+        nn.init.zeros_(self.carry.weight)
+        self.displacement = nn.Conv2d(2 * width, 3, 1)
 
     def forward(
         self, maps: Float[Tensor, "batch 7 height width"], r: Float[Tensor, "batch n"]
     ) -> Float[Tensor, "batch n"]:
         """The next r from the maps of the current one (`feedback`) and that r itself."""
-        features = self.body(self.stem(maps))
+        return self.estimate(maps, r)[0]
+
+    def estimate(
+        self, maps: Float[Tensor, "batch 7 height width"], r: Float[Tensor, "batch n"]
+    ) -> tuple[Float[Tensor, "batch n"], Float[Tensor, "batch 3 rows columns"]]:
+        """The next r, and how far each place of r's surface still is from where it belongs.
+
+        The displacements (x to the right, y downward in the image, z toward the viewer; in units of
+        `DISPLACEMENT_MM` at the crop's mean scale) are read from the second stage, an eighth of the
+        crop's resolution. In training they teach the features to compare image and feedback.
+        """
+        features = self.stem(maps)
+        for block in self.body[: self.local]:
+            features = block(features)
+        displacement = self.displacement(features).float()
+        for block in self.body[self.local :]:
+            features = block(features)
         placed = F.adaptive_avg_pool2d(self.squeeze(features), self.config.grid)
         pooled = features.mean((2, 3))
         output = self.regressor(torch.cat([placed.flatten(1), pooled], dim=1)).float()
         coefficients, correction = output.split([self.n_coefficients, N_POSE], dim=1)
+        coefficients = coefficients + self.carry(r[:, : self.n_coefficients]).float()
         pose = (r[:, self.n_coefficients :] + correction).clamp(-POSE_LIMIT, POSE_LIMIT)
-        return torch.cat([coefficients, pose], dim=1)
+        return torch.cat([coefficients, pose], dim=1), displacement
 
 
 @torch.no_grad()

@@ -33,7 +33,8 @@ class CoarseTraining:
     gradient_clip: float = 2.0
     ema_decay: float = 0.998  # per step, of the weights that are evaluated and shipped
     vertex_loss: float = 1.0  # weight of the posed-vertex distance beside GMSE and pose MSE
-    bfloat16: bool = True  # forward pass only; the loss and the weights stay float32
+    displacement_loss: float = 0.5  # weight of the local displacements that the features predict
+    bfloat16: bool = True  # forward pass only, where the processor computes in it
     validation_faces: int = 500
     validation_every: int = 50_000  # samples
     checkpoint_every: int = 120  # seconds
@@ -72,7 +73,7 @@ class FineTraining:
     iterations: int = 4  # CoarseNet iterations (4.4)
     coarse_learning_rate: float = 0.0  # > 0 trains CoarseNet through the rendering layer
     coarse_fidelity_weight: float = 1e3  # of the MSE to the original r, beside grey levels squared
-    bfloat16: bool = True  # convolutions of FineNet's training passes only
+    bfloat16: bool = True  # convolutions of FineNet's training passes, where computed natively
     checkpoint_every: int = 120  # seconds
     seed: int = 0
 
@@ -92,6 +93,7 @@ COARSE_PRESETS = {
         images_per_batch=128,
         passes=1,
         vertex_loss=0.0,
+        displacement_loss=0.0,
         learning_rate=1e-3,
     ),
 }

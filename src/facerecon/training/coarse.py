@@ -6,22 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from facerecon.camera import CROP_MM, project, split
-from facerecon.coarsenet import CoarseNet, feedback, iterate
+from facerecon.camera import CROP_MM, POSE_UNITS, project, rotation_matrix, split
+from facerecon.coarsenet import DISPLACEMENT_MM, CoarseNet, feedback, iterate
 from facerecon.config import CoarseTraining
 from facerecon.evaluation.coarse import coarse_metrics, held_out_faces
 from facerecon.evaluation.head_evaluation import head_metrics
 from facerecon.evaluation.head_models import load_heads
 from facerecon.evaluation.heads import Heads
 from facerecon.losses import gmse, pose_mse
+from facerecon.mesh import vertex_normals
 from facerecon.render import render
 from facerecon.synthetic.draws import mixed_seed
 from facerecon.synthetic.shards import StoredFaces
 from facerecon.synthetic.texture_bank import TextureBank
 from facerecon.synthetic.world import SyntheticWorld
+from facerecon.training.engine import computes_bfloat16
 
 _HEADS = 64  # photographs of other heads at each validation
 
@@ -135,6 +139,7 @@ class CoarseTask:
         self.networks = nn.ModuleDict({"coarsenet": network})
         self.networks.to(device=device, memory_format=torch.channels_last)
         self.total = config.samples
+        self.bfloat16 = config.bfloat16 and computes_bfloat16(device)
         self.world = SyntheticWorld(self.model, config.data, textures)
         self.metric = self.model.geometry_metric()
         self.held_out = held_out_faces(self.world, config.validation_faces, seed=config.seed + 1)
@@ -152,6 +157,7 @@ class CoarseTask:
         self.point_mean = self.model.mean[points]
         basis = self.model.basis.view(model.n_coefficients, -1, 3)
         self.point_basis = basis[:, points].flatten(1)
+        self.point_normals = vertex_normals(self.model.mean[None], self.model.triangles)[0, points]
         zero = torch.zeros_like(probe)
         self.first_vertex = self._vertex_distance(zero, probe).item()
 
@@ -182,13 +188,18 @@ class CoarseTask:
                     if number > 0:
                         maps = waiting[i].result()
                     with torch.autocast(
-                        self.device.type, dtype=torch.bfloat16, enabled=self.config.bfloat16
+                        self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16
                     ):
-                        predicted = self.networks["coarsenet"](maps, r)
+                        predicted, displacement = self.networks["coarsenet"].estimate(maps, r)
                     if number + 1 < self.config.passes:
                         pair[i][2] = predicted.detach()
                         waiting[i] = renderer.submit(feedback, self.model, image, pair[i][2])
                     terms = self.criterion(predicted, r_gt)
+                    if self.config.displacement_loss > 0:
+                        terms["displacement"] = self._displacement_error(displacement, r, r_gt)
+                        terms["loss"] = (
+                            terms["loss"] + self.config.displacement_loss * terms["displacement"]
+                        )
                     start = "from_own_output" if number else "from_eq3"
                     yield {**terms, f"loss_{start}": terms["loss"].detach()}, len(image)
 
@@ -208,16 +219,30 @@ class CoarseTask:
 
     def _vertex_distance(self, r: Tensor, r_gt: Tensor) -> Tensor:
         """Mean distance of posed vertices in mm at the mean scale of the crop."""
-        n, size = self.model.n_coefficients, self.config.data.size
-        posed = []
-        for value in (r, r_gt):
-            coefficients, pose = split(value, n)
-            moved = (coefficients @ self.point_basis).view(len(r), -1, 3)
-            posed.append(project(self.point_mean + moved, pose, size))
-        difference = posed[0] - posed[1]
-        millimetres = difference.new_tensor([CROP_MM / size, CROP_MM / size, 1.0])
-        squared = (difference * millimetres).square().sum(2)
-        return (squared + 1e-4).sqrt().mean()
+        difference = (self._posed(r) - self._posed(r_gt)) * self._millimetres(r)
+        return (difference.square().sum(2) + 1e-4).sqrt().mean()
+
+    def _posed(self, r: Tensor) -> Float[Tensor, "batch points 3"]:
+        """Points of the face on the pixel grid: column, row, depth in mm."""
+        coefficients, pose = split(r, self.model.n_coefficients)
+        moved = (coefficients @ self.point_basis).view(len(r), -1, 3)
+        return project(self.point_mean + moved, pose, self.config.data.size)
+
+    def _millimetres(self, like: Tensor) -> Tensor:
+        pixel = CROP_MM / self.config.data.size
+        return like.new_tensor([pixel, pixel, 1.0])
+
+    def _displacement_error(self, predicted: Tensor, r: Tensor, r_gt: Tensor) -> Tensor:
+        """Of the displacements where points of r's surface that face the camera are seen."""
+        posed = self._posed(r)
+        missing = (self._posed(r_gt) - posed) * self._millimetres(r) / DISPLACEMENT_MM
+        places = (posed[..., :2] + 0.5) * (2 / self.config.data.size) - 1
+        found = F.grid_sample(predicted, places[:, None], align_corners=False)[:, :, 0].mT
+        angles = r[:, self.model.n_coefficients :][:, :3] * POSE_UNITS[:3].to(r)
+        facing = self.point_normals @ rotation_matrix(angles)[:, 2, :, None]
+        weight = (facing > 0.15) & (places.abs() < 1).all(2, keepdim=True)
+        error = F.smooth_l1_loss(found, missing, beta=0.3, reduction="none")
+        return (error * weight).sum() / (3 * weight.sum().clamp(min=1))
 
     def validate(self, networks: nn.ModuleDict) -> dict[str, float]:
         """`coarse_metrics` on the held-out faces, `head_metrics` on the heads."""

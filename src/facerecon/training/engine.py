@@ -69,6 +69,13 @@ def learning_rate_factor(progress: float, warmup: float, cooldown: float) -> flo
     return max(0.0, min(1.0, rise, fall))
 
 
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is computed natively; emulated it is slower than float32."""
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 class Average:
     """Exponential moving average of parameters and floating-point buffers."""
 

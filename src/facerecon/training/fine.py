@@ -245,7 +245,7 @@ class FineTask:
         with torch.autocast(
             self.device.type,
             dtype=torch.bfloat16,
-            enabled=config.bfloat16 and torch.is_grad_enabled(),
+            enabled=computes_bfloat16(self.device) and config.bfloat16 and torch.is_grad_enabled(),
         ):
             fine = self.networks["finenet"](image, depth, mask, mm_per_pixel).float()
         if config.gradient_cutoff > 0 and fine.requires_grad:
