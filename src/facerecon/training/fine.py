@@ -24,6 +24,7 @@ from facerecon.rasterize import interpolate
 from facerecon.render import render
 from facerecon.sfs import albedo_maps, detail_target, recover_robustly
 from facerecon.synthetic.draws import mixed_seed
+from facerecon.training.engine import computes_bfloat16
 
 COARSE_SIZE = 200  # CoarseNet's input (3.4)
 BARE_FOREHEAD_MM = 8.0  # above the brows; higher up, hair and hats would pass for shading
@@ -118,6 +119,7 @@ class FineTask:
         quiet: bool = False,
     ):
         self.config, self.device = config, device
+        self.bfloat16 = config.bfloat16 and computes_bfloat16(device)
         self.end_to_end = config.coarse_learning_rate > 0
         self.name = "end-to-end" if self.end_to_end else "fine"
         size = max(config.face_sizes)
@@ -245,7 +247,7 @@ class FineTask:
         with torch.autocast(
             self.device.type,
             dtype=torch.bfloat16,
-            enabled=computes_bfloat16(self.device) and config.bfloat16 and torch.is_grad_enabled(),
+            enabled=self.bfloat16 and torch.is_grad_enabled(),
         ):
             fine = self.networks["finenet"](image, depth, mask, mm_per_pixel).float()
         if config.gradient_cutoff > 0 and fine.requires_grad:
