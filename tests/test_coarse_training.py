@@ -6,7 +6,8 @@ import itertools
 import pytest
 import torch
 
-from facerecon.coarsenet import CoarseNet, feedback
+from facerecon.camera import CROP_MM
+from facerecon.coarsenet import DISPLACEMENT_MM, CoarseNet, feedback
 from facerecon.config import COARSE_PRESETS, CoarseNetConfig, CoarseTraining, SyntheticConfig
 from facerecon.evaluation.coarse import coarse_metrics, held_out_faces, landmark_error
 from facerecon.training.coarse import CoarseTask
@@ -87,18 +88,40 @@ def test_second_pass_starts_from_the_networks_own_output(task):
     assert all("loss_from_own_output" in name for name in names[2:])
 
 
-def test_own_output_is_rendered_for_the_next_pass(task):
+def test_own_output_is_rendered_for_the_next_pass(task, monkeypatch):
     """The maps of the second pass are those of the first pass's prediction, whichever thread
     made them.
     """
     seen, network = [], task.networks["coarsenet"]
-    network.register_forward_hook(lambda _, inputs, output: seen.append((*inputs, output)))
+    estimate = network.estimate
+
+    def watched(maps, r):
+        output = estimate(maps, r)
+        seen.append((maps, r, output[0].detach()))
+        return output
+
+    monkeypatch.setattr(network, "estimate", watched)
     batch = next(iter(task.batches(0)))
     list(task.losses(batch))
     for first, second, one in ((0, 2, batch[0]), (1, 3, batch[1])):
         maps, r, _ = seen[second]
         assert torch.equal(r, seen[first][2])
         assert torch.equal(maps, feedback(task.model, one[0], r))
+
+
+def test_displacements_are_those_between_estimate_and_truth(task):
+    """A map that holds the truth everywhere has no error; one that holds nothing, the mean one."""
+    r_gt = task.world.sample(4, task.world.generator(3))
+    r = r_gt.clone()
+    n, size = task.model.n_coefficients, task.config.data.size
+    r[:, n + 3] += 0.5  # half of 1/16 of the crop to the right: r_gt lies to the left
+    left = -0.5 / 16 * CROP_MM / DISPLACEMENT_MM
+    truth = torch.zeros(4, 3, size // 8, size // 8)
+    assert task._displacement_error(truth, r, r_gt) > 0.05
+    truth[:, 0] = left
+    torch.testing.assert_close(
+        task._displacement_error(truth, r, r_gt), torch.tensor(0.0), atol=1e-6, rtol=0
+    )
 
 
 def test_learns_a_few_faces_by_heart(model):

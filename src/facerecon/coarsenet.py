@@ -59,8 +59,8 @@ class CoarseNet(nn.Module):
     """ResNet from (image, feedback maps) and the current r_t to the next r.
 
     Pose is a correction of r_t's, since the maps show pose relative to the image; geometry is
-    predicted anew, with a learnt linear share of r_t's. The last feature map is pooled for what (geometry) and also read in place on a coarse
-    grid for where (pose).
+    predicted anew, with a learnt linear share of r_t's. The last feature map is pooled for what
+    (geometry) and also read in place on a coarse grid for where (pose).
 
     Args:
         n_coefficients: identity and expression coefficients of the morphable model.

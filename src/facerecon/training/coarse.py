@@ -237,7 +237,9 @@ class CoarseTask:
         posed = self._posed(r)
         missing = (self._posed(r_gt) - posed) * self._millimetres(r) / DISPLACEMENT_MM
         places = (posed[..., :2] + 0.5) * (2 / self.config.data.size) - 1
-        found = F.grid_sample(predicted, places[:, None], align_corners=False)[:, :, 0].mT
+        found = F.grid_sample(
+            predicted, places[:, None], padding_mode="border", align_corners=False
+        )[:, :, 0].mT
         angles = r[:, self.model.n_coefficients :][:, :3] * POSE_UNITS[:3].to(r)
         facing = self.point_normals @ rotation_matrix(angles)[:, 2, :, None]
         weight = (facing > 0.15) & (places.abs() < 1).all(2, keepdim=True)
