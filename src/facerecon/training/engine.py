@@ -73,7 +73,7 @@ def computes_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is computed natively; emulated it is slower than float32."""
     if device.type == "cpu":
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class Average:
