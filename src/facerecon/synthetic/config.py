@@ -41,22 +41,22 @@ class SkinConfig:
     nose_blush: Range = (0.0, 0.6)
     p_freckles: float = 0.3
     freckles: Range = (0.05, 0.35)  # melanin
-    around_eyes: Range = (0.0, 0.4)  # melanin: the skin there is darker in many people
+    around_eyes: Range = (0.05, 0.55)  # melanin: the skin there is darker in many people
     lip_blood: Range = (0.1, 0.9)  # up to lipstick
     lip_melanin: Range = (0.0, 0.30)
     cavity: Range = (0.1, 0.65)  # darkness of folds beyond what the light model gives
-    eyelid_shade: Range = (0.05, 0.45)  # make-up and tired lids
+    eyelid_shade: Range = (0.2, 0.7)  # make-up and tired lids
     dark_hair: float = 0.7  # share of people; world population
     p_grey: float = 0.5  # of the old
-    brow_strength: Range = (0.35, 1.1)  # plucked or pale to bushy
+    brow_strength: Range = (0.45, 1.15)  # plucked or pale to bushy
     brow_shade: Range = (0.35, 0.8)  # of the hair's colour: brows are darker than the hair
-    brow_thickness: Range = (2.0, 5.0)  # half height
+    brow_thickness: Range = (2.4, 5.5)  # half height
     p_beard: float = 0.28
     beard_strength: Range = (0.05, 0.9)  # stubble to full
     p_moustache: float = 0.22
     moustache_strength: Range = (0.1, 0.85)
-    lash_strength: Range = (0.4, 1.0)
-    strand_contrast: Range = (0.15, 0.4)  # how far brow and beard break up into hairs
+    lash_strength: Range = (0.6, 1.0)
+    strand_contrast: Range = (0.1, 0.28)  # how far brow and beard break up into hairs
     p_glasses: float = 0.10
     frame_width: Range = (0.6, 2.2)  # wire to plastic
     lens_tint: Range = (0.0, 0.12)
@@ -64,7 +64,7 @@ class SkinConfig:
     iris_radius: Range = (5.4, 6.2)  # anatomy: 11 to 12 mm across
     pupil_radius: Range = (1.2, 2.6)
     gaze: Range = (-3.0, 3.0)  # sideways movement of the iris
-    sclera: Range = (0.45, 0.82)  # never as white as paper
+    sclera: Range = (0.35, 0.7)  # never as white as paper
     teeth: Range = (0.55, 0.9)
 
 
@@ -77,10 +77,10 @@ class DetailConfig:
     variants: int = 6  # maps per kind of wrinkle in the bank; mixed anew for every face
     n_textures: int = 16  # of the bank of fine reflectance
     age_strength: Range = (0.0, 1.0)  # share of the deepest lines, of the oldest face
-    youth_strength: Range = (0.0, 0.15)  # the same, of the youngest
-    expression_strength: Range = (0.3, 1.0)  # lines that a full expression folds
+    youth_strength: Range = (0.0, 0.3)  # the same, of the youngest
+    expression_strength: Range = (0.4, 1.2)  # lines that a full expression folds
     pores: Range = (0.0, 1.0)  # share of the deepest pores (0.05 mm)
-    texture_strength: Range = (0.2, 1.0)  # of the bank's deviations: smooth make-up to rough skin
+    texture_strength: Range = (0.3, 1.1)  # of the bank's deviations: smooth make-up to rough skin
     p_photographed: float = 0.5  # wear a texture of the bank of photographs, where there is one
     photographed_contrast: Range = (0.6, 1.1)  # of its deviations from the bare skin's colour
     photographed_hue: float = 0.03  # log intensity, each channel against the others
@@ -96,21 +96,25 @@ class HairConfig:
     """Hair as a second surface around the skull, hats, and neck and shoulders."""
 
     surround: bool = True  # False: nothing but the face before a background
-    p_bald: float = 0.10
-    p_hat: float = 0.05
-    hairline: Range = (46.0, 74.0)  # above the middle of the eyes
-    recess: Range = (-8.0, 22.0)  # of the hairline beside its middle; > 10 balding
+    p_bald: float = 0.04
+    p_receding: float = 0.14  # of short hair
+    p_cropped: float = 0.3  # of short hair: a few mm
+    p_tied: float = 0.12  # back from the face
+    p_curly: float = 0.22
+    p_hat: float = 0.04
+    p_scarf: float = 0.03  # or hood
+    hairline: Range = (48.0, 76.0)  # above the middle of the eyes
+    recess: Range = (-4.0, 14.0)  # of the hairline beside its middle
     part: Range = (-12.0, 12.0)  # slant of the hairline
-    p_fringe: float = 0.25
-    fringe: Range = (8.0, 36.0)  # the same, of a fringe
+    p_fringe: float = 0.22
+    fringe: Range = (10.0, 44.0)  # the same, of a fringe
     p_long: float = 0.4  # falls beside the face and behind the neck
     long_end: Range = (-220.0, -50.0)
     short_end: Range = (-45.0, 12.0)  # sideburns
-    temple: Range = (52.0, 80.0)  # degrees from the front at which side hair begins
-    thickness: Range = (4.0, 32.0)  # beyond the skull; afro and volume at the upper end
-    strand_contrast: Range = (0.05, 0.28)
+    temple: Range = (54.0, 82.0)  # degrees from the front at which side hair begins
+    thickness: Range = (4.0, 38.0)  # beyond the skull; afro and volume at the upper end
+    strand_contrast: Range = (0.12, 0.4)
     gloss: Range = (0.0, 0.35)
-    p_dyed: float = 0.05
     p_clothes: float = 0.85  # else bare shoulders
 
 
@@ -119,13 +123,13 @@ class LightConfig:
     """An environment (second-order spherical harmonics), a key and a fill lamp."""
 
     ambient: Range = (0.14, 0.5)
-    sky: Range = (0.0, 0.3)  # more light from above: sky, ceiling
+    sky: Range = (0.0, 0.35)  # more light from above: sky, ceiling
     environment_std: float = 0.13  # the other first-order terms
     second_order_std: float = 0.07
     p_key: float = 0.9
     key: Range = (0.25, 1.0)
     key_azimuth: Range = (-1.5, 1.5)  # rad, 0: from the camera
-    key_elevation: Range = (-0.15, 1.15)  # rad; lamps and windows are above the eyes more often
+    key_elevation: Range = (-0.1, 1.2)  # rad; lamps and windows are above the eyes more often
     p_fill: float = 0.5
     fill: Range = (0.05, 0.5)
     fill_azimuth: Range = (-2.2, 2.2)
@@ -135,10 +139,10 @@ class LightConfig:
     shadow_bias: float = 2.0  # mm, against a surface shadowing itself
     shadow_offset: float = 2.5  # mm along the normal, the same for grazing light
     shadow_softness: Range = (0.5, 3.0)  # mm of depth over which a shadow fades in
-    occlusion: Range = (0.7, 1.0)  # share of the ambient occlusion that is applied
+    occlusion: Range = (0.9, 1.3)  # of the ambient occlusion; > 1: what the mesh is too smooth for
     p_specular: float = 0.8
     p_ggx: float = 0.5  # else Blinn-Phong
-    specular: Range = (0.02, 0.22)
+    specular: Range = (0.03, 0.28)
     roughness: Range = (0.32, 0.6)  # GGX; skin measures about 0.3 to 0.5
     shininess: Range = (5.0, 40.0)  # Blinn-Phong exponent
     t_zone: Range = (0.0, 1.2)  # additional oil on forehead and nose
@@ -149,8 +153,10 @@ class LightConfig:
 class SceneConfig:
     """What is behind and in front of the person."""
 
+    level: Range = (0.03, 0.8)  # mean of the background
+    level_power: float = 1.4  # > 1: more dark ones than bright; people stand out from the room
     p_plain: float = 0.3  # studio: one soft gradient
-    contrast: Range = (0.2, 1.0)
+    contrast: Range = (0.4, 1.2)
     p_bokeh: float = 0.25  # bright discs out of focus
     saturation: Range = (0.0, 0.4)
     p_occluder: float = 0.08  # hand, microphone, cup
@@ -162,24 +168,25 @@ class CameraConfig:
     """From light to file."""
 
     p_auto_exposure: float = 0.9
-    exposure: Range = (0.30, 0.56)  # mean intensity of the face that auto-exposure aims at
+    exposure: Range = (0.32, 0.58)  # mean intensity of the face that auto-exposure aims at
     adaptation: Range = (0.5, 1.0)  # how far it goes: it sees the scene, not the face alone
     gamma: Range = (0.7, 1.15)  # tone curve
-    contrast: Range = (0.82, 1.15)
-    brightness: Range = (-0.04, 0.05)
-    saturation: Range = (0.65, 1.0)  # of colours
+    contrast: Range = (0.9, 1.2)
+    brightness: Range = (-0.02, 0.05)
+    saturation: Range = (0.5, 0.9)  # of colours
     p_vignette: float = 0.25
     vignette: Range = (0.05, 0.35)  # loss in the corners
     p_blur: float = 0.6
-    blur: Range = (0.3, 1.2)  # pixels of a 200-pixel crop, standard deviation
+    blur: Range = (0.5, 1.2)  # pixels of a 200-pixel crop, standard deviation
     p_motion: float = 0.15  # blur of another width along rows
     p_low_resolution: float = 0.12
     resolution: Range = (0.25, 0.7)  # of the crop
-    p_sharpen: float = 0.2  # phones do
+    clarity: Range = (0.0, 0.5)  # local contrast, which phones and retouching raise
+    p_sharpen: float = 0.3  # phones do
     sharpen: Range = (0.2, 1.0)
     p_noise: float = 0.9
-    read_noise: Range = (0.0, 0.006)
-    photon_noise: Range = (0.0, 0.009)
+    read_noise: Range = (0.0, 0.004)
+    photon_noise: Range = (0.0, 0.007)
     p_jpeg: float = 0.5
     quality: Range = (25.0, 92.0)
 

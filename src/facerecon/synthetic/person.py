@@ -26,6 +26,7 @@ _JOINT = (0.0, -60.0, -85.0)  # head and body turn against each other here
 _BODY_TURN = 0.35  # share of the head's angles that the shoulders follow
 _TOLERANCE = 14.0  # mm that hair may lie behind the forehead's skin and still cover it
 _N_WAVES = 12
+_ARC = 80.0  # mm, radius of the head along the hairline
 
 
 class Style(NamedTuple):
@@ -43,10 +44,13 @@ class Style(NamedTuple):
     thickness: Tensor
     lumps: Tensor  # (B, waves)
     hang: Tensor  # 1: hair falls straight down, 0: follows the head
+    pole: Tensor  # (B, 3) unit vector: where on the skull the strands come from
     colour: Tensor  # (B, C)
+    density: Tensor  # cover of the full hair: less where the scalp shines through
+    softness: Tensor  # mm over which the hairline fades in
+    fray: Tensor  # mm by which its strands stick out
     contrast: Tensor
     gloss: Tensor
-    sweep: Tensor  # of the strands, turns around the head
     table: Tensor  # (B,) which strands
 
 
@@ -71,11 +75,16 @@ class Person(nn.Module):
         self.config = config
         self.register_buffer("landmarks", model.landmarks.clone())
         self.register_buffer("mean_landmarks", model.mean[model.landmarks])
+        self.eyes = float(self.mean_landmarks[36:48, 1].mean())  # height
         points, azimuth, row, grid = shapes.shell()
         body, body_triangles, clothed = shapes.body()
         self.register_buffer("shell", points)
         self.register_buffer("azimuth", azimuth)
         self.register_buffer("row", row)
+        self.columns = int((row == 1).sum())
+        growth, hanging = shapes.growth()
+        self.register_buffer("growth", growth)
+        self.register_buffer("hanging", hanging)
         self.register_buffer("shell_triangles", grid)
         self.register_buffer("body", body)
         self.register_buffer("clothed", clothed)
@@ -97,40 +106,68 @@ class Person(nn.Module):
         config, count = self.config, len(hair_colour)
         draw = Draw(count, generator)
         long, fringe = draw.chance(config.p_long, 1), draw.chance(config.p_fringe, 1)
-        hat = draw.chance(config.p_hat, 1)
+        hat, scarf = draw.chance(config.p_hat, 1), draw.chance(config.p_scarf, 1)
+        cropped, tied = ~long & draw.chance(config.p_cropped, 1), draw.chance(config.p_tied, 1)
+        receding = ~long & draw.chance(config.p_receding, 1)
+        long, fringe = (long & ~tied) | scarf, fringe & ~cropped & ~receding
+        hat = hat | scarf
         hairline, bangs = draw.uniform(*config.hairline, 1), draw.uniform(*config.fringe, 1)
-        eyes = float(self.mean_landmarks[36:48, 1].mean())
-        front = eyes + torch.where(fringe, bangs, hairline)
+        hairline = hairline + receding * draw.uniform(14, 45, 1)
+        front = self.eyes + torch.where(fringe, bangs, hairline)
         falling = draw.uniform(*config.long_end, 1)
         side = torch.where(long, falling, draw.uniform(*config.short_end, 1))
         back = torch.where(long, falling + draw.uniform(-20, 20, 1), draw.uniform(-70, -40, 1))
-        brim = eyes + draw.uniform(20, 45, 1)
+        brim = self.eyes + draw.uniform(24, 52, 1)
         front = torch.where(hat, brim, front)
-        side, back = torch.where(hat, brim - 8, side), torch.where(hat, brim - 20, back)
+        side = torch.where(hat & ~scarf, brim - 22, side)
+        back = torch.where(hat & ~scarf, brim - 45, back)
         channels = hair_colour.shape[1]
-        tint = (0.4 + 0.25 * draw.normal(channels)).clamp(0.03, 0.8)
-        cloth = draw.uniform(0.05, 0.85, 1) * (0.6 + 0.4 * draw.uniform(0, 1, channels))
-        colour = torch.where(draw.chance(config.p_dyed, 1), tint, hair_colour)
-        thick = draw.uniform(*config.thickness, 1)
+        cloth = draw.uniform(0.03, 0.7, 1) * (0.6 + 0.4 * draw.uniform(0, 1, channels))
+        thick = draw.uniform(0, 1, 1) ** 1.5 * (config.thickness[1] - config.thickness[0])
+        thick = torch.where(cropped | tied, 0.2 * thick, thick) + config.thickness[0]
+        contrast = draw.uniform(*config.strand_contrast, 1)
+        whole = torch.ones_like(thick)
+        density = torch.where(cropped, draw.uniform(0.6, 0.97, 1), whole)
+        density = torch.where(receding, density * draw.uniform(0.75, 1, 1), density)
+        softness = draw.uniform(2.5, 6, 1)
+        # Four kinds of strands, two tables each; hair pulled back is straight or wavy.
+        kind = draw.uniform(0, 1, 1)
+        kind = torch.where(kind < config.p_curly, 3, torch.where(kind > 0.65, 1, 2))
+        kind = torch.where(cropped & (kind < 3), 0, kind)
+        kind = torch.where(tied, kind.clamp(max=2), kind)
         return Style(
             covered=~draw.chance(config.p_bald, 1) | hat,
             hat=hat,
             front=front,
             fringe=fringe | hat,
-            recess=draw.uniform(*config.recess, 1) * ~hat,
-            part=draw.uniform(*config.part, 1) * torch.where(hat, 0.3, 1.0),
+            recess=(draw.uniform(*config.recess, 1) + 8 * receding) * ~hat,
+            part=draw.uniform(*config.part, 1)
+            * torch.where(hat, 0.3, torch.where(fringe, 2.0, 1.0)),
             side=side,
             back=back,
-            temple=torch.deg2rad(draw.uniform(*config.temple, 1)),
-            thickness=torch.where(hat, 7 + 0.2 * thick, thick),
+            temple=torch.deg2rad(draw.uniform(*config.temple, 1)) - 0.3 * long,
+            thickness=torch.where(hat, 7 + 0.2 * thick, torch.where(fringe, 0.5 * thick, thick)),
             lumps=draw.normal(_N_WAVES) * torch.where(hat, 0.3, 1.0),
             hang=torch.where(long, draw.uniform(0.7, 1.15, 1), draw.uniform(0.0, 0.3, 1)),
-            colour=torch.where(hat, cloth, colour),
-            contrast=draw.uniform(*config.strand_contrast, 1) * torch.where(hat, 0.4, 1.0),
-            gloss=draw.uniform(*config.gloss, 1) * ~hat,
-            sweep=0.12 * draw.normal(1),
-            table=draw.choice(len(self.strands)),
+            pole=self._pole(draw, fringe | cropped, tied),
+            colour=torch.where(hat, cloth, hair_colour),
+            density=torch.where(hat, whole, density),
+            softness=torch.where(hat, 1.0, torch.where(cropped, softness + 3, softness)),
+            fray=torch.where(hat, 0.3, torch.where(fringe, 4.5, torch.where(long, 3.0, 1.8))),
+            contrast=contrast * torch.where(hat, 0.3, torch.where(cropped, 0.6, 1.0)),
+            gloss=draw.uniform(*config.gloss, 1) * ~hat * ~cropped,
+            table=(2 * kind + draw.chance(0.5, 1))[:, 0],
         )
+
+    @staticmethod
+    def _pole(draw: Draw, forward: Tensor, back: Tensor) -> Float[Tensor, "batch 3"]:
+        """Whorl at the crown (hair combed forward), side or middle parting, or combed back."""
+        away = torch.pi + draw.uniform(-1, 1, 1)
+        azimuth = torch.where(forward, away, draw.uniform(-0.7, 0.7, 1))
+        height = torch.where(forward, draw.uniform(0.8, 1.3, 1), draw.uniform(0.75, 1.25, 1))
+        height = torch.where(back & ~forward, draw.uniform(0.3, 0.7, 1), height)
+        flat = height.cos()
+        return torch.cat([flat * azimuth.sin(), height.sin(), flat * azimuth.cos()], 1)
 
     def place(
         self,
@@ -174,7 +211,8 @@ class Person(nn.Module):
             nearest: depth of the face in mm, -inf where there is none.
         """
         count = len(pose)
-        shell = self._shape(style)
+        above = self._above(style)
+        shell = self._shape(style, above)
         angles = pose[:, :3] * POSE_UNITS[:3].to(pose)
         rotation = rotation_matrix(angles)
         hair = self.place(shell, vertices) @ rotation.mT
@@ -190,32 +228,32 @@ class Person(nn.Module):
         behind = torch.cat([body, hair], 1)
         fields = self._body_fields(style)
         back = self._layer(behind, self.body_triangles, pose, distance, size, fields)
-        fields = torch.cat([self._hair_fields(style), hair[..., 2:]], dim=2)
+        fields = torch.cat([self._hair_fields(style, above), hair[..., 2:]], dim=2)
         front = self._layer(hair, self.shell_triangles, pose, distance, size, fields)
         return self._dress(back, style, skin, cloth), self._cut(front, style, nearest)
 
-    def _line(self, style: Style, azimuth: Tensor) -> Tensor:
-        """Height below which there is no hair, at azimuths (B or 1, ...) of the shell."""
-        front, recess, part, side, back, temple = (
-            each.view(-1, *[1] * (azimuth.dim() - 1))
-            for each in (
-                style.front,
-                style.recess,
-                style.part,
-                style.side,
-                style.back,
-                style.temple,
-            )
-        )
+    def _above(self, style: Style) -> Float[Tensor, "batch points"]:
+        """Distance of the shell's points from the line where hair ends; < 0: no hair."""
+        azimuth = self.azimuth[: self.columns]
         angle = azimuth.abs()
-        line = front + recess * torch.sin(2.4 * angle.clamp(max=1.3)) + part * torch.sin(azimuth)
-        sideways = ((angle - temple + 0.55) / 0.55).clamp(0, 1)
-        line = torch.lerp(line, side.expand_as(line), sideways.square())
+        line = style.front + style.recess * torch.sin(2.4 * angle.clamp(max=1.3))
+        line = line + style.part * torch.sin(azimuth)
+        # Down the temple, then to the sideburn in front of the ear, or at once with long hair.
+        temple = torch.maximum(style.side, 0.4 * style.front + 0.6 * self.eyes)
+        line = torch.lerp(line, temple.expand_as(line), _rise(angle, style.temple - 0.5, 0.5))
+        width = torch.where(style.side < -60, 0.15, (1.45 - style.temple).clamp(min=0.15))
+        line = torch.lerp(line, style.side.expand_as(line), _rise(angle, style.temple, width))
         # Short hair leaves the ears free.
-        ear = torch.exp(-(((angle - 1.62) / 0.26) ** 2)) * ((side > -60) & (side < 30))
-        return torch.lerp(line, back.expand_as(line), ((angle - 1.75) / 0.3).clamp(0, 1)) + 38 * ear
+        ear = torch.exp(-(((angle - 1.62) / 0.26) ** 2)) * ((style.side > -60) & (style.side < 30))
+        backward = ((angle - 1.75) / 0.3).clamp(0, 1)
+        line = torch.lerp(line, style.back.expand_as(line), backward) + 38 * ear
+        line = line + 2.5 * style.lumps @ self.waves[:, : self.columns]
+        slope = functional.pad(line[:, 2:] - line[:, :-2], (1, 1), mode="replicate")
+        slope = slope / (2 * _ARC * 2 * math.pi / (self.columns - 1))
+        above = self.shell[:, 1].view(-1, self.columns) - line[:, None]
+        return (above * (1 + slope.square()).rsqrt()[:, None]).flatten(1)
 
-    def _shape(self, style: Style) -> Float[Tensor, "batch points 3"]:
+    def _shape(self, style: Style, above: Tensor) -> Float[Tensor, "batch points 3"]:
         """The hair's shell in the mean head's frame."""
         lumps = style.lumps @ self.waves
         forward = torch.cos(self.azimuth).clamp(min=0)
@@ -223,8 +261,10 @@ class Person(nn.Module):
         below = (-self.row).clamp(min=0)  # 0 at the equator of the skull and above, 1 at the end
         fading = torch.exp(-7 * below)
         outside = outside * torch.lerp(fading, torch.ones_like(fading), style.hang.clamp(max=1))
-        rising = ((self.shell[:, 1] - self._line(style, self.azimuth[None])) / 28).clamp(0.12, 1)
-        outside = outside * torch.where(style.fringe, 1.0, rising.sqrt())
+        # Hair lies against the skin where it begins; a fringe hangs free.
+        rising = (above / 28).clamp(0.12, 1).sqrt()
+        rising = rising.maximum(style.hang * (below > 0))
+        outside = outside * torch.where(style.fringe & (self.azimuth.abs() < 0.9), 1.0, rising)
         # Hair that falls beside the face lies against the cheeks.
         beside = torch.sigmoid((1.45 - self.azimuth.abs()) / 0.15) * (3 * below).clamp(max=1)
         outside = outside * (1 - 0.7 * beside)
@@ -256,11 +296,15 @@ class Person(nn.Module):
         attributes = torch.cat([normals, fields], dim=2)
         return fragments.triangle, interpolate(attributes, fragments, triangles)
 
-    def _hair_fields(self, style: Style) -> Tensor:
-        """Azimuth in half turns, row, and height above the line where hair ends."""
-        above = self.shell[:, 1] - self._line(style, self.azimuth[None])
-        place = torch.stack([self.azimuth / math.pi, self.row], dim=1)
-        return torch.cat([place.expand(len(above), -1, -1), above[..., None]], dim=2)
+    def _hair_fields(self, style: Style, above: Tensor) -> Tensor:
+        """Place in the strand textures, two coordinates, and distance from where hair ends."""
+        pole = style.pole
+        side = functional.normalize(pole.roll(1, 1).cross(pole, dim=1), dim=1)
+        frame = torch.stack([side, torch.cross(pole, side, dim=1), pole], 1)
+        x, y, z = (self.growth @ frame.mT).unbind(2)
+        sine = torch.hypot(x, y).clamp(min=1e-3)
+        far = (torch.atan2(sine, z) + self.hanging) / (sine * shapes.STRAND_REACH)
+        return torch.stack([x * far, y * far, above], dim=2)
 
     def _body_fields(self, style: Style) -> Tensor:
         """Height, and 0 skin, 1 cloth, 2 the side of the hair, 3 its back."""
@@ -279,28 +323,24 @@ class Person(nn.Module):
         neck = torch.sigmoid((kind - 0.5) * 12)
         albedo = torch.lerp(_spread(skin) * shade, _spread(cloth), neck)
         albedo = torch.where(hair, _spread(style.colour) * 0.5, albedo)
-        lowest = _spread(torch.where(style.covered & ~style.hat, style.back, 1e3))
+        lowest = _spread(torch.where(style.covered & (style.hang > 0.5), style.back, 1e3))
         ends = torch.sigmoid((height - lowest) / 6) * (kind > 2.5)
-        alpha = torch.where(hair, ends, seen.float())
+        rim = (normals[:, 2:] * 8).clamp(0, 1)  # smooth outlines
+        alpha = torch.where(hair, ends, seen * rim)
         return Layer(alpha, albedo, normals, torch.zeros_like(alpha))
 
     def _cut(self, found: tuple[Tensor, Tensor], style: Style, nearest: Tensor) -> Layer:
         triangle, maps = found
-        normals, azimuth, row, above, depth = maps.split([3, 1, 1, 1, 1], dim=1)
-        length = (1 - row) / 2
-        across = azimuth + _spread(style.sweep) * length.square()
-        across = across - 2 * torch.round(across / 2)  # back into [-1, 1]
+        normals, place, above, depth = maps.split([3, 2, 1, 1], dim=1)
         # The tables lie below each other in one texture.
         n = len(self.strands)
-        inside = length.clamp(0.01, 0.99)
-        down = (style.table.view(-1, 1, 1, 1) + inside) * (2 / n) - 1
-        at = torch.cat([across, down], dim=1).permute(0, 2, 3, 1)
-        atlas = self.strands.view(1, 1, -1, self.strands.shape[-1]).expand(len(at), -1, -1, -1)
-        strand = functional.grid_sample(atlas, at, align_corners=False, padding_mode="border")
-        fray = torch.where(_spread(style.hat), 0.5, 5.0)
-        edge = (above + fray * strand) / torch.where(_spread(style.hat), 1.0, 2.5)
+        x, y = place.clamp(-0.99, 0.99).unbind(1)
+        y = (style.table.view(-1, 1, 1) + (y + 1) / 2) * (2 / n) - 1
+        atlas = self.strands.view(1, 1, -1, self.strands.shape[-1]).expand(len(y), -1, -1, -1)
+        strand = functional.grid_sample(atlas, torch.stack([x, y], 3), align_corners=False)
+        edge = (above + _spread(style.fray) * strand) / _spread(style.softness) * 2.5
         rim = (normals[:, 2:] - 0.05 + 0.06 * strand) * 25  # the outline dissolves into strands
-        alpha = torch.sigmoid(torch.minimum(edge, rim))
+        alpha = torch.sigmoid(torch.minimum(edge, rim)) * _spread(style.density)
         shown = (triangle[:, None] >= 0) & (depth > nearest - _TOLERANCE)
         alpha = alpha * (shown & _spread(style.covered))
         light = 1 + _spread(style.contrast) * strand
@@ -309,6 +349,12 @@ class Person(nn.Module):
         albedo = _spread(style.colour) * light.clamp(0.15, 2.2)
         bent = normals + functional.pad(0.2 * strand, (0, 0, 0, 0, 0, 2))
         return Layer(alpha, albedo, bent, _spread(style.gloss) * (1 + strand).clamp(0, 2))
+
+
+def _rise(value: Tensor, start: Tensor, width: Tensor | float) -> Tensor:
+    """0 below start, rising smoothly to 1 at start + width."""
+    share = ((value - start) / width).clamp(0, 1)
+    return share * share * (3 - 2 * share)
 
 
 def _spread(values: Tensor) -> Tensor:

@@ -5,14 +5,25 @@ import math
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 from torch import Tensor
+from torch.nn import functional
 
 # The skull of the mean head: an ellipsoid that meets the forehead and the temples (mm).
 CENTRE = (0.0, 35.0, -82.0)
 RADII = (74.0, 97.0, 94.0)
 _ROWS_ABOVE, _ROWS_BELOW, _COLUMNS = 12, 16, 48
 _LOWEST = -240.0  # mm, end of the longest hair
+
+STRAND_REACH = 3.4  # rad from the pole of the hair to the border of a strand texture
+STRAND_KINDS = (  # name; in texels (1.2 mm): strands' length, waves' height and length
+    ("cropped", 1.5, 0.0, 1.0),
+    ("straight", 18.0, 0.8, 70.0),
+    ("wavy", 12.0, 2.2, 34.0),
+    ("curly", 2.5, 2.5, 9.0),
+)
+_STRAND_TEXELS = 512
+_DROP_PACE = 0.6  # hanging hair looks alike all along: its texture is stretched
 
 
 def shell() -> tuple[
@@ -48,6 +59,19 @@ def shell() -> tuple[
         row.repeat_interleave(len(azimuth)),
         grid_triangles(len(row), len(azimuth)),
     )
+
+
+def growth() -> tuple[Float[Tensor, "points 3"], Float[Tensor, " points"]]:
+    """Of the points of `shell`: direction from the skull's centre, and how far they hang (rad).
+
+    Points below the skull's equator have the direction of the one above them.
+    """
+    points, _, row, _ = shell()
+    centre, radii = torch.tensor(CENTRE), torch.tensor(RADII)
+    offset = points - centre
+    hanging = (-offset[:, 1]).clamp(min=0) * (_DROP_PACE / radii[1])
+    offset = torch.where((row <= 0)[:, None], offset * offset.new_tensor([1, 0, 1]), offset)
+    return functional.normalize(offset / radii, dim=1), hanging
 
 
 def body() -> tuple[
@@ -98,21 +122,45 @@ def grid_triangles(rows: int, columns: int) -> Int[Tensor, "triangles 3"]:
     )
 
 
-def strand_tables(rng: np.random.Generator) -> Float[Tensor, "n 1 height width"]:
-    """Strand textures (n, 1, 192, 1024), around the head by along the hair, unit spread.
+def strand_tables(rng: np.random.Generator) -> Float[Tensor, "n 1 texels texels"]:
+    """Strand textures (n, 1, T, T) with unit spread; strands run outward from the middle.
 
-    Straight, wavy, curly and cropped hair, two of each.
+    Azimuthal equidistant maps about the pole from which the hair grows: `STRAND_REACH` rad to each
+    side. Two each of cropped, straight, wavy and curly hair (`STRAND_KINDS`).
     """
-    shape = (192, 1024)
-    rows, columns = np.mgrid[: shape[0], : shape[1]].astype(float)
+    size, middle = _STRAND_TEXELS, (_STRAND_TEXELS - 1) / 2
+    row, column = np.mgrid[:size, :size] - middle
+    radius, angle = np.hypot(row, column), np.arctan2(row, column)
+    reach = int(radius.max()) + 2
     tables = []
-    for along, wave, length in ((28, 0, 1), (22, 6, 60), (6, 9, 22), (3, 0, 1)):
+    for _, along, wave, length in STRAND_KINDS:
         for _ in range(2):
-            fine = gaussian_filter(rng.normal(0, 1, shape), (along, 0.6), mode="wrap")
-            locks = gaussian_filter(rng.normal(0, 1, shape), (along * 1.5, 5), mode="wrap")
-            field = fine / fine.std() + 0.5 * locks / locks.std()
-            phase = gaussian_filter(rng.normal(0, 1, shape), (20, 12), mode="wrap")
-            swing = wave * np.sin(2 * np.pi * rows / length + 2 * phase / phase.std())
-            field = map_coordinates(field, [rows, columns + swing], order=1, mode="grid-wrap")
+            locks = ((0.5, 0.5), (1.8, 0.7), (5.0, 0.8))  # width in texels, share
+            noise = sum(share * _noise(rng, size, width) for width, share in locks)
+            field = _along_rays(noise, along, reach)
+            bend = _noise(rng, size, max(length / 3, 4))
+            swing = wave * (np.sin(2 * np.pi * radius / length + 3 * bend) + bend)
+            turned = angle + swing / np.maximum(radius, 8)
+            at = [radius * np.sin(turned) + middle, radius * np.cos(turned) + middle]
+            field = map_coordinates(field, at, order=1, mode="grid-wrap")
             tables.append(field / field.std())
     return torch.from_numpy(np.stack(tables)[:, None].astype(np.float32))
+
+
+def _noise(rng: np.random.Generator, size: int, width: float) -> np.ndarray:
+    field = gaussian_filter(rng.normal(0, 1, (size, size)), width, mode="wrap")
+    return field / field.std()
+
+
+def _along_rays(field: np.ndarray, length: float, reach: int) -> np.ndarray:
+    """Blur along the rays from the middle: strands as thick near it as far out."""
+    size, middle = len(field), (len(field) - 1) / 2
+    turns = 3 * size
+    radius = np.arange(reach)[:, None]
+    angle = 2 * np.pi * np.arange(turns) / turns
+    at = [radius * np.sin(angle) + middle, radius * np.cos(angle) + middle]
+    polar = map_coordinates(field, at, order=1, mode="grid-wrap")
+    polar = gaussian_filter1d(polar, length, axis=0)
+    row, column = np.mgrid[:size, :size] - middle
+    at = [np.hypot(row, column), np.arctan2(row, column) * turns / (2 * np.pi)]
+    return map_coordinates(polar, at, order=1, mode="grid-wrap")

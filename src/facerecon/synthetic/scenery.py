@@ -17,7 +17,9 @@ def background(
     """Studio gradients, rooms and clutter out of focus, with a few bright discs of bokeh."""
     half = (size + 1) // 2  # nothing behind a face needs more detail
     column, row = pixel_grid(half, draw.generator.device)
-    level, angle = draw.uniform(0.02, 0.95), draw.uniform(0, 2 * math.pi)
+    low, high = config.level
+    level = low + (high - low) * draw.uniform(0, 1) ** config.level_power
+    angle = draw.uniform(0, 2 * math.pi)
     slope = draw.normal() * 0.25
     across = torch.cos(angle) * (column / half - 0.5) + torch.sin(angle) * (row / half - 0.5)
     plain = level + slope * across
@@ -29,7 +31,7 @@ def background(
         centre = draw.uniform(-0.2, 1.2, 2) * half
         radii = draw.uniform(0.05, 0.6, 2) * half
         shape = blob(draw, half, centre, radii, power, draw.uniform(-0.15, 0.15))
-        clutter = torch.lerp(clutter, draw.uniform(0, 1), shape * draw.chance(0.5))
+        clutter = torch.lerp(clutter, draw.uniform(0, 0.9), shape * draw.chance(0.5))
     bokeh = draw.chance(config.p_bokeh)
     for _ in range(3):
         radius = draw.uniform(0.02, 0.09, 1) * half
@@ -57,7 +59,7 @@ def occlude(
     radii = torch.cat([long, long * slim], 1) * size
     texture = F.interpolate(draw.normal(1, 12, 12), size=(size, size), mode="bilinear") * 0.05
     shape = blob(draw, size, centre, radii, 2, draw.uniform(0, math.pi))
-    colour = draw.uniform(0.05, 0.85) * draw.uniform(0.6, 1.0, channels, 1, 1)
+    colour = draw.uniform(0.05, 0.5) * draw.uniform(0.6, 1.0, channels, 1, 1)
     covered = torch.lerp(picture, colour + texture, shape)
     return torch.where(draw.chance(config.p_occluder), covered, picture)
 

@@ -145,7 +145,8 @@ class Skin(nn.Module):
         dark = chance(config.dark_hair)
         hair_melanin = torch.where(dark, uniform(0.6, 1.0), uniform(0.05, 0.8))
         hair_melanin = hair_melanin.maximum((tone - 0.5).clamp(0, 0.9))  # dark skin, dark hair
-        hair_colour = self._hair_colour(hair_melanin, age * chance(config.p_grey))
+        greying = (2 * age - 0.5).clamp(0, 1) * chance(config.p_grey)
+        hair_colour = self._hair_colour(hair_melanin, greying)
 
         shade_of_brows = uniform(*config.brow_shade)
         u = (side - self.brow_x - uniform(-2, 2)) / (self.brow_half * uniform(0.9, 1.15))
@@ -160,7 +161,7 @@ class Skin(nn.Module):
 
         beard_edge = uniform(self.mouth_y - 26, self.mouth_y + 22) + 0.010 * side**2 + 4 * low
         bare_centre = torch.where(chance(0.3), uniform(0, 30), torch.full_like(tone, -50.0))
-        beard = _logistic_below(y, beard_edge, 3.0) * torch.sigmoid((side - bare_centre) / 4)
+        beard = _logistic_below(y, beard_edge, 5.0) * torch.sigmoid((side - bare_centre) / 4)
         beard = beard * (1 - self.region_lips) * _logistic_below(side, 74.0, 3.0)
         beard = beard * chance(config.p_beard) * uniform(*config.beard_strength)
         beard = beard * (1 + 0.1 * high)

@@ -53,6 +53,9 @@ class SyntheticFaces(NamedTuple):
 WEAK_PERSPECTIVE = 1e7
 """mm: so far away, a pinhole camera and Eq. (2) agree to about a thousandth of a pixel."""
 
+_TYPICAL_FACE = 0.4
+"""Mean intensity of a face that rooms are as bright beside."""
+
 _CHUNK = 8  # images drawn at a time on a CPU
 
 
@@ -221,8 +224,10 @@ class SyntheticWorld(nn.Module):
 
         # light
         shadow = self._shadow(light, vertices, rendering, camera, distance, generator)
-        openness = 1 - draw.uniform(*config.light.occlusion) * (1 - occlusion)
-        shading = irradiance(light, fine.normals, openness, shadow) * rendering.mask
+        openness = (1 - draw.uniform(*config.light.occlusion) * (1 - occlusion)).clamp(min=0.05)
+        # Lamps have an extent: folds that the sky hardly reaches see only part of them, too.
+        lit = shadow * openness.sqrt()
+        shading = irradiance(light, fine.normals, openness, lit) * rendering.mask
         gloss = 1 + draw.uniform(*config.light.t_zone) * oil
         gloss = _spread(light.specular) * gloss * (1 - cover) * highlight(light, fine.normals)
         gloss = (gloss * shadow * openness * rendering.mask + 0.8 * glint) * _spread(light.key)
@@ -280,8 +285,11 @@ class SyntheticWorld(nn.Module):
         behind = scenery.background(draw, config.size, channels, config.scene)
         region = self.model.regions["neck"]
         neck = (skin * region[:, None]).sum(1) / region.sum()
-        # Cameras expose for the person: behind dark skin the room is not brighter than behind pale.
-        behind = behind * (neck.mean(1) / 0.5).clamp(0.25, 1)[:, None, None, None]
+        # Cameras expose for the person: behind a dark face the room is not brighter than behind a
+        # pale one. Some light of its own remains.
+        area = channels * rendering.mask.sum((1, 2, 3), keepdim=True).clamp(min=1)
+        level = (face * rendering.mask).sum((1, 2, 3), keepdim=True) / area
+        behind = behind * (0.2 + 0.8 * (level / _TYPICAL_FACE).clamp(max=2))
         if not config.hair.surround:
             return torch.where(rendering.mask, face, behind)
         style = self.person.style(hair_colour, generator)
@@ -291,11 +299,14 @@ class SyntheticWorld(nn.Module):
         body, hair = self.person.render(
             style, vertices, pose, distance, config.size, neck, cloth, nearest
         )
-        picture = torch.lerp(behind, self._lit(body, light, wrap=0.0), body.alpha)
         # Hair dims the skin that it touches.
         contact = avg_pool2d(hair.alpha, 8, ceil_mode=True)
         contact = interpolate_image(contact, size=face.shape[2:], mode="bilinear")
-        picture = torch.where(rendering.mask, face * (1 - 0.45 * contact), picture)
+        contact = 1 - 0.55 * contact
+        picture = torch.lerp(behind, self._lit(body, light, wrap=0.0) * contact, body.alpha)
+        mask = rendering.mask.float()
+        mask = mask * avg_pool2d(mask, 3, 1, 1, count_include_pad=False)  # smooth outlines
+        picture = torch.lerp(picture, face * contact, mask)
         return torch.lerp(picture, self._lit(hair, light, wrap=0.2), hair.alpha)
 
     @staticmethod
