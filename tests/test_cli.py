@@ -129,6 +129,13 @@ def test_box_size_and_no_refine(tmp_path, photo, weights, capsys):
     assert "outside the image of 512 x 512" in capsys.readouterr().err
 
 
+def test_a_solid_for_a_printer(tmp_path, photo, weights):
+    arguments = ["reconstruct", str(photo), "--out", str(tmp_path), "--solid", "3", *weights]
+    assert main(arguments) == OK
+    mesh = trimesh.load(tmp_path / "astronaut_solid.stl")
+    assert mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 1e5  # mm^3
+
+
 def test_bad_weights_are_one_line(tmp_path, photo, weights, capsys):
     (tmp_path / "bad.safetensors").write_bytes(b"junk")
     argv = ["reconstruct", str(photo), "--out", str(tmp_path / "out"), *weights]
@@ -165,6 +172,7 @@ def test_an_unknown_device_is_one_line(tmp_path, photo, weights, capsys):
         ["reconstruct", "a.jpg"],
         ["reconstruct", "a.jpg", "--out", "x", "--size", "300"],
         ["reconstruct", "a.jpg", "--out", "x", "--formats", "ply,dae"],
+        ["reconstruct", "a.jpg", "--out", "x", "--solid", "0.3"],
         ["reconstruct", "a.jpg", "--out", "x", "--box", "1", "2", "3"],
         ["reconstruct", "a.jpg", "b.jpg", "--out", "x", *BOX],
         ["reconstruct", "a.jpg", "--out", "x", "--all-faces", *BOX],

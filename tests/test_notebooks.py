@@ -61,6 +61,16 @@ WRONG_ANSWERS = {
         ("-np.outer(weights, slope)", "-np.outer(np.ones(3), slope)"),
         ("-np.outer(weights, slope)", "-np.outer(weights, slope[::-1])"),
     ],
+    "05_lighting_and_albedo": [
+        ("[1 / 4]", "[1 / 2]"),
+        ("np.asarray(omega) / 2", "np.asarray(omega)"),
+        ("rows.T @ (weight[:, None] * rows)", "rows.T @ rows"),
+        ("weight * intensity", "intensity"),
+        ("albedo[:, None] * np.column", "np.column"),
+        ("bent @ bent", "slopes @ slopes"),
+        ("[0, 0, 1]", "[mu, nu, 1]"),
+        ("np.linalg.solve(G.T, lamp)", "G @ lamp"),
+    ],
     "07_end_to_end": [
         ("np.abs(estimate - truth)", "estimate - truth"),
         ("error[np.isfinite(error)]", "np.nan_to_num(error)"),

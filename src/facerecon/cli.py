@@ -110,6 +110,13 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         metavar="LIST",
         help=f"mesh formats, separated by commas: {', '.join(MESH_FORMATS)} (default: ply)",
     )
+    parser.add_argument(
+        "--solid",
+        type=float,
+        metavar="MM",
+        help="also write PHOTO_solid.stl for a 3D printer: closed, with a flat back, at least MM"
+        " thick",
+    )
     parser.add_argument("--all-faces", action="store_true", help="not only the largest face")
     parser.add_argument("--no-refine", action="store_true", help="coarse shape only")
     parser.add_argument("--coarse", type=Path, metavar="FILE", help="other CoarseNet weights")
@@ -298,6 +305,7 @@ def _formats(text: str) -> tuple[str, ...]:
 def _reconstruct(args: argparse.Namespace) -> int:
     from facerecon.data import ImageError, list_images
     from facerecon.pipeline import Reconstructor
+    from facerecon.solid import LEAST_THICKNESS_MM
 
     photos: list[Path] = []
     done = failures = 0
@@ -309,6 +317,8 @@ def _reconstruct(args: argparse.Namespace) -> int:
             _fail(error)
     if args.box and (args.all_faces or len(photos) > 1):
         args.usage_error("--box goes with one photograph, and not with --all-faces")
+    if args.solid is not None and not args.solid >= LEAST_THICKNESS_MM:
+        args.usage_error(f"--solid: at least {LEAST_THICKNESS_MM} mm, got {args.solid:g}")
     if not photos:
         return FAILED
     _check_device(args.device)
@@ -343,16 +353,21 @@ def _reconstruct_one(
         faces = [reconstructor(path, box, refine=refine)]
     stems = [stem, *(f"{stem}_face{number}" for number in range(2, len(faces) + 1))]
     return [
-        _write(face, args.out / name, args.formats) for face, name in zip(faces, stems, strict=True)
+        _write(face, args.out / name, args.formats, args.solid)
+        for face, name in zip(faces, stems, strict=True)
     ]
 
 
-def _write(face: "Reconstruction", stem: Path, formats: Sequence[str]) -> Path:
+def _write(
+    face: "Reconstruction", stem: Path, formats: Sequence[str], solid_mm: float | None
+) -> Path:
     from facerecon.reconstruction import write_file
     from facerecon.viz import figure_png, preview
 
     for name in formats:
         face.save(f"{stem}.{name}")
+    if solid_mm is not None:
+        face.save_solid(f"{stem}_solid.stl", solid_mm)
     face.save_depth(f"{stem}_depth.npy")
     face.save_depth(f"{stem}_depth.png")
     write_file(Path(f"{stem}_preview.png"), figure_png(preview(face)))

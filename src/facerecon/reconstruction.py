@@ -19,6 +19,7 @@ from trimesh.visual.material import SimpleMaterial
 from facerecon.data import Crop
 from facerecon.depth import normals_from_depth
 from facerecon.detect import Box
+from facerecon.solid import close_surface
 
 MESH_FORMATS = (".ply", ".obj", ".stl", ".glb")
 DEPTH_FORMATS = (".npy", ".png")
@@ -115,15 +116,31 @@ class Reconstruction:
             ValueError: another suffix.
             OutputError: the file cannot be written.
         """
-        path = Path(path)
-        suffix = path.suffix.lower()
-        if suffix not in MESH_FORMATS:
-            known = ", ".join(MESH_FORMATS)
-            raise ValueError(f"{path}: unknown mesh format {suffix!r}; use one of {known}")
+        path, suffix = _mesh_path(path)
         if suffix == ".obj":
             return self._save_obj(path)
         data = self.mesh(textured=suffix == ".glb").export(file_type=suffix[1:])
         return [write_file(path, data)]
+
+    def save_solid(
+        self, path: str | Path, thickness_mm: float = 4.0, hollow: bool = False
+    ) -> list[Path]:
+        """Write the face as a closed solid for a 3D printer, in mm, without colour.
+
+        Args:
+            path: .stl, as slicers read it, or .ply, .obj, .glb.
+            thickness_mm: of the thinnest part.
+            hollow: a mask; otherwise a relief with a flat back. See `solid.close_surface`.
+
+        Raises:
+            ValueError: another suffix, or a thickness that cannot be printed.
+            OutputError: the file cannot be written.
+        """
+        path, suffix = _mesh_path(path)
+        solid = close_surface(self.vertices, self.faces, thickness_mm, hollow)
+        mesh = trimesh.Trimesh(solid.vertices, solid.faces, process=False)
+        data = mesh.export(file_type=suffix[1:])
+        return [write_file(path, data.encode() if isinstance(data, str) else data)]
 
     def _save_obj(self, path: Path) -> list[Path]:
         # Not just .png: that might be the photograph itself.
@@ -174,6 +191,16 @@ class Reconstruction:
             write_file(path, _png(Image.fromarray(values))),
             write_file(path.with_suffix(".json"), (json.dumps(reading, indent=1) + "\n").encode()),
         ]
+
+
+def _mesh_path(path: str | Path) -> tuple[Path, str]:
+    """The path and its suffix in small letters, which must be that of a mesh."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in MESH_FORMATS:
+        known = ", ".join(MESH_FORMATS)
+        raise ValueError(f"{path}: unknown mesh format {suffix!r}; use one of {known}")
+    return path, suffix
 
 
 def write_file(path: Path, data: bytes) -> Path:

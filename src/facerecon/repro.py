@@ -20,6 +20,7 @@ ITEMS = {
     "morphable_model": "01_morphable_model_and_projection",
     "synthetic_data": "02_synthetic_data",
     "differentiable_rendering": "04_differentiable_rendering",
+    "lighting_and_albedo": "05_lighting_and_albedo",
     "end_to_end": "07_end_to_end",
 }
 """What can be reproduced, and the notebook that does it."""

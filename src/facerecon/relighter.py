@@ -1,0 +1,170 @@
+"""A photographed face under another light, moved by sliders.
+
+ipywidgets comes with `pip install "facerecon[notebooks]"`.
+"""
+
+import io
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from facerecon.lighting import shade
+from facerecon.sfs import Shading
+
+if TYPE_CHECKING:
+    from ipywidgets import Box, FloatSlider
+
+LIMITS = {
+    "right °": (-90.0, 90.0, 5.0),
+    "above °": (-90.0, 90.0, 5.0),
+    "strength": (0.0, 1.5, 0.05),
+    "ambient": (0.0, 1.5, 0.05),
+}
+"""Least, most and step of every slider."""
+
+VIEWS = ("photograph", "albedo × light", "light alone")
+
+DARKEST_SHADING = 0.08
+"""Less light than this is not divided out: noise would be all that is left."""
+
+BALL = 0.22
+"""Side of the small ball that shows the light, as a share of the picture's."""
+
+BALL_ALBEDO = 0.6
+
+
+class Relighter:
+    """The face of a photograph, lit as sliders say; they begin at the light that was found in it.
+
+        relighter = Relighter(photo, normals, mask, found)  # found: of `sfs.recover`
+        relighter.sliders["right °"].value = 60  # as a hand on the slider would
+        relighter.live()  # in a notebook: the sliders beside the picture
+
+    Three views: the photograph times the ratio of new to old light (Riklin-Raviv and Shashua's
+    quotient), which keeps every hair and pore; the recovered albedo under the new light, Eq. (8);
+    and the light on its own, a white face. A small ball shows the same light.
+
+    Attributes:
+        sliders: by name. view: chooses the view. image: the widget that shows the picture.
+
+    Args:
+        photo: the crop, RGB in [0, 1].
+        normals: unit, camera frame, of the coarse or the fine surface.
+        mask: the face.
+        found: light and albedo of the photograph, first order.
+
+    Raises:
+        ImportError: ipywidgets is missing.
+        ValueError: the light is not of first order.
+    """
+
+    def __init__(
+        self,
+        photo: Float[np.ndarray, "height width 3"],
+        normals: Float[Tensor, "1 3 height width"],
+        mask: Bool[Tensor, "1 1 height width"],
+        found: Shading,
+    ) -> None:
+        import ipywidgets as widgets
+
+        if found.light.shape[1] != 4:
+            raise ValueError("the sliders are those of a first-order light: use order=1")
+        self.photo, self.normals, self.mask, self.found = photo, normals, mask, found
+        self._start = dict(zip(LIMITS, describe(found.light[0]), strict=True))
+        self.sliders: dict[str, FloatSlider] = {
+            name: widgets.FloatSlider(
+                min(max(self._start[name], low), high), min=low, max=high, step=step,
+                description=name, readout_format=".2f",
+            )
+            for name, (low, high, step) in LIMITS.items()
+        }  # fmt: skip
+        self.view = widgets.Dropdown(options=VIEWS, description="view")
+        self.image = widgets.Image(format="png", width=400, height=400)
+
+    @property
+    def light(self) -> Float[Tensor, "1 4"]:
+        """The light as the sliders say, in the order of Eq. (9)."""
+        right, above, strength, ambient = (slider.value for slider in self.sliders.values())
+        right, above = math.radians(right), math.radians(above)
+        toward = (
+            math.sin(right) * math.cos(above),
+            math.sin(above),
+            math.cos(right) * math.cos(above),
+        )
+        return self.normals.new_tensor([[ambient, *(strength * part for part in toward)]])
+
+    def picture(self) -> Float[np.ndarray, "height width 3"]:
+        """The face under the sliders' light, in [0, 1], with the ball in its lower right corner."""
+        new = shade(torch.ones_like(self.found.albedo), self.light, self.normals).clamp(min=0)
+        if self.view.value == "photograph":
+            old = shade(torch.ones_like(self.found.albedo), self.found.light, self.normals)
+            ratio = new / old.clamp(min=DARKEST_SHADING)
+            lit = self.photo * torch.where(self.mask, ratio, 1.0)[0, 0].numpy()[..., None]
+        else:
+            grey = new if self.view.value == "light alone" else self.found.albedo * new
+            grey = torch.where(self.mask, grey, 1.0)[0, 0].numpy()
+            lit = np.repeat(grey[..., None], 3, axis=2)
+        lit = np.clip(lit, 0, 1)
+        ball, inside = self._ball(round(BALL * len(lit)))
+        lit[-len(ball) :, -len(ball) :][inside] = ball[inside][:, None]
+        return lit
+
+    def reset(self) -> None:
+        """All sliders to where they began: the light of the photograph."""
+        for name, slider in self.sliders.items():
+            slider.value = self._start[name]
+
+    def live(self) -> "Box":
+        """The sliders beside the picture, to be shown in a notebook; needs a kernel."""
+        import ipywidgets as widgets
+
+        button = widgets.Button(description="the photograph's light")
+        button.on_click(lambda _: self.reset())
+        self._update(None)
+        for control in (*self.sliders.values(), self.view):
+            control.observe(self._update, "value")
+        return widgets.HBox([widgets.VBox([*self.sliders.values(), self.view, button]), self.image])
+
+    def _ball(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """A pale ball under the same light, (size, size), and where it is."""
+        normals, inside = ball_normals(size)
+        pale = torch.full((1, 1, size, size), BALL_ALBEDO)
+        grey = shade(pale, self.light.float(), normals).clamp(0, 1)
+        return grey[0, 0].numpy(), inside[0, 0].numpy()
+
+    def _update(self, change: Any) -> None:
+        data = io.BytesIO()
+        pixels = np.rint(self.picture() * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(data, format="PNG")
+        self.image.value = data.getvalue()
+
+
+def describe(light: Float[Tensor, "4"]) -> tuple[float, float, float, float]:
+    """Angle to the right and upward in degrees, strength, and ambient part of a first-order light.
+
+    The direction (0, 0, 1), toward the viewer, has both angles 0.
+    """
+    ambient, x, y, z = light.tolist()
+    strength = math.sqrt(x * x + y * y + z * z)
+    above = math.degrees(math.asin(y / strength)) if strength else 0.0
+    return math.degrees(math.atan2(x, z)), above, strength, ambient
+
+
+def ball_normals(
+    size: int,
+) -> tuple[Float[Tensor, "1 3 size size"], Bool[Tensor, "1 1 size size"]]:
+    """Normals of a ball that fills a square picture, camera frame, and the pixels that it covers.
+
+    The normals are 0 in the background.
+    """
+    across = (torch.arange(size) + 0.5) / size * 2 - 1
+    y, x = torch.meshgrid(-across, across, indexing="ij")
+    height = 1 - x**2 - y**2
+    inside = (height > 0)[None, None]
+    normals = torch.stack([x, y, height.clamp(min=0).sqrt()])[None]
+    return normals * inside, inside
