@@ -160,6 +160,9 @@ def test_bfm_h5(tmp_path, head):
     check_whole_package_accepts(model)
     assert model.expression_names == ("expression_000", "expression_001", "expression_002")
     assert model.provenance["source"] == "Basel Face Model 2019"
+    assert model.expression_is_component.all()
+    drawn = model.sample(200, torch.Generator().manual_seed(0))[:, model.n_identity :]
+    assert ((drawn < 0).any(0) & (drawn > 0).any(0)).all()
     np.testing.assert_allclose(model.albedo_mean, head.albedo, atol=2e-3)
 
 
@@ -282,6 +285,7 @@ def test_ict(tmp_path, head):
     check_shapes(model, moved, 4, 3)
     check_whole_package_accepts(model)
     assert model.expression_names == ("browInnerUpLeft", "browInnerUpRight", "jawOpen")
+    assert not model.expression_is_component.any()
     assert model.expression_partner.tolist() == [1, 0, 2]
     assert model.expression_group[0] == model.expression_group[1] != model.expression_group[2]
     np.testing.assert_array_equal(order[model.landmarks.numpy()], head.landmarks)

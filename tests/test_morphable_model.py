@@ -13,6 +13,7 @@ from scipy.ndimage import binary_fill_holes, label
 from facerecon.camera import rotation_matrix
 from facerecon.mesh import boundary_loops
 from facerecon.morphable_model import (
+    NEUTRAL_SHARE,
     REGIONS,
     ModelFileError,
     MorphableModel,
@@ -157,6 +158,23 @@ def test_common_units_are_common_and_pairs_mostly_go_together(model, generator):
     inward, outward = (activation[:, names.index(n)] for n in ("eyeLookInLeft", "eyeLookOutRight"))
     assert ((inward > 0) & (outward > 0)).sum() > 0.75 * (inward > 0).sum()
     assert not ((inward > 0) & (activation[:, names.index("eyeLookUpLeft")] > 0)).any()
+
+
+def test_expressions_that_are_components_go_both_ways(rng, tmp_path):
+    """Principal components are normal, of unit deviation where there is an expression at all."""
+    arrays = tiny_arrays(rng) | {"expression_is_component": np.array([0, 0, 0, 1])}
+    write_arrays(tmp_path / "model.npz", arrays, {})
+    model = MorphableModel.load(tmp_path / "model.npz")
+    expression = model.sample(20_000, torch.Generator().manual_seed(0))[:, model.n_identity :]
+    units, component = expression[:, :3], expression[:, 3]
+    assert units.min() >= 0
+    neutral = (expression == 0).all(1)
+    assert neutral.float().mean().item() == pytest.approx(NEUTRAL_SHARE, abs=0.015)
+    drawn = component[~neutral]
+    assert (drawn < 0).float().mean().item() == pytest.approx(0.5, abs=0.02)
+    assert drawn.std().item() == pytest.approx(1, abs=0.03)
+    plain = MorphableModel(tiny_arrays(rng), {})
+    assert plain.sample(2000, torch.Generator().manual_seed(0))[:, plain.n_identity :].min() >= 0
 
 
 @given(st.integers(0, 2**31), st.integers(1, 12))

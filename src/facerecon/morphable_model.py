@@ -38,7 +38,9 @@ _SHAPES = {
     "expression_partner": "e",
     "expression_group": "e",
     "expression_frequency": "e",
+    "expression_is_component": "e",
 }
+_OPTIONAL = {"expression_is_component"}  # all zero where missing
 _TEXT = ("region_names", "expression_names")
 _BASES = ("identity_basis", "expression_basis")
 # Integer arrays and the axis that they index, if any.
@@ -49,6 +51,7 @@ _INDICES = {
     "mirror": "v",
     "expression_partner": "e",
     "expression_group": "e",
+    "expression_is_component": None,
 }
 _BUFFERS = tuple(name for name in _SHAPES if name not in (*_TEXT, *_BASES))
 _HALF_PRECISION = (*_BASES, "albedo_mean", "albedo_basis", "region_masks")
@@ -75,7 +78,8 @@ class MorphableModel(nn.Module):
             triangles, uv_triangles (f, 3); uv (t, 2): v up; landmarks (68,): the iBUG points;
             mirror (v,): every vertex's mirror image; vertex_weight (v,): sums to 1;
             region_names (r,), region_masks (r, v): in [0, 1]; expression_names, _std, _partner,
-            _group, _frequency (e,): see `sample_activations`.
+            _group, _frequency (e,): see `sample_activations`; expression_is_component (e,): 1 for
+            a principal component, which goes both ways, 0 (default) for a unit that is activated.
         provenance: where the model comes from, as JSON values.
 
     Raises:
@@ -90,7 +94,8 @@ class MorphableModel(nn.Module):
         self.region_names = tuple(arrays["region_names"].tolist())
         for name in _BUFFERS:
             dtype = np.int64 if name in _INDICES else np.float32
-            self.register_buffer(name, torch.from_numpy(arrays[name].astype(dtype)))
+            array = arrays[name] if name in arrays else np.zeros(len(arrays["expression_basis"]))
+            self.register_buffer(name, torch.from_numpy(array.astype(dtype)))
         self.n_identity = len(arrays["identity_basis"])
         self.n_expression = len(arrays["expression_basis"])
         self.n_coefficients = self.n_identity + self.n_expression
@@ -165,6 +170,9 @@ class MorphableModel(nn.Module):
     ) -> Float[Tensor, "n coefficients"]:
         """Coefficients of `n` plausible faces: normal identities, a few expression units each.
 
+        Expressions that are principal components are normal, too; a share of `NEUTRAL_SHARE` of
+        the faces has no expression of either kind.
+
         generator: source of randomness, on any device; the result is on the model's.
         """
         device = generator.device if generator is not None else self.mean.device
@@ -177,6 +185,11 @@ class MorphableModel(nn.Module):
             generator,
         )
         expression = activation / self.expression_std.to(device)
+        component = self.expression_is_component.to(device) > 0
+        if component.any():
+            both_ways = torch.randn(expression.shape, generator=generator, device=device)
+            both_ways = both_ways * (activation > 0).any(1, keepdim=True)
+            expression = torch.where(component, both_ways, expression)
         return torch.cat([identity, expression], 1).to(self.mean.device)
 
     def geometry_metric(self) -> Float[Tensor, "coefficients coefficients"]:
@@ -278,6 +291,8 @@ def write_arrays(
     _validate(arrays)
     stored = {"format": np.array(FORMAT), "provenance": np.array(json.dumps(dict(provenance)))}
     for name in _SHAPES:
+        if name not in arrays:
+            continue
         if name in _HALF_PRECISION:
             dtype = np.float16
         elif name in _INDICES:
@@ -293,6 +308,8 @@ def _validate(arrays: Mapping[str, np.ndarray]) -> None:
     lengths = {"3": 3, "2": 2, "l": N_LANDMARKS}
     for name, axes in _SHAPES.items():
         if name not in arrays:
+            if name in _OPTIONAL:
+                continue
             raise ModelFileError(f"`{name}` is missing")
         array = arrays[name]
         if array.ndim != len(axes) or any(
@@ -307,6 +324,8 @@ def _validate(arrays: Mapping[str, np.ndarray]) -> None:
         if kinds == "f" and not np.isfinite(array).all():
             raise ModelFileError(f"`{name}` holds values that are not finite")
     for name, axis in _INDICES.items():
+        if axis is None:
+            continue
         if arrays[name].min() < 0 or arrays[name].max() >= lengths[axis]:
             raise ModelFileError(f"`{name}` points outside 0..{lengths[axis] - 1}")
     missing = set(REGIONS) - set(arrays["region_names"].tolist())

@@ -245,4 +245,5 @@ def _expression_arrays(
         "expression_partner": partner,
         "expression_group": group,
         "expression_frequency": frequency,
+        "expression_is_component": (~is_unit).astype(np.int32),
     }
