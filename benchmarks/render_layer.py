@@ -20,7 +20,7 @@ from facerecon.backend import nvdiffrast_problem
 from facerecon.camera import join, to_camera, to_pixels
 from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel
-from facerecon.rasterize import interpolate, interpolate_unit, rasterize
+from facerecon.rasterize import interpolate_maps, rasterize
 from facerecon.render import render
 
 WAYS = ("forward", "backward")
@@ -41,7 +41,7 @@ def stages(model: MorphableModel, r: Tensor, size: int, backend: str) -> dict[st
     vertices = model.vertices(coefficients)
     camera_vertices = to_camera(vertices, pose)
     projected = to_pixels(camera_vertices, pose, size)
-    triangles, pncc = model.triangles, model.pncc[None]
+    triangles, pncc = model.triangles, model.pncc
     fragments = rasterize(projected, triangles, size, size, backend)
     normals = vertex_normals(camera_vertices, triangles, backend)
 
@@ -49,12 +49,8 @@ def stages(model: MorphableModel, r: Tensor, size: int, backend: str) -> dict[st
         turned = to_camera(vertices, pose)
         return turned, to_pixels(turned, pose, size)
 
-    def interpolate_maps(normals: Tensor, z: Tensor) -> tuple[Tensor, ...]:
-        return (
-            interpolate_unit(normals, fragments, triangles, backend),
-            interpolate(z, fragments, triangles, backend),
-            interpolate(pncc, fragments, triangles, backend),
-        )
+    def maps(camera_vertices: Tensor, normals: Tensor) -> tuple[Tensor, ...]:
+        return interpolate_maps(camera_vertices, normals, pncc, fragments, triangles, backend)
 
     products = 2 * len(r) * model.basis.numel()
     return {
@@ -71,7 +67,7 @@ def stages(model: MorphableModel, r: Tensor, size: int, backend: str) -> dict[st
             lambda v: (vertex_normals(v, triangles, backend),), (camera_vertices,), (triangles,)
         ),
         "interpolation (Eqs. 6, 7)": Stage(
-            interpolate_maps, (normals, camera_vertices[..., 2:]), (triangles, *fragments, pncc)
+            maps, (camera_vertices, normals), (triangles, *fragments, pncc)
         ),
     }
 

@@ -15,10 +15,12 @@ from torch import Tensor
 from facerecon.backends import rasterize_torch
 from facerecon.camera import project
 from facerecon.rasterize import (
+    GRADIENTS,
     SHORTEST,
     Fragments,
     antialias,
     interpolate,
+    interpolate_maps,
     interpolate_unit,
     rasterize,
 )
@@ -467,6 +469,40 @@ def test_gradient_of_unit_vectors(backend, scale):
         return interpolate_unit(scale * vectors, fragments, triangles, backend)
 
     assert torch.autograd.gradcheck(image, (vectors, projected))
+
+
+@both
+def test_maps_of_a_face_are_what_interpolation_gives_one_by_one(backend):
+    projected, triangles = smooth_surface()
+    fragments = rasterize(projected, triangles, 12, 14, backend)
+    vertices = torch.randn(*projected.shape, dtype=torch.float64)
+    normals, pncc = torch.randn_like(vertices), torch.rand_like(vertices[0])
+    depth, unit, colour = interpolate_maps(vertices, normals, pncc, fragments, triangles, backend)
+    assert torch.equal(depth, interpolate(vertices[..., 2:], fragments, triangles, backend))
+    assert torch.equal(colour, interpolate(pncc[None], fragments, triangles, backend))
+    torch.testing.assert_close(unit, interpolate_unit(normals, fragments, triangles, backend))
+
+
+@both
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("scale", [1.0, SHORTEST / 100])
+def test_gradient_of_the_maps_of_a_face(backend, gradient, scale):
+    projected, triangles = smooth_surface()
+    projected = projected.requires_grad_(gradient == "full")
+    vertices = torch.randn(*projected.shape, dtype=torch.float64, requires_grad=True)
+    normals = torch.randn_like(vertices).requires_grad_()
+    pncc = torch.rand_like(vertices[0])
+
+    def maps(vertices: Tensor, normals: Tensor, projected: Tensor) -> tuple[Tensor, ...]:
+        fragments = rasterize(projected, triangles, 12, 14, backend, gradient)
+        return interpolate_maps(vertices, scale * normals, pncc, fragments, triangles, backend)
+
+    count = 3 if gradient == "full" else 2  # with fixed weights the PNCC does not change
+    inputs = (vertices, normals, projected)
+    assert torch.autograd.gradcheck(lambda *given: maps(*given)[:count], inputs, fast_mode=True)
+    assert maps(*inputs)[2].requires_grad == (gradient == "full")
+    (alone,) = torch.autograd.grad(maps(*inputs)[0].sum(), normals, allow_unused=True)
+    assert alone is None or (alone == 0).all()  # depth without the other maps
 
 
 @both

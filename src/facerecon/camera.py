@@ -92,7 +92,8 @@ def to_pixels(
     _, scale, translation = pose_parameters(pose, size)
     require_shape("camera_vertices", camera_vertices, pose.shape[0], None, 3)
     flip, centre = _pixel_axes(camera_vertices, size)
-    return camera_vertices * _per_axis(scale, flip) + (_pad(translation) * flip + centre)[:, None]
+    offset = (_pad(translation) * flip + centre)[:, None]
+    return torch.addcmul(offset, camera_vertices, _per_axis(scale, flip))  # one pass
 
 
 def in_perspective(

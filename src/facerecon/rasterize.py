@@ -128,12 +128,42 @@ def interpolate_unit(
         ImportError: nvdiffrast is asked for and cannot be imported.
     """
     require_shape("vectors", vectors, None, None, 3)
-    if choose_backend(backend, vectors) == "numba":
-        parts = _checked(vectors, fragments, triangles)
-        return interpolate_numba.interpolate_unit(*parts, SHORTEST)
     image = interpolate(vectors, fragments, triangles, backend)
     squared = image.square().sum(dim=1, keepdim=True)
     return image * squared.clamp_min(SHORTEST**2).rsqrt()
+
+
+def interpolate_maps(
+    vertices: Float[Tensor, "batch vertices 3"],
+    normals: Float[Tensor, "batch vertices 3"],
+    pncc: Float[Tensor, "vertices 3"],
+    fragments: Fragments,
+    triangles: Int[Tensor, "triangles 3"],
+    backend: str = "auto",
+) -> tuple[
+    Float[Tensor, "batch 1 height width"],
+    Float[Tensor, "batch 3 height width"],
+    Float[Tensor, "batch 3 height width"],
+]:
+    """The maps of a face: `interpolate` of z and of PNCC, `interpolate_unit` of the normals.
+
+    In one pass where the backend has it. The PNCC of the vertices is a constant.
+
+    Raises:
+        ValueError: wrong shapes, batch sizes that do not fit, or an unsuitable backend.
+        ImportError: nvdiffrast is asked for and cannot be imported.
+    """
+    if choose_backend(backend, vertices, normals, pncc) == "numba":
+        batch, n_vertices = len(fragments.triangle), len(pncc)
+        require_shape("vertices", vertices, batch, n_vertices, 3)
+        require_shape("normals", normals, batch, n_vertices, 3)
+        _, *parts = _checked(normals, fragments, triangles)
+        return interpolate_numba.interpolate_maps(vertices, normals, pncc, *parts, SHORTEST)
+    return (
+        interpolate(vertices[..., 2:], fragments, triangles, backend),
+        interpolate_unit(normals, fragments, triangles, backend),
+        interpolate(pncc[None], fragments, triangles, backend),
+    )
 
 
 def antialias(

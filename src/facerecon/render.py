@@ -11,8 +11,7 @@ from facerecon.mesh import vertex_normals
 from facerecon.rasterize import (
     Fragments,
     antialias,
-    interpolate,
-    interpolate_unit,
+    interpolate_maps,
     rasterize,
     require_gradient,
 )
@@ -90,11 +89,7 @@ def render(
     triangles = model.triangles
     fragments = rasterize(projected, triangles, size, size, backend, gradient)
     normals = vertex_normals(camera_vertices, triangles, backend)
-    maps = (
-        interpolate(camera_vertices[..., 2:], fragments, triangles, backend),
-        interpolate_unit(normals, fragments, triangles, backend),
-        interpolate(model.pncc[None], fragments, triangles, backend),
-    )
+    maps = interpolate_maps(camera_vertices, normals, model.pncc, fragments, triangles, backend)
     if smooth:
         image = antialias(torch.cat(maps, dim=1), fragments, projected, triangles, backend)
         maps = image.split([1, 3, 3], dim=1)

@@ -18,11 +18,17 @@ def interpolate(attributes: Tensor, triangle: Tensor, weights: Tensor, triangles
     return _Interpolate.apply(attributes, triangle, weights, triangles)
 
 
-def interpolate_unit(
-    vectors: Tensor, triangle: Tensor, weights: Tensor, triangles: Tensor, shortest: float
-) -> Tensor:
-    """The images (batch, 3, height, width) of `rasterize.interpolate_unit`."""
-    return _InterpolateUnit.apply(vectors, triangle, weights, triangles, shortest)
+def interpolate_maps(
+    vertices: Tensor,
+    normals: Tensor,
+    pncc: Tensor,
+    triangle: Tensor,
+    weights: Tensor,
+    triangles: Tensor,
+    shortest: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The three images of `rasterize.interpolate_maps`."""
+    return _InterpolateMaps.apply(vertices, normals, pncc, triangle, weights, triangles, shortest)
 
 
 class _Interpolate(torch.autograd.Function):
@@ -63,41 +69,50 @@ class _Interpolate(torch.autograd.Function):
         return to_attributes, None, to_weights, None
 
 
-class _InterpolateUnit(torch.autograd.Function):
-    """In one pass each way, without the map of what is not yet unit."""
+class _InterpolateMaps(torch.autograd.Function):
+    """All maps of a face in one pass each way."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        vectors: Tensor,
+        vertices: Tensor,
+        normals: Tensor,
+        pncc: Tensor,
         triangle: Tensor,
         weights: Tensor,
         triangles: Tensor,
         shortest: float,
-    ) -> Tensor:
-        ctx.save_for_backward(vectors, triangle, weights, triangles)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(vertices, normals, pncc, triangle, weights, triangles)
         ctx.shortest = shortest
         batch, height, width = triangle.shape
-        result = vectors.new_empty(batch, 3, height, width)
-        indices = as_indices(triangles, vectors.shape[1])
-        arrays = (*map(as_array, (triangle, weights, vectors)), result.numpy())
-        over_batch(_unit_kernel, batch, indices, *arrays, shortest)
-        return result
+        maps = tuple(vertices.new_empty(batch, c, height, width) for c in (1, 3, 3))
+        indices = as_indices(triangles, vertices.shape[1])
+        arrays = map(as_array, (triangle, weights, vertices, normals, pncc))
+        over_batch(_maps_kernel, batch, indices, *arrays, *(m.numpy() for m in maps), shortest)
+        ctx.set_materialize_grads(False)
+        if not ctx.needs_input_grad[4]:
+            ctx.mark_non_differentiable(maps[2])  # fixed weights of a constant
+        return maps
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        vectors, triangle, weights, triangles = ctx.saved_tensors
-        batch = len(triangle)
-        to_vectors = gradient.new_zeros(batch, *vectors.shape[1:])
-        to_weights = gradient.new_empty(weights.shape if ctx.needs_input_grad[2] else (0, 0, 0, 3))
-        indices = as_indices(triangles, vectors.shape[1])
-        arrays = map(as_array, (triangle, weights, vectors, gradient))
-        results = to_vectors.numpy(), to_weights.numpy()
-        over_batch(_unit_backward_kernel, batch, indices, *arrays, *results, ctx.shortest)
-        if len(vectors) != batch:
-            to_vectors = to_vectors.sum(dim=0, keepdim=True)
-        return to_vectors, None, to_weights if ctx.needs_input_grad[2] else None, None, None
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        vertices, normals, pncc, triangle, weights, triangles = ctx.saved_tensors
+        moving = ctx.needs_input_grad[4]
+        images = [
+            vertices.new_zeros(len(triangle), channels, *triangle.shape[1:]) if g is None else g
+            for g, channels in zip(gradients, (1, 3, 3 if moving else 0), strict=True)
+        ]
+        results = torch.zeros_like(vertices), torch.zeros_like(normals)
+        to_weights = torch.zeros_like(weights) if moving else None
+        indices = as_indices(triangles, vertices.shape[1])
+        arrays = map(as_array, (triangle, weights, vertices, normals, pncc, *images, *results))
+        last = as_array(weights[:0] if to_weights is None else to_weights)
+        over_batch(
+            _maps_backward_kernel, len(triangle), indices, *arrays, last, ctx.shortest, moving
+        )
+        return *results, None, None, to_weights, None, None
 
 
 def _groups(n_channels: int) -> list[tuple[int, tuple[int, ...]]]:
@@ -207,85 +222,108 @@ def _mixed(values: np.ndarray, i: int, j: int, k: int, weight: np.ndarray, c: in
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _unit_kernel(
-    start: int,
-    stop: int,
-    triangles: np.ndarray,
-    triangle: np.ndarray,
-    weights: np.ndarray,
-    vectors: np.ndarray,
-    result: np.ndarray,
-    shortest: float,
-) -> None:
-    height, width = triangle.shape[1], triangle.shape[2]
-    least = vectors.dtype.type(shortest * shortest)
-    for item in range(start, stop):
-        values = vectors[item if len(vectors) > 1 else 0]
-        out = result[item]
-        for row in range(height):
-            for column in range(width):
-                if triangle[item, row, column] < 0:
-                    out[0, row, column] = out[1, row, column] = out[2, row, column] = 0
-                    continue
-                t = np.uint32(triangle[item, row, column])
-                i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-                weight = weights[item, row, column]
-                x = _mixed(values, i, j, k, weight, 0)
-                y = _mixed(values, i, j, k, weight, 1)
-                z = _mixed(values, i, j, k, weight, 2)
-                length = np.sqrt(max(x * x + y * y + z * z, least))
-                out[0, row, column] = x / length
-                out[1, row, column] = y / length
-                out[2, row, column] = z / length
+def _through_unit(vector: tuple, gradient: tuple, least: float) -> tuple:
+    """The gradient to a vector from that to the vector made unit."""
+    x, y, z = vector
+    gx, gy, gz = gradient
+    squared = x * x + y * y + z * z
+    # The part of the gradient along the vector would only change its length.
+    along = (x * gx + y * gy + z * gz) / squared if squared > least else least * 0
+    inverse = 1 / np.sqrt(max(squared, least))
+    return (gx - along * x) * inverse, (gy - along * y) * inverse, (gz - along * z) * inverse
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _unit_backward_kernel(
+def _maps_kernel(
     start: int,
     stop: int,
     triangles: np.ndarray,
     triangle: np.ndarray,
     weights: np.ndarray,
-    vectors: np.ndarray,
-    gradient: np.ndarray,
-    to_vectors: np.ndarray,
-    to_weights: np.ndarray,
+    vertices: np.ndarray,
+    normals: np.ndarray,
+    pncc: np.ndarray,
+    depth_map: np.ndarray,
+    normal_map: np.ndarray,
+    pncc_map: np.ndarray,
     shortest: float,
 ) -> None:
     height, width = triangle.shape[1], triangle.shape[2]
-    least = vectors.dtype.type(shortest * shortest)
-    zero = vectors.dtype.type(0)
+    least = vertices.dtype.type(shortest * shortest)
     for item in range(start, stop):
-        values = vectors[item if len(vectors) > 1 else 0]
-        out, g = to_vectors[item], gradient[item]
+        places, directions = vertices[item], normals[item]
+        depth, unit, colour = depth_map[item, 0], normal_map[item], pncc_map[item]
         for row in range(height):
             for column in range(width):
                 if triangle[item, row, column] < 0:
-                    if len(to_weights) > 0:
-                        to_weights[item, row, column] = 0
+                    depth[row, column] = 0
+                    for c in range(3):
+                        unit[c, row, column] = colour[c, row, column] = 0
                     continue
                 t = np.uint32(triangle[item, row, column])
                 i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
                 weight = weights[item, row, column]
-                x = _mixed(values, i, j, k, weight, 0)
-                y = _mixed(values, i, j, k, weight, 1)
-                z = _mixed(values, i, j, k, weight, 2)
-                gx, gy, gz = g[0, row, column], g[1, row, column], g[2, row, column]
-                squared = x * x + y * y + z * z
-                # The part of the gradient along the vector would only change its length.
-                along = (x * gx + y * gy + z * gz) / squared if squared > least else zero
-                inverse = 1 / np.sqrt(max(squared, least))
-                gx, gy, gz = (
-                    (gx - along * x) * inverse,
-                    (gy - along * y) * inverse,
-                    (gz - along * z) * inverse,
+                depth[row, column] = _mixed(places, i, j, k, weight, 2)
+                x = _mixed(directions, i, j, k, weight, 0)
+                y = _mixed(directions, i, j, k, weight, 1)
+                z = _mixed(directions, i, j, k, weight, 2)
+                length = np.sqrt(max(x * x + y * y + z * z, least))
+                unit[0, row, column] = x / length
+                unit[1, row, column] = y / length
+                unit[2, row, column] = z / length
+                for c in range(3):
+                    colour[c, row, column] = _mixed(pncc, i, j, k, weight, c)
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _maps_backward_kernel(
+    start: int,
+    stop: int,
+    triangles: np.ndarray,
+    triangle: np.ndarray,
+    weights: np.ndarray,
+    vertices: np.ndarray,
+    normals: np.ndarray,
+    pncc: np.ndarray,
+    to_depth: np.ndarray,
+    to_normal: np.ndarray,
+    to_pncc: np.ndarray,
+    to_vertices: np.ndarray,
+    to_normals: np.ndarray,
+    to_weights: np.ndarray,
+    shortest: float,
+    moving: bool,
+) -> None:
+    height, width = triangle.shape[1], triangle.shape[2]
+    least = vertices.dtype.type(shortest * shortest)
+    for item in range(start, stop):
+        values, out, g = normals[item], to_normals[item], to_normal[item]
+        for row in range(height):
+            for column in range(width):
+                if triangle[item, row, column] < 0:
+                    continue
+                t = np.uint32(triangle[item, row, column])
+                i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+                weight = weights[item, row, column]
+                gz = to_depth[item, 0, row, column]
+                g_unit = g[0, row, column], g[1, row, column], g[2, row, column]
+                vector = (
+                    _mixed(values, i, j, k, weight, 0),
+                    _mixed(values, i, j, k, weight, 1),
+                    _mixed(values, i, j, k, weight, 2),
                 )
+                gx, gy, gn = _through_unit(vector, g_unit, least)
                 for corner in range(3):
                     v = triangles[t, corner]
+                    to_vertices[item, v, 2] += weight[corner] * gz
                     out[v, 0] += weight[corner] * gx
                     out[v, 1] += weight[corner] * gy
-                    out[v, 2] += weight[corner] * gz
-                    if len(to_weights) > 0:
-                        change = gx * values[v, 0] + gy * values[v, 1] + gz * values[v, 2]
+                    out[v, 2] += weight[corner] * gn
+                    if moving:
+                        change = gx * values[v, 0] + gy * values[v, 1] + gn * values[v, 2]
+                        change += gz * vertices[item, v, 2]
+                        for c in range(3):
+                            change += to_pncc[item, c, row, column] * pncc[v, c]
                         to_weights[item, row, column, corner] = change
