@@ -37,6 +37,14 @@ def test_input_is_masked_and_ignores_exposure(model, image):
     torch.testing.assert_close(maps[:, 4:], rendering.normals)
 
 
+def test_feedback_in_one_pass_is_the_input_of_the_rendered_maps(model, image):
+    r = 0.5 * torch.randn(len(image), 290, generator=torch.Generator().manual_seed(2))
+    maps = feedback(model, image, r)
+    assert maps.is_contiguous(memory_format=torch.channels_last)
+    expected = coarse_input(image, render(model, r, image.shape[-1]))
+    torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("stem", ["patch", "resnet"])
 def test_shapes_and_size_invariance(stem):
     network = CoarseNet(284, CoarseNetConfig(width=4, squeeze=4, stem=stem)).eval()

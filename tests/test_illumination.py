@@ -12,6 +12,7 @@ from facerecon.synthetic.illumination import (
     highlight,
     irradiance,
     sample_light,
+    simple_irradiance,
     visibility,
 )
 
@@ -113,3 +114,24 @@ def test_a_face_is_darkest_in_its_creases(model):
     assert seen[landmarks[30]] > 0.9  # tip of the nose
     assert seen[landmarks[33]] < 0.9 * seen[landmarks[30]]  # below it
     assert seen[landmarks[39]] < 0.9 * seen[landmarks[30]]  # corner of the eye
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_compiled_shading_is_the_tensor_operations(generator, channels):
+    light = sample_light(LightConfig(p_specular=1.0), 6, channels, generator)
+    normals = torch.nn.functional.normalize(torch.randn(6, 3, 20, 30, generator=generator), dim=1)
+    openness, shadow = torch.rand(2, 6, 1, 20, 30, generator=generator)
+
+    def shaded(normals: torch.Tensor) -> list[torch.Tensor]:
+        return [
+            irradiance(light, normals, openness, shadow),
+            irradiance(light, normals),
+            simple_irradiance(light, normals, 0.2),
+            highlight(light, normals),
+        ]
+
+    assert light.roughness.min() == 0 < light.roughness.max()  # both kinds of highlight
+    with_gradient = shaded(normals.clone().requires_grad_())  # which the loops do not have
+    for found, expected in zip(shaded(normals), with_gradient, strict=True):
+        assert expected.requires_grad and not found.requires_grad
+        torch.testing.assert_close(found, expected.detach(), atol=3e-5, rtol=1e-5)

@@ -5,11 +5,17 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from facerecon.backend import choose_backend
+from facerecon.backends import feedback_numba
 from facerecon.camera import N_POSE
 from facerecon.config import CoarseNetConfig
-from facerecon.render import Rendering, render
+from facerecon.mesh import vertex_normals
+from facerecon.rasterize import SHORTEST, rasterize
+from facerecon.render import Rendering, place, render
+from facerecon.shapes import require_shape
 
 INPUT_CHANNELS = 7  # masked grey, PNCC, normals
+CONTRAST = 0.5  # standard deviation of the grey values in the mask
 DISPLACEMENT_MM = 10.0
 """Unit of the displacements that `CoarseNet.estimate` gives."""
 POSE_LIMIT = 8.0  # pose units; far outside the training world, keeps a lost iteration finite
@@ -20,7 +26,7 @@ def coarse_input(
 ) -> Float[Tensor, "batch 7 size size"]:
     """The network's input: the image masked by the feedback's visible vertices, PNCC and normals.
 
-    Inside the mask the grey values are brought to mean 0 and standard deviation 0.5, so that
+    Inside the mask the grey values are brought to mean 0 and standard deviation `CONTRAST`, so that
     exposure does not matter.
     Source: 3.2.1 and 3.4.
     """
@@ -29,7 +35,7 @@ def coarse_input(
     mean = (image * mask).sum((2, 3), keepdim=True) / count
     centred = (image - mean) * mask
     std = (centred.square().sum((2, 3), keepdim=True) / count).sqrt()
-    grey = centred * (0.5 / std.clamp(min=0.01))
+    grey = centred * (CONTRAST / std.clamp(min=0.01))
     return torch.cat([grey, rendering.pncc, rendering.normals], dim=1)
 
 
@@ -138,7 +144,19 @@ class CoarseNet(nn.Module):
 def feedback(
     model: nn.Module, image: Float[Tensor, "batch 1 size size"], r: Float[Tensor, "batch n"]
 ) -> Float[Tensor, "batch 7 size size"]:
-    """The network's input for an estimate r."""
+    """The network's input for an estimate r: `coarse_input`, channels last in memory.
+
+    Raises:
+        ValueError: images that are not one square grey one for each r.
+    """
+    require_shape("image", image, len(r), 1, image.shape[-1], None)
+    if choose_backend("auto", image, r) == "numba":
+        camera_vertices, projected = place(model, r, image.shape[-1])
+        normals = vertex_normals(camera_vertices, model.triangles)
+        fragments = rasterize(projected, model.triangles, *image.shape[2:])
+        return feedback_numba.coarse_input(
+            image, normals, model.pncc, *fragments, model.triangles, CONTRAST, SHORTEST
+        )
     maps = coarse_input(image, render(model, r, image.shape[-1]))
     return maps.contiguous(memory_format=torch.channels_last)
 

@@ -82,10 +82,7 @@ def render(
     require_gradient(gradient)
     if smooth and gradient == "fixed":
         raise ValueError("smooth maps move with the outline: they need the gradient 'full'")
-    coefficients, pose = split(r, model.n_coefficients)
-    camera_vertices = to_camera(model.vertices(coefficients), pose)
-    seen = camera_vertices if distance is None else in_perspective(camera_vertices, distance)
-    projected = to_pixels(seen, pose, size)
+    camera_vertices, projected = place(model, r, size, distance)
     triangles = model.triangles
     fragments = rasterize(projected, triangles, size, size, backend, gradient)
     normals = vertex_normals(camera_vertices, triangles, backend)
@@ -95,3 +92,19 @@ def render(
         maps = image.split([1, 3, 3], dim=1)
     depth, normals, pncc = maps
     return Rendering(depth, fragments.mask, normals, pncc, fragments, projected)
+
+
+def place(
+    model: FaceModel,
+    r: Float[Tensor, "batch numbers"],
+    size: int,
+    distance: Float[Tensor, " batch"] | None = None,
+) -> tuple[Float[Tensor, "batch vertices 3"], Float[Tensor, "batch vertices 3"]]:
+    """The vertices of the faces that r describes, in the camera frame (mm) and on the pixel grid.
+
+    Args and errors as in `render`. Source: Eqs. (1), (2) and (5).
+    """
+    coefficients, pose = split(r, model.n_coefficients)
+    camera_vertices = to_camera(model.vertices(coefficients), pose)
+    seen = camera_vertices if distance is None else in_perspective(camera_vertices, distance)
+    return camera_vertices, to_pixels(seen, pose, size)

@@ -216,7 +216,8 @@ def _weight_gradient_kernel(
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _mixed(values: np.ndarray, i: int, j: int, k: int, weight: np.ndarray, c: int) -> float:
+def mixed(values: np.ndarray, i: int, j: int, k: int, weight: np.ndarray, c: int) -> float:
+    """Channel c of three vertices' values, Eq. (6)."""
     return weight[0] * values[i, c] + weight[1] * values[j, c] + weight[2] * values[k, c]
 
 
@@ -264,16 +265,16 @@ def _maps_kernel(
                 t = np.uint32(triangle[item, row, column])
                 i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
                 weight = weights[item, row, column]
-                depth[row, column] = _mixed(places, i, j, k, weight, 2)
-                x = _mixed(directions, i, j, k, weight, 0)
-                y = _mixed(directions, i, j, k, weight, 1)
-                z = _mixed(directions, i, j, k, weight, 2)
+                depth[row, column] = mixed(places, i, j, k, weight, 2)
+                x = mixed(directions, i, j, k, weight, 0)
+                y = mixed(directions, i, j, k, weight, 1)
+                z = mixed(directions, i, j, k, weight, 2)
                 length = np.sqrt(max(x * x + y * y + z * z, least))
                 unit[0, row, column] = x / length
                 unit[1, row, column] = y / length
                 unit[2, row, column] = z / length
                 for c in range(3):
-                    colour[c, row, column] = _mixed(pncc, i, j, k, weight, c)
+                    colour[c, row, column] = mixed(pncc, i, j, k, weight, c)
 
 
 @njit(nogil=True, cache=True)
@@ -310,9 +311,9 @@ def _maps_backward_kernel(
                 gz = to_depth[item, 0, row, column]
                 g_unit = g[0, row, column], g[1, row, column], g[2, row, column]
                 vector = (
-                    _mixed(values, i, j, k, weight, 0),
-                    _mixed(values, i, j, k, weight, 1),
-                    _mixed(values, i, j, k, weight, 2),
+                    mixed(values, i, j, k, weight, 0),
+                    mixed(values, i, j, k, weight, 1),
+                    mixed(values, i, j, k, weight, 2),
                 )
                 gx, gy, gn = _through_unit(vector, g_unit, least)
                 for corner in range(3):

@@ -14,9 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from facerecon.backend import choose_backend
 from facerecon.lighting import sh_basis
 from facerecon.mesh import vertex_normals
 from facerecon.rasterize import interpolate, rasterize
+from facerecon.synthetic import shading_numba
 from facerecon.synthetic.config import LightConfig
 from facerecon.synthetic.draws import Draw
 
@@ -85,6 +87,9 @@ def irradiance(
 
     occlusion, shadow: 1 open, 0 closed.
     """
+    if _compiled(normals):
+        parts = (torch.as_tensor(part, dtype=normals.dtype) for part in (occlusion, shadow))
+        return shading_numba.irradiance(light, light.environment, normals, *parts, 0.02, 0.0)
     around = _dot(light.environment, sh_basis(normals, order=2)).clamp(min=0.02)
     key = _dot(light.key_direction, normals).clamp(min=0)
     fill = _dot(light.fill_direction, normals).clamp(min=0)
@@ -102,6 +107,10 @@ def simple_irradiance(
 
     wrap: 0 like skin, 0.2 like hair, into which light enters.
     """
+    if _compiled(normals):
+        first_order = functional.pad(light.environment[:, :4], (0, 5))
+        one = normals.new_ones(1)
+        return shading_numba.irradiance(light, first_order, normals, one, one, 0.05, wrap)
     around = light.environment[:, :1, None, None] + _dot(light.environment[:, 1:4], normals)
     key = ((1 - wrap) * _dot(light.key_direction, normals) + wrap).clamp(min=0)
     fill = ((1 - wrap) * _dot(light.fill_direction, normals) + wrap).clamp(min=0)
@@ -122,6 +131,8 @@ def highlight(
     """
     half = light.key_direction + light.key_direction.new_tensor([0.0, 0.0, 1.0])  # viewer at +z
     half = functional.normalize(half, dim=1, eps=1e-6)
+    if _compiled(normals):
+        return shading_numba.highlight(light, half, normals)
     cosine = _dot(half, normals).clamp(min=0, max=1)
     lit = (4 * _dot(light.key_direction, normals)).clamp(min=0, max=1)
     squared = _spread(light.roughness).square().square()
@@ -187,6 +198,12 @@ def visibility(
         depth, at[:, None], align_corners=False, padding_mode="border"
     )[:, 0, 0]
     return torch.sigmoid((found[..., 2] - nearest + bias) / softness * 4)
+
+
+def _compiled(normals: Tensor) -> bool:
+    """Whether compiled loops can shade these: on the CPU, and nobody asks for gradients."""
+    wanted = torch.is_grad_enabled() and normals.requires_grad
+    return choose_backend("auto", normals) == "numba" and not wanted
 
 
 def _frame(direction: Tensor) -> Float[Tensor, "batch 3 3"]:
