@@ -20,12 +20,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # Names on conda-forge that differ from those on the Python package index.
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
-PIP_ONLY = {"opencv-python-headless"}  # conda's OpenCV does not count as this one
+PIP_ONLY = {"opencv-python-headless", "dlib-bin"}  # conda's do not count as these
 
 # Imported by the function that needs them, never when a module is loaded.
 LAZY = {
     "plotly", "papermill", "nvdiffrast", "tensorboard", "skimage", "ipywidgets", "IPython", "h5py",
-    "dask",
+    "dask", "dlib",
 }  # fmt: skip
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow"}
 
