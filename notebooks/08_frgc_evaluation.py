@@ -146,9 +146,8 @@ for name, estimate in found.items():
 # it by a known amount. A shift does not count; a step of ±2 mm is an error of 2 mm; a
 # tilt of 2° about the vertical axis grows with the distance from the middle.
 
-# %% tags=["check"]
-truth = item.depth_mm
-x = item.points[..., 0]
+# %%
+truth, x = item.depth_mm, item.points[..., 0]
 middle = np.median(x[mask])
 rng = np.random.default_rng(seed)
 sign = rng.choice([-2.0, 2.0], truth.shape)
@@ -158,6 +157,8 @@ planted = {
     "±2 mm": (truth + sign, 2.0),
     "tilt by 2°": (truth + tilt, np.abs(tilt[mask]).mean()),
 }
+
+# %% tags=["check"]
 for name, (spoilt, expected) in planted.items():
     estimate = protocol.Estimate(spoilt.astype(np.float32))
     error = protocol.errors(item, estimate, mask)
@@ -174,14 +175,13 @@ for name, (spoilt, expected) in planted.items():
 
 # %%
 shown = range(min(3, len(kept)))
-figure, axes = plt.subplots(
-    len(shown), len(names) + 1, figsize=(2.2 * (len(names) + 1), 6.3), squeeze=False
-)
+across = len(names) + 1
+size = {"figsize": (2.2 * across, 2.1 * len(shown)), "squeeze": False}
+figure, axes = plt.subplots(len(shown), across, layout="constrained", **size)
 for line, index in zip(axes, shown, strict=True):
     item, found = kept[index], estimates[index]
     mask = protocol.common_pixels(item, found)
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    window = np.ix_(mask.any(axis=1), mask.any(axis=0))
     line[0].imshow(item.image[window])
     for axis, (name, estimate) in zip(line[1:], found.items(), strict=True):
         difference = np.where(mask, estimate.depth_mm - item.depth_mm, np.nan)
@@ -266,7 +266,7 @@ for name in names:
 # are no independent evidence. For the difference of two methods, both are averaged over
 # the same draw: what makes a subject hard is hard for both, and cancels.
 
-# %% tags=["check"]
+# %%
 scored = results["as in Table 1"]
 people = [item.subject for item in kept]
 rows = protocol.table(scored, people, base)
@@ -276,9 +276,12 @@ for _ in range(2000):
     drawn = rng.choice(sorted(set(people)), len(set(people)))
     chosen = np.concatenate([np.flatnonzero(np.array(people) == who) for who in drawn])
     draws.append(values[chosen].mean(axis=0))
-for row, (low, high) in zip(rows, np.quantile(draws, [0.025, 0.975], axis=0).T):
+
+# %% tags=["check"]
+bounds = np.quantile(draws, [0.025, 0.975], axis=0).T
+for row, (low, high) in zip(rows, bounds, strict=True):
     print(
-        f"{row.method:16} {row.mean.value:.2f} ({low:.2f} to {high:.2f}) mm;", end=" "
+        f"{row.method:16} {row.mean.value:.2f} ({low:.2f} to {high:.2f}) mm; ", end=""
     )
     print(f"behind {names[0]}: {row.behind.low:+.2f} to {row.behind.high:+.2f}")
     width = row.mean.high - row.mean.low
@@ -351,7 +354,8 @@ def interval(values, subjects, draws, rng):
     """The 2.5 % and 97.5 % quantiles of averages over redrawn subjects."""
     ### BEGIN SOLUTION
     people = sorted(set(subjects))
-    scans = {who: [v for v, s in zip(values, subjects) if s == who] for who in people}
+    values, who_is = np.asarray(values), np.asarray(subjects)
+    scans = {who: values[who_is == who] for who in people}
     averages = []
     for _ in range(draws):
         drawn = rng.choice(people, len(people))
@@ -363,7 +367,9 @@ def interval(values, subjects, draws, rng):
 # %% tags=["check"]
 twenty = [f"person {number}" for number in range(20)]
 hard = np.random.default_rng(1).normal(4, 1, 20)
-low, high = interval(np.repeat(hard, 10), np.repeat(twenty, 10), 2000, generator)
+low, high = interval(
+    np.repeat(hard, 10), np.repeat(twenty, 10), 2000, np.random.default_rng(2)
+)
 error = hard.std() / np.sqrt(
     20
 )  # ten equal scans of a person are one piece of evidence
@@ -413,5 +419,5 @@ for row in rows:
 #
 # - P. J. Phillips et al. *Overview of the Face Recognition Grand Challenge.* CVPR 2005.
 # - S. Sanyal et al. *Learning to regress 3D face shape and expression from an image
-#   without 3D supervision.* CVPR 2019: NoW, a benchmark whose protocol is fixed by code.
+#   without 3D supervision.* CVPR 2019: NoW, whose protocol is code.
 # - B. Efron, R. Tibshirani. *An Introduction to the Bootstrap.* 1993.
