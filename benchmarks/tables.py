@@ -1,20 +1,24 @@
-"""Write the measured tables of docs/performance.md from benchmarks/results/*.json.
+"""Write the measured tables of docs/performance.md and docs/training.md.
 
     python benchmarks/tables.py            write them
-    python benchmarks/tables.py --check    exit 1 if the page shows other numbers
+    python benchmarks/tables.py --check    exit 1 if a page shows other numbers
 
-The page keeps its words; only what stands between <!-- NAME --> and <!-- end --> is replaced.
+They come from benchmarks/results/*.json and from the cards of the weights that ship. The pages keep
+their words; only what stands between <!-- NAME --> and <!-- end --> is replaced.
 """
 
 import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from facerecon.weights import read_card
+
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "performance.md"
+DOCS = ROOT / "docs"
+ASSETS = ROOT / "src" / "facerecon" / "assets"
 RESULTS = ROOT / "benchmarks" / "results"
 WHAT = {
     "numba": "facerecon, `numba`",
@@ -85,10 +89,77 @@ def layer_table(report: dict) -> list[str]:
     return [*markdown(rows), "", foot]
 
 
+def ablations_table(report: dict) -> list[str]:
+    """Rows of small trainings: errors after four iterations, and how they contract."""
+    head = ["", "landmarks, %", "yaw, degrees", "GMSE, mm²", "identity, %", "expression, %"]
+    rows = [[*head, "contraction", "best after"]]
+    for row in report["rows"].values():
+        m = row["metrics"]
+        curve = [m[f"landmarks_pct_{t}"] for t in range(1, 9)]
+        best = 1 + curve.index(min(curve))
+        rows.append(
+            [
+                row["what"],
+                *(f"{m[name + '_4']:.2f}" for name in ("landmarks_pct", "yaw_deg")),
+                *(
+                    f"{m[name + '_4']:.1f}"
+                    for name in ("gmse_mm2", "identity_pct", "expression_pct")
+                ),
+                f"{m['contraction_4']:.2f}",
+                f"{best} iteration{'s' if best > 1 else ''}, {min(curve):.2f} %",
+            ]
+        )
+    settings, samples = report["settings"], {row["samples"] for row in report["rows"].values()}
+    foot = (
+        f"Each row saw {' or '.join(f'{n:,}' for n in sorted(samples))} samples of the same "
+        f"{settings['faces']:,} images of {settings['size']} pixels, in batches of 16, with a "
+        f"network of width {settings['network']['width']}; measured from r = 0 on "
+        f"{settings['test_faces']} other faces, after four iterations, and after up to eight in "
+        f"the last column. {machine(report)}."
+    )
+    return [*markdown(rows), "", foot]
+
+
+def processes_table(report: dict) -> list[str]:
+    """Rows of processes and threads: samples a second."""
+    rows = [["one machine, preset `cpu`", "samples/s"]]
+    rows += [[name, f"{speed:.1f}"] for name, speed in report["samples_per_second"].items()]
+    foot = f"Drawing the images included. {machine(report)}."
+    return [*markdown(rows), "", foot]
+
+
+def shipped_table() -> list[str]:
+    """Rows of the weights that ship, from the cards inside of them."""
+    rows = [["weights", "preset", "samples", "before", "data", "seed", "commit"]]
+    for path in sorted(ASSETS.glob("*.safetensors")):
+        card = read_card(path)
+        before = card.get("started_from", "random weights")
+        numbers = [f"{card['samples']:,}", before, card["data"], str(card["seed"])]
+        rows.append([f"`{path.name}`", f"`{card['preset']}`", *numbers, card["commit"]])
+    return markdown(rows)
+
+
+def stored(file: str, table: Callable[[dict], list[str]]) -> Callable[[], list[str]]:
+    """A table of a result in benchmarks/results; empty while there is none."""
+
+    def make() -> list[str]:
+        path = RESULTS / file
+        return table(json.loads(path.read_text("utf-8"))) if path.exists() else []
+
+    return make
+
+
 TABLES = {
-    "rasterize": ("rasterize.json", rasterize_table),
-    "stages": ("render_layer.json", stages_table),
-    "layer": ("render_layer.json", layer_table),
+    "performance.md": {
+        "rasterize": stored("rasterize.json", rasterize_table),
+        "stages": stored("render_layer.json", stages_table),
+        "layer": stored("render_layer.json", layer_table),
+    },
+    "training.md": {
+        "processes": stored("processes.json", processes_table),
+        "ablations": stored("ablations.json", ablations_table),
+        "shipped": shipped_table,
+    },
 }
 
 
@@ -111,26 +182,30 @@ def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write or check the page; returns 1 if --check finds a difference."""
+    """Write or check the pages; returns 1 if --check finds a difference."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing")
     check = parser.parse_args(arguments).check
-    text = before = PAGE.read_text("utf-8")
-    for name, (file, table) in TABLES.items():
-        body = "\n".join(table(json.loads((RESULTS / file).read_text("utf-8"))))
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text, count = pattern.subn(lambda m, body=body: f"{m[1]}\n{body}\n\n{m[2]}", text)
-        if count != 1:
-            print(f"{PAGE}: needs exactly one place for the table {name!r}", file=sys.stderr)
-            return 1
-    if text == before:
-        return 0
-    if check:
-        print(f"{PAGE}: run {Path(__file__).name}; its tables are not those of {RESULTS}")
-        return 1
-    PAGE.write_text(text, "utf-8")
-    print(f"wrote {PAGE}")
-    return 0
+    different = False
+    for page, tables in TABLES.items():
+        path = DOCS / page
+        text = before = path.read_text("utf-8")
+        for name, table in tables.items():
+            body = "\n".join(table())
+            pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+            text, count = pattern.subn(lambda m, body=body: f"{m[1]}\n{body}\n\n{m[2]}", text)
+            if count != 1:
+                print(f"{path}: needs exactly one place for the table {name!r}", file=sys.stderr)
+                return 1
+        if text == before:
+            continue
+        different = True
+        if check:
+            print(f"{path}: run {Path(__file__).name}; its tables are not those that are stored")
+        else:
+            path.write_text(text, "utf-8")
+            print(f"wrote {path}")
+    return int(check and different)
 
 
 if __name__ == "__main__":

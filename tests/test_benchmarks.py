@@ -1,4 +1,4 @@
-"""The benchmarks run, and docs/performance.md shows the numbers that are stored."""
+"""The benchmarks run, and the pages in docs show the numbers that are stored."""
 
 import json
 import subprocess
@@ -49,3 +49,17 @@ def test_render_layer(tmp_path):
     floors = [row["forward_floor_ms"] for name, row in stages.items() if name != "backend"]
     assert min(floors) > 0 and report["floor_ms"] >= sum(floors) - 1e-3
     assert {"numba, fixed", "torch, full"} <= report["forward_and_backward_one_thread"].keys()
+
+
+@pytest.mark.slow
+def test_ablations_resume(tmp_path):
+    options = ["--samples", "128", "--faces", "32", "--test-faces", "4", "--quiet"]
+    options += ["--folder", str(tmp_path / "runs"), "--out", str(tmp_path / "out.json")]
+    result = run("ablations.py", "base", "pncc", *options)
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert list(report["rows"]) == ["base", "pncc"]
+    base = report["rows"]["base"]
+    assert base["samples"] >= 128 and base["metrics"]["landmarks_pct_8"] > 0
+    again = run("ablations.py", "base", *options)
+    assert again.returncode == 0 and not again.stdout  # nothing left to do

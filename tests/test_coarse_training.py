@@ -9,9 +9,15 @@ import torch
 from facerecon.camera import CROP_MM
 from facerecon.coarsenet import DISPLACEMENT_MM, CoarseNet, feedback
 from facerecon.config import COARSE_PRESETS, CoarseNetConfig, CoarseTraining, SyntheticConfig
-from facerecon.evaluation.coarse import coarse_metrics, held_out_faces, landmark_error
+from facerecon.evaluation.coarse import (
+    coarse_metrics,
+    explained,
+    held_out_faces,
+    landmark_error,
+)
+from facerecon.training.checkpoints import CHECKPOINT, read_checkpoint
 from facerecon.training.coarse import CoarseTask
-from facerecon.training.engine import CHECKPOINT, Run, read_checkpoint
+from facerecon.training.engine import Run
 
 CPU = torch.device("cpu")
 TINY = CoarseTraining(
@@ -82,7 +88,7 @@ def test_another_seed_is_other_faces_and_none_is_held_out(model, task):
 
 
 def test_second_pass_starts_from_the_networks_own_output(task):
-    names = [set(terms) for terms, _ in task.losses(next(iter(task.batches(0))))]
+    names = [set(terms) for terms in task.losses(next(iter(task.batches(0))))]
     assert len(names) == 2 * TINY.passes
     assert all("loss_from_eq3" in name for name in names[:2])
     assert all("loss_from_own_output" in name for name in names[2:])
@@ -132,7 +138,7 @@ def test_learns_a_few_faces_by_heart(model):
     batch = next(iter(task.batches(0)))
     losses = []
     for _ in range(25):
-        for terms, _ in task.losses(batch):
+        for terms in task.losses(batch):
             optimizer.zero_grad()
             terms["loss"].backward()
             optimizer.step()
@@ -175,6 +181,74 @@ def test_metrics_return_a_planted_error(task, model):
     metrics = coarse_metrics(Oracle(), model, faces, iterations=2)
     assert metrics["yaw_deg"] == pytest.approx(3, abs=1e-3)
     assert metrics["pitch_deg"] == 0 and metrics["gmse_mm2_1"] == pytest.approx(0, abs=1e-6)
+
+
+def test_explained_variance_is_that_of_the_meshes(model):
+    """Against meshes, vertex by vertex: Eq. (1) evaluated instead of its Gram matrix."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.cat([model.sample(12, generator), torch.zeros(12, 6)], 1)
+    guess = truth + 0.3 * torch.randn(truth.shape, generator=generator)
+    part, metric = slice(model.n_identity), model.geometry_metric()
+
+    def meshes(r):
+        kept = torch.zeros(12, model.n_coefficients)
+        kept[:, part] = r[:, part]
+        return model.vertices(kept)
+
+    weight = model.vertex_weight[:, None]
+    error = (weight * (meshes(guess) - meshes(truth)).square()).sum()
+    spread = (weight * (meshes(truth) - meshes(truth).mean(0)).square()).sum()
+    assert explained(guess, truth, metric, part).item() == pytest.approx(
+        1 - (error / spread).item(), abs=1e-4
+    )
+    assert explained(truth, truth, metric, part) == 1
+    average = truth.mean(0).expand(12, -1)
+    assert explained(average, truth, metric, part).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_metrics_see_an_iteration_that_contracts(task, model):
+    """A network that halves what is missing: steps halve, too, and every face comes closer."""
+    faces = held_out_faces(task.world, 4, seed=1, yaw_limit=10)
+
+    class Halving(torch.nn.Module):
+        def forward(self, maps, r):
+            return r + 0.5 * (faces.r - r)
+
+    metrics = coarse_metrics(Halving(), model, faces, iterations=4)
+    assert [metrics[f"closer_pct_{t}"] for t in (1, 2, 3, 4)] == [100] * 4
+    assert "contraction_1" not in metrics
+    assert metrics["contraction"] == pytest.approx(0.5, abs=0.05)
+    assert metrics["identity_pct"] == pytest.approx(100 * (1 - 0.25**4), abs=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "rows"),
+    [({"feedback": "pncc"}, slice(4, 7)), ({"feedback": "normals"}, slice(1, 4))],
+)
+def test_feedback_that_is_left_out_is_zero(model, task, change, rows):
+    config = dataclasses.replace(TINY, network=dataclasses.replace(TINY.network, **change))
+    maps = next(iter(CoarseTask(model, config, CPU, workers=0).batches(0)))[0][3]
+    whole = next(iter(task.batches(0)))[0][3]
+    assert (maps[:, rows] == 0).all() and (whole[:, rows] != 0).any()
+    kept = [i for i in range(7) if i not in range(rows.start, rows.stop)]
+    assert torch.equal(maps[:, kept], whole[:, kept])
+    with pytest.raises(ValueError, match="unknown feedback 'depth'"):
+        CoarseNet(284, CoarseNetConfig(feedback="depth"))
+
+
+def test_unmasked_input_shows_the_whole_photograph(model):
+    network = dataclasses.replace(TINY.network, masked=False)
+    config = dataclasses.replace(TINY, network=network)
+    image, _, _, maps = next(iter(CoarseTask(model, config, CPU, workers=0).batches(0)))[0]
+    scaled = (image - image.mean((2, 3), keepdim=True)) / image.std((2, 3), keepdim=True)
+    torch.testing.assert_close(maps[:, :1], 0.5 * scaled, atol=2e-3, rtol=0)
+
+
+def test_beta_stays_in_its_range(task):
+    truth = task.world.sample(200, task.world.generator(3))
+    near = task.world.feedback(truth, task.world.generator(4), beta=(0.9, 1.0))
+    far = task.world.feedback(truth, task.world.generator(4), beta=(0.0, 0.1))
+    assert (near - truth).norm() < 0.2 * (far - truth).norm()
 
 
 def test_landmark_error_of_a_shift(model):

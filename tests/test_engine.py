@@ -1,27 +1,29 @@
 """The training engine on a problem small enough to check by hand."""
 
 import dataclasses
+import errno
+import io
 import json
+import multiprocessing
+import os
 import signal
-import subprocess
 import sys
-import textwrap
-import time
 
 import pytest
 import torch
 from torch import nn
 
-from facerecon.training.engine import (
+from facerecon.training.checkpoints import (
     CHECKPOINT,
-    HISTORY,
-    Average,
-    Run,
+    PREVIOUS,
     TrainingError,
-    learning_rate_factor,
+    newest_checkpoint,
     read_checkpoint,
-    write_atomically,
+    write_checkpoint,
 )
+from facerecon.training.engine import Average, Run, learning_rate_factor
+from facerecon.training.processes import Processes
+from facerecon.training.record import HISTORY, Record, read_history
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +44,12 @@ class Line:
 
     name = "line"
     data_description = "points on a line"
+    processes = Processes()
+    effective_batch = 8
+    waited = 0.0
 
-    def __init__(self, total=800, config=None, pause=0.0, poison=None):
-        self.config, self.total, self.pause, self.poison = config or Config(), total, pause, poison
+    def __init__(self, total=800, config=None, poison=None, at=None):
+        self.config, self.total, self.poison, self.at = config or Config(), total, poison, at
         torch.manual_seed(0)
         self.networks = nn.ModuleDict({"line": nn.Linear(1, 1)})
 
@@ -54,14 +59,17 @@ class Line:
     def batches(self, start):
         index = start
         while True:
-            time.sleep(self.pause)
+            if self.at == index:
+                os.kill(os.getpid(), signal.SIGKILL)
             x = torch.randn(8, 1, generator=torch.Generator().manual_seed(index))
-            yield x * float("nan") if index == self.poison else x
+            if index == self.poison:
+                x[3] = float("nan")
+            yield x
             index += 1
 
     def losses(self, batch):
         error = self.networks["line"](batch) - (2 * batch - 1)
-        yield {"loss": error.square().mean()}, len(batch)
+        yield {"loss": error.square().mean()}
 
     def validate(self, networks):
         return {"slope": networks["line"].weight.item(), "offset": networks["line"].bias.item()}
@@ -120,43 +128,101 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path):
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
 
 
-def test_killed_run_resumes_to_the_same_weights(tmp_path):
-    script = textwrap.dedent(f"""
-        import sys, torch
-        sys.path.insert(0, {str(__import__("pathlib").Path(__file__).parent)!r})
-        from test_engine import Line, Run
-        from pathlib import Path
-        Run(Line(pause=0.02), Path(sys.argv[1]), torch.device("cpu"), quiet=True).train()
-    """)
+def in_a_child(work):
+    """Run `work` in a forked process; returns its exit code, minus the signal that killed it."""
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join(60)
+    return child.exitcode
+
+
+def kill_in_write(monkeypatch, half):
+    """From the second checkpoint on, die in the middle of writing, or between the renamings."""
+    save, replace, seen = torch.save, os.replace, []
+
+    def dying_save(state, file):
+        seen.append(state)
+        if len(seen) == 2:
+            data = io.BytesIO()
+            save(state, data)
+            file.write(data.getvalue()[: data.tell() // 2])
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(state, file)
+
+    def dying_replace(source, target):
+        replace(source, target)
+        if str(target).endswith(PREVIOUS):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if half:
+        monkeypatch.setattr(torch, "save", dying_save)
+    else:
+        monkeypatch.setattr(os, "replace", dying_replace)
+
+
+@pytest.mark.parametrize("moment", ["between batches", "half a checkpoint", "between renamings"])
+def test_killed_run_resumes_to_the_same_weights(tmp_path, monkeypatch, moment):
     folder = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", script, str(folder)])
-    deadline = time.monotonic() + 60
-    while not (folder / CHECKPOINT).exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    seen = read_checkpoint(folder / CHECKPOINT, torch.device("cpu"))["samples"]
-    assert 0 < seen < 800
+    with monkeypatch.context() as patched:
+        at = 37 if moment == "between batches" else None
+        if at is None:
+            kill_in_write(patched, half=moment == "half a checkpoint")
+        assert in_a_child(lambda: run(folder, at=at).train()) == -signal.SIGKILL
+    _, state = newest_checkpoint(folder, torch.device("cpu"))
+    assert 0 < state["samples"] < 800
     run(folder).train()
     run(tmp_path / "whole").train()
     killed, whole = final_weights(folder), final_weights(tmp_path / "whole")
     assert all(torch.equal(whole[k], killed[k]) for k in whole)
+    seen = [line["samples"] for line in read_history(folder) if "train/loss" in line]
+    assert seen == sorted(set(seen))  # nothing twice
 
 
-def test_failed_write_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    path = tmp_path / CHECKPOINT
-    write_atomically(path, {"value": torch.ones(2)})
+def test_history_cut_short_by_a_kill_is_mended(tmp_path):
+    first = run(tmp_path)
+    first.minutes = 0.0
+    first.train()
+    with open(tmp_path / HISTORY, "a") as file:
+        file.write(json.dumps({"samples": 700, "train/loss": 1.0}) + "\n" + '{"samples": 7')
+    run(tmp_path).train()
+    lines = [json.loads(line) for line in (tmp_path / HISTORY).read_text().splitlines()]
+    assert 700 not in [line["samples"] for line in lines]
+    assert [line["start"]["seed"] for line in lines if "start" in line] == [0, 0]
 
-    def full_disk(_state, file):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(TrainingError, match="No space left"):
-        write_atomically(path, {"value": torch.zeros(2)})
-    assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT]
-    assert torch.equal(torch.load(path, weights_only=True)["value"], torch.ones(2))
+def test_settings_are_recorded(tmp_path):
+    run(tmp_path).train()
+    start = read_history(tmp_path)[0]["start"]
+    state = read_checkpoint(tmp_path / CHECKPOINT, torch.device("cpu"))
+    for record in (start, state):
+        assert (record["seed"], record["effective_batch"], record["processes"]) == (0, 8, 1)
+    windows = [line for line in read_history(tmp_path) if "train/loss" in line]
+    assert windows[0]["train/samples_per_second"] > 0
+    assert 0 <= windows[0]["train/waiting_share"] <= 1
+
+
+@pytest.mark.parametrize("file", ["checkpoint", "history"])
+def test_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch, file):
+    first = run(tmp_path)
+    first.minutes = 0.0
+    first.train()
+    before = final_weights(tmp_path)
+    if file == "checkpoint":
+        (tmp_path / f"{CHECKPOINT}.partial").symlink_to("/dev/full")
+    with monkeypatch.context() as patched:
+        if file == "history":
+            patched.setattr(Record, "_append", no_space)
+        with pytest.raises(TrainingError, match=r"(?s)No space left on device.*last good"):
+            run(tmp_path).train()
+    after = final_weights(tmp_path)
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert not list(tmp_path.glob("*.partial"))
+    assert run(tmp_path).train()["slope"] == pytest.approx(2, abs=0.05)
+
+
+def no_space(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_corrupt_checkpoint_is_named(tmp_path):
@@ -165,13 +231,61 @@ def test_corrupt_checkpoint_is_named(tmp_path):
         run(tmp_path)
 
 
-def test_checkpoint_of_another_seed_is_refused(tmp_path):
-    run(tmp_path).checkpoint()
+def test_after_a_corrupt_checkpoint_the_one_before_it_goes_on(tmp_path):
+    run(tmp_path / "whole").train()
+    first = run(tmp_path / "bad")
+    first.minutes = 0.0
+    first.train()
+    path = tmp_path / "bad" / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match=r"damaged.*checkpoint\.previous\.pt, at 8 samples"):
+        again = run(tmp_path / "bad")
+    again.train()
+    whole, mended = final_weights(tmp_path / "whole"), final_weights(tmp_path / "bad")
+    assert all(torch.equal(whole[k], mended[k]) for k in whole)
+
+
+def test_checkpoint_of_another_seed_or_batch_is_refused(tmp_path):
+    run(tmp_path).train()
     with pytest.raises(TrainingError, match="another run"):
         run(tmp_path, config=Config(seed=1))
+    other = Line()
+    other.effective_batch = 16
+    with pytest.raises(TrainingError, match="in batches of 8, not 16"):
+        Run(other, tmp_path, torch.device("cpu"))
 
 
-def test_nan_loss_stops_and_keeps_the_checkpoint(tmp_path):
-    with pytest.raises(TrainingError, match="loss became nan after 40 samples"):
+def test_nan_in_the_data_is_located_and_the_checkpoint_kept(tmp_path):
+    message = r"loss became nan after 40 samples, in batch 5 of seed 0\. Its samples \[3\] hold"
+    with pytest.raises(TrainingError, match=message):
         run(tmp_path, poison=5).train()
     assert torch.isfinite(final_weights(tmp_path)["line.weight"]).all()
+
+
+def test_gradient_that_is_not_finite_never_reaches_the_weights(tmp_path):
+    task = Line()
+    line = task.networks["line"]
+    steep = lambda x: (line(0 * x) - line.bias).abs().sqrt().sum()  # noqa: E731
+    task.losses = lambda batch: iter([{"loss": steep(batch)}])
+    with pytest.raises(TrainingError, match=r"gradient's norm became nan.*weights have diverged"):
+        Run(task, tmp_path, torch.device("cpu"), quiet=True).train()
+    assert torch.isfinite(task.networks["line"].weight).all()
+
+
+def test_trains_without_tensorboard(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    run(tmp_path, total=80).train()
+    assert read_history(tmp_path) and not (tmp_path / "events").exists()
+
+
+def test_write_leaves_no_half_file(tmp_path, monkeypatch):
+    write_checkpoint(tmp_path, {"value": torch.ones(2)})
+
+    def full_disk(_state, file):
+        file.write(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(TrainingError, match="failed writing"):
+        write_checkpoint(tmp_path, {"value": torch.zeros(2)})
+    assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT]

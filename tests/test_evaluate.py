@@ -27,8 +27,10 @@ def weights(tmp_path_factory, model):
 
 def test_synthetic(weights, tmp_path, capsys):
     assert main(["evaluate", "synthetic", "--count", "4", "--out", str(tmp_path), *weights]) == OK
-    assert "iteration 2" in capsys.readouterr().out
-    assert json.loads((tmp_path / "synthetic.json").read_text())["metrics"]["yaw_deg_2"] >= 0
+    printed = capsys.readouterr().out
+    assert "iteration 2" in printed and "identity_pct" in printed and "contraction" in printed
+    metrics = json.loads((tmp_path / "synthetic.json").read_text())["metrics"]
+    assert metrics["yaw_deg_2"] >= 0 and metrics["identity_pct_2"] <= 100
 
 
 def test_heads(weights, tmp_path, capsys):

@@ -28,8 +28,9 @@ from facerecon.synthetic.shards import (
     write_shards,
 )
 from facerecon.synthetic.world import SyntheticWorld
+from facerecon.training.checkpoints import CHECKPOINT, read_checkpoint
 from facerecon.training.coarse import CoarseTask
-from facerecon.training.engine import CHECKPOINT, Run, read_checkpoint
+from facerecon.training.engine import Run
 
 SIZE, COUNT, SHARDS = 48, 70, 3
 CPU = torch.device("cpu")

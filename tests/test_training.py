@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from facerecon.cli import main
+from facerecon.training import plan
 from facerecon.weights import load_coarsenet, read_card
 
 
@@ -13,7 +14,8 @@ def test_coarse_training_exports_weights_that_load(tmp_path, capsys):
     assert main(["train", "coarse", *options, "--threads", "1", "--export", str(out)]) == 0
     card = read_card(out)
     assert card["task"] == "coarse" and card["preset"] == "quick" and card["samples"] >= 16
-    assert card["metrics"]["landmarks_pct"] > 0
+    assert card["metrics"]["landmarks_pct"] > 0 and card["metrics"]["identity_pct"] <= 100
+    assert card["effective_batch"] == 8 and card["processes"] == 1
     network = load_coarsenet(out)
     assert network(torch.zeros(1, 7, 200, 200), torch.zeros(1, 290)).shape == (1, 290)
     assert "yaw_deg" in capsys.readouterr().out
@@ -23,6 +25,25 @@ def test_coarse_training_exports_weights_that_load(tmp_path, capsys):
     assert main(["train", "coarse", *options, "--coarse", str(out), "--export", str(further)]) == 0
     before = f"weights that had seen {card['samples']} samples, starting from random weights"
     assert read_card(further)["started_from"] == before
+
+
+def test_dry_run_measures_and_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plan, "MEASURED_BATCHES", 1)
+    assert main(["train", "coarse", "--preset", "quick", "--dry-run"]) == 0
+    assert not list(tmp_path.iterdir())
+    text = capsys.readouterr().out
+    assert (
+        "coarse: 2,000 samples on cpu, seed 0" in text and "runs/coarse-quick (a new run)" in text
+    )
+    rows = {line.split()[0]: line.split() for line in text.splitlines()}
+    assert float(rows["speed"][1]) > 0 and float(rows["memory"][1].replace(",", "")) > 100
+    assert rows["batch"][1] == "8" and rows["network"][1] == "coarsenet,"
+
+
+def test_durations_are_readable():
+    seconds = (90, 45 * 60, 7.5 * 3600, 3.1 * 86_400)
+    assert [plan.duration(s) for s in seconds] == ["90 s", "45 min", "7.5 h", "3.1 days"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """CoarseNet (3.3) and its iterative use (3.4)."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -24,25 +22,36 @@ POSE_LIMIT = 8.0  # pose units; far outside the training world, keeps a lost ite
 
 
 def coarse_input(
-    image: Float[Tensor, "batch 1 size size"], rendering: Rendering
+    image: Float[Tensor, "batch 1 size size"],
+    rendering: Rendering,
+    config: CoarseNetConfig | None = None,
 ) -> Float[Tensor, "batch 7 size size"]:
     """The network's input: the image masked by the feedback's visible vertices, PNCC and normals.
 
     Inside the mask the grey values are brought to mean 0 and standard deviation `CONTRAST`, so that
-    exposure does not matter.
+    exposure does not matter. What the network's configuration leaves out is zero.
     Source: 3.2.1 and 3.4.
     """
-    mask = rendering.mask.to(image)
+    config = config or CoarseNetConfig()
+    mask = rendering.mask.to(image) if config.masked else torch.ones_like(image)
     count = mask.sum((2, 3), keepdim=True).clamp(min=1)
     mean = (image * mask).sum((2, 3), keepdim=True) / count
     centred = (image - mean) * mask
     std = (centred.square().sum((2, 3), keepdim=True) / count).sqrt()
     grey = centred * (CONTRAST / std.clamp(min=0.01))
-    return torch.cat([grey, rendering.pncc, rendering.normals], dim=1)
+    return _left_out(torch.cat([grey, rendering.pncc, rendering.normals], dim=1), config)
 
 
-def convolution_block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Convolution without bias, then batch normalisation."""
+def _left_out(maps: Tensor, config: CoarseNetConfig) -> Tensor:
+    """The same maps, with zeros where this configuration has no feedback."""
+    if config.feedback == "pncc":
+        maps[:, 4:7] = 0
+    elif config.feedback == "normals":
+        maps[:, 1:4] = 0
+    return maps
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(outputs),
@@ -54,50 +63,14 @@ class _BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
-        self.first = convolution_block(inputs, outputs, 3, stride)
-        self.second = convolution_block(outputs, outputs, 3)
+        self.first = _convolution(inputs, outputs, 3, stride)
+        self.second = _convolution(outputs, outputs, 3)
         same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else convolution_block(inputs, outputs, 1, stride)
+        self.shortcut = nn.Identity() if same else _convolution(inputs, outputs, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.second(F.relu(self.first(x), inplace=True))
         return F.relu(residual + self.shortcut(x), inplace=True)
-
-
-def stem(inputs: int, config: CoarseNetConfig) -> nn.Sequential:
-    """The first layers, down to a quarter of the resolution.
-
-    Raises:
-        ValueError: an unknown kind.
-    """
-    if config.stem == "resnet":
-        return nn.Sequential(
-            convolution_block(inputs, config.width, 7, 2),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, 2, 1),
-        )
-    if config.stem == "patch":
-        return nn.Sequential(
-            nn.Conv2d(inputs, config.width, 6, 4, 1, bias=False),
-            nn.BatchNorm2d(config.width),
-            nn.ReLU(inplace=True),
-        )
-    raise ValueError(f"unknown stem {config.stem!r}: use 'patch' or 'resnet'")
-
-
-def residual_blocks(width: int, counts: Sequence[int]) -> tuple[nn.Sequential, int]:
-    """Stages of residual blocks, each but the first at half the resolution and twice the channels.
-
-    Returns:
-        The blocks, and the channels of their output.
-    """
-    blocks, inputs = [], width
-    for stage, count in enumerate(counts):
-        outputs = width * 2**stage
-        for index in range(count):
-            blocks.append(_BasicBlock(inputs, outputs, 2 if stage and not index else 1))
-            inputs = outputs
-    return nn.Sequential(*blocks), inputs
 
 
 class CoarseNet(nn.Module):
@@ -115,13 +88,35 @@ class CoarseNet(nn.Module):
     def __init__(self, n_coefficients: int = 284, config: CoarseNetConfig | None = None):
         super().__init__()
         self.config = config = config or CoarseNetConfig()
+        if config.feedback not in ("both", "pncc", "normals"):
+            raise ValueError(
+                f"unknown feedback {config.feedback!r}: use 'both', 'pncc' or 'normals'"
+            )
         self.n_coefficients = n_coefficients
+        width = config.width
+        if config.stem == "resnet":
+            self.stem = nn.Sequential(
+                _convolution(INPUT_CHANNELS, width, 7, 2),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(3, 2, 1),
+            )
+        elif config.stem == "patch":
+            self.stem = nn.Sequential(
+                nn.Conv2d(INPUT_CHANNELS, width, 6, 4, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            )
+        else:
+            raise ValueError(f"unknown stem {config.stem!r}: use 'patch' or 'resnet'")
+        blocks, inputs = [], width
         self.local = sum(config.blocks[:2])  # blocks whose output still tells places apart
-        self.stem = stem(INPUT_CHANNELS, config)
-        self.body, inputs = residual_blocks(config.width, config.blocks)
-        self.squeeze = nn.Sequential(
-            convolution_block(inputs, config.squeeze, 1), nn.ReLU(inplace=True)
-        )
+        for stage, count in enumerate(config.blocks):
+            outputs = width * 2**stage
+            for index in range(count):
+                blocks.append(_BasicBlock(inputs, outputs, 2 if stage and not index else 1))
+                inputs = outputs
+        self.body = nn.Sequential(*blocks)
+        self.squeeze = nn.Sequential(_convolution(inputs, config.squeeze, 1), nn.ReLU(inplace=True))
         self.regressor = nn.Linear(
             config.squeeze * config.grid**2 + inputs, n_coefficients + N_POSE
         )
@@ -129,7 +124,7 @@ class CoarseNet(nn.Module):
         nn.init.zeros_(self.regressor.bias)
         self.carry = nn.Linear(n_coefficients, n_coefficients, bias=False)
         nn.init.zeros_(self.carry.weight)
-        self.displacement = nn.Conv2d(2 * config.width, 3, 1)
+        self.displacement = nn.Conv2d(2 * width, 3, 1)
 
     def forward(
         self, maps: Float[Tensor, "batch 7 height width"], r: Float[Tensor, "batch n"]
@@ -163,22 +158,29 @@ class CoarseNet(nn.Module):
 
 @torch.no_grad()
 def feedback(
-    model: nn.Module, image: Float[Tensor, "batch 1 size size"], r: Float[Tensor, "batch n"]
+    model: nn.Module,
+    image: Float[Tensor, "batch 1 size size"],
+    r: Float[Tensor, "batch n"],
+    config: CoarseNetConfig | None = None,
 ) -> Float[Tensor, "batch 7 size size"]:
-    """The network's input for an estimate r: `coarse_input`, channels last in memory.
+    """The input for an estimate r, of a network with this configuration.
+
+    It is `coarse_input`, channels last in memory.
 
     Raises:
         ValueError: images that are not one square grey one for each r.
     """
+    config = config or CoarseNetConfig()
     require_shape("image", image, len(r), 1, image.shape[-1], None)
-    if choose_backend("auto", image, r) == "numba":
+    if config.masked and choose_backend("auto", image, r) == "numba":
         camera_vertices, projected = place(model, r, image.shape[-1])
         normals = vertex_normals(camera_vertices, model.triangles)
         fragments = rasterize(projected, model.triangles, *image.shape[2:])
-        return feedback_numba.coarse_input(
+        maps = feedback_numba.coarse_input(
             image, normals, model.pncc, *fragments, model.triangles, CONTRAST, SHORTEST
         )
-    maps = coarse_input(image, render(model, r, image.shape[-1]))
+        return _left_out(maps, config)
+    maps = coarse_input(image, render(model, r, image.shape[-1]), config)
     return maps.contiguous(memory_format=torch.channels_last)
 
 
@@ -189,7 +191,7 @@ def step(
     r: Float[Tensor, "batch n"],
 ) -> Float[Tensor, "batch n"]:
     """One iteration: render the feedback of r (no gradient through it), predict the next r."""
-    return network(feedback(model, image, r), r)
+    return network(feedback(model, image, r, getattr(network, "config", None)), r)
 
 
 def iterate(

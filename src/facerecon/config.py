@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from facerecon.synthetic.config import PoseConfig, SyntheticConfig
+from facerecon.synthetic.config import SyntheticConfig
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,8 @@ class CoarseNetConfig:
     stem: str = "patch"  # "patch": 6x6 stride-4, fast on a CPU; "resnet": 7x7 stride-2 and max-pool
     squeeze: int = 48  # channels kept in place (not pooled) for the regressor; pose needs position
     grid: int = 5  # side of the pooled grid that the regressor reads
+    feedback: str = "both"  # maps of r_t that it sees (3.2.1): "both", or "pncc", "normals" alone
+    masked: bool = True  # the image is hidden where r_t has no vertex (3.4); False shows it whole
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,10 @@ class CoarseTraining:
     network: CoarseNetConfig = field(default_factory=CoarseNetConfig)
     data: SyntheticConfig = field(default_factory=SyntheticConfig)
     samples: int = 2_000_000  # rows: one image with one feedback estimate
-    images_per_batch: int = 32
+    images_per_batch: int = 32  # of all processes together
+    parts: int = 4  # of a batch, each drawn on its own; the number of processes divides it
     passes: int = 4  # uses of an image: first from r_t of Eq. (3), then from its own output
+    beta: tuple[float, float] = (0.0, 1.0)  # range of Eq. (3)
     p_zero_start: float = 0.25  # share of first passes that start at r_0 = 0, as at test time
     learning_rate: float = 1.5e-3
     warmup: float = 0.01  # share of the samples
@@ -37,43 +41,6 @@ class CoarseTraining:
     bfloat16: bool = True  # forward pass only, where the processor computes in it
     validation_faces: int = 500
     validation_every: int = 50_000  # samples
-    checkpoint_every: int = 120  # seconds
-    seed: int = 0
-
-
-# Crops that landmarks have aligned: what is left of shift and scale is the landmarks' error.
-ALIGNED_POSE = PoseConfig(
-    yaw_limit=0.8,
-    shift_std=0.015,
-    shift_limit=0.05,
-    log_scale_mean=0.0,
-    log_scale_std=0.05,
-    log_scale_limit=0.15,
-)
-
-
-@dataclass(frozen=True)
-class AlignedTraining:
-    """Training of the compared network of Richardson et al. 2016 on synthetic faces."""
-
-    network: CoarseNetConfig = field(default_factory=CoarseNetConfig)  # its body, without pose
-    data: SyntheticConfig = field(default_factory=lambda: SyntheticConfig(pose=ALIGNED_POSE))
-    samples: int = 100_000  # rows: one image with one rendering
-    images_per_batch: int = 32
-    passes: int = 4  # uses of an image, as in CoarseTraining
-    p_zero_start: float = 0.25
-    pitch_error: float = 0.12  # rad, of the pose that the landmarks give; standard deviations
-    yaw_error: float = 0.08
-    roll_error: float = 0.03
-    learning_rate: float = 5e-4  # from CoarseNet's weights; from random ones, 2e-3
-    warmup: float = 0.02
-    cooldown: float = 0.5
-    weight_decay: float = 0.02
-    gradient_clip: float = 2.0
-    ema_decay: float = 0.99
-    bfloat16: bool = False
-    validation_faces: int = 100
-    validation_every: int = 20_000
     checkpoint_every: int = 120  # seconds
     seed: int = 0
 
@@ -120,6 +87,7 @@ COARSE_PRESETS = {
         network=CoarseNetConfig(width=8),
         samples=2_000,
         images_per_batch=8,
+        parts=2,
         validation_faces=16,
         validation_every=1_000,
     ),
@@ -128,18 +96,12 @@ COARSE_PRESETS = {
         network=CoarseNetConfig(width=64, blocks=(2, 2, 2, 2), stem="resnet"),
         samples=20_000_000,
         images_per_batch=128,
+        parts=8,
         passes=1,
         vertex_loss=0.0,
         displacement_loss=0.0,
         learning_rate=1e-3,
     ),
-}
-
-ALIGNED_PRESETS = {
-    "quick": AlignedTraining(
-        network=CoarseNetConfig(width=8), samples=1_000, images_per_batch=8, validation_faces=16
-    ),
-    "cpu": AlignedTraining(),
 }
 
 FINE_PRESETS = {

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,15 +16,8 @@ from torch import nn
 from facerecon.coarsenet import CoarseNet
 from facerecon.config import CoarseNetConfig, FineNetConfig
 from facerecon.finenet import FineNet
-from facerecon.methods.aligned_net import AlignedNet
 
-_CONFIGS = {
-    "CoarseNet": CoarseNetConfig,
-    "FineNet": FineNetConfig,
-    "AlignedNet": CoarseNetConfig,
-}
-
-_Regressor = TypeVar("_Regressor", CoarseNet, AlignedNet)
+_CONFIGS = {"CoarseNet": CoarseNetConfig, "FineNet": FineNetConfig}
 
 
 class WeightsError(ValueError):
@@ -46,6 +38,8 @@ class ModelCard:
     config: dict
     metrics: dict
     started_from: str = "random weights"
+    effective_batch: int | None = None  # samples per optimiser step, of all processes together
+    processes: int = 1
 
     @classmethod
     def of(
@@ -62,6 +56,8 @@ class ModelCard:
             commit=commit(),
             config=asdict(run.task.config),
             metrics={name: round(value, 5) for name, value in metrics.items()},
+            effective_batch=run.task.effective_batch,
+            processes=run.processes.count,
             **({"started_from": _lineage(started_from)} if started_from else {}),
         )
 
@@ -101,7 +97,7 @@ def save_weights(path: str | Path, network: nn.Module, card: ModelCard) -> None:
         "config": json.dumps(asdict(network.config)),
         "card": json.dumps(asdict(card)),
     }
-    if isinstance(network, CoarseNet | AlignedNet):
+    if isinstance(network, CoarseNet):
         metadata["n_coefficients"] = str(network.n_coefficients)
     temporary = path.with_name(path.name + ".partial")
     try:
@@ -168,26 +164,13 @@ def load_coarsenet(path: str | Path | None = None) -> CoarseNet:
     Raises:
         WeightsError: missing, damaged, or another network's file.
     """
-    return _load_regressor(CoarseNet, path or shipped("coarsenet.safetensors"))
-
-
-def load_alignednet(path: str | Path | None = None) -> AlignedNet:
-    """The compared network of Richardson et al. 2016 in eval mode, or the one that ships.
-
-    Raises:
-        WeightsError: missing, damaged, or another network's file.
-    """
-    return _load_regressor(AlignedNet, path or shipped("alignednet.safetensors"))
-
-
-def _load_regressor(kind: type[_Regressor], path: str | Path) -> _Regressor:
-    path, name = Path(path), kind.__name__
-    tensors, metadata = _read(path, name)
+    path = Path(path) if path is not None else shipped("coarsenet.safetensors")
+    tensors, metadata = _read(path, "CoarseNet")
     try:
         n_coefficients = int(metadata["n_coefficients"])
     except (KeyError, ValueError) as error:
         raise WeightsError(f"{path}: does not say how many coefficients it predicts") from error
-    network = kind(n_coefficients, _config(path, metadata, name))
+    network = CoarseNet(n_coefficients, _config(path, metadata, "CoarseNet"))
     _fill(path, network, tensors)
     return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
@@ -218,6 +201,12 @@ def read_card(path: str | Path) -> dict:
     raise WeightsError(f"{path}: no model card found; is it a facerecon weights file?")
 
 
+def _batch_lines(card: dict) -> list[str]:
+    if card.get("effective_batch") is None:
+        return []
+    return [f"- effective batch {card['effective_batch']}, processes: {card['processes']}"]
+
+
 def write_card(path: str | Path) -> Path:
     """Write the model card of a weights file as Markdown beside it; returns the card's path."""
     path = Path(path)
@@ -229,6 +218,7 @@ def write_card(path: str | Path) -> Path:
         f"- data: {card['data']}",
         f"- samples seen: {card['samples']:,} in {card['hours']} h, seed {card['seed']}, "
         f"commit {card['commit']}",
+        *_batch_lines(card),
         f"- started from {card.get('started_from', 'random weights')}",
         "- stored as float16 safetensors; averaged weights",
         "",

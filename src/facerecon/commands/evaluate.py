@@ -41,11 +41,12 @@ def main(args: argparse.Namespace) -> int:
 def _synthetic(args: argparse.Namespace, network: torch.nn.Module, model: MorphableModel) -> None:
     faces = held_out_faces(SyntheticWorld(model), args.count, args.seed)
     metrics = coarse_metrics(network, model, faces, args.iterations)
-    names = [name for name in metrics if f"{name}_1" in metrics]
+    names = [name for name in metrics if f"{name}_{args.iterations}" in metrics]
     print(f"{'':<14}" + "".join(f"{name:>15}" for name in names))
     for number in range(1, args.iterations + 1):
-        values = "".join(f"{metrics[f'{name}_{number}']:>15.2f}" for name in names)
-        print(f"iteration {number:<4}{values}")
+        values = (metrics.get(f"{name}_{number}") for name in names)
+        cells = "".join(" " * 15 if v is None else f"{v:>15.2f}" for v in values)
+        print(f"iteration {number:<4}{cells}")
     _write_json(args, "synthetic.json", {"metrics": metrics})
 
 

@@ -6,21 +6,17 @@ from pathlib import Path
 
 import torch
 
-from facerecon.config import ALIGNED_PRESETS, COARSE_PRESETS, END_TO_END_PRESETS, FINE_PRESETS
+from facerecon.config import COARSE_PRESETS, END_TO_END_PRESETS, FINE_PRESETS
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.texture_bank import TextureBank
-from facerecon.training.aligned import AlignedTask
 from facerecon.training.coarse import CoarseTask
 from facerecon.training.engine import Run
 from facerecon.training.fine import FineTask
+from facerecon.training.plan import describe
+from facerecon.training.processes import Processes, joined
 from facerecon.weights import ModelCard, load_coarsenet, load_finenet, save_weights
 
-PRESETS = {
-    "coarse": COARSE_PRESETS,
-    "fine": FINE_PRESETS,
-    "end-to-end": END_TO_END_PRESETS,
-    "aligned": ALIGNED_PRESETS,  # the compared method of Richardson et al. 2016
-}
+PRESETS = {"coarse": COARSE_PRESETS, "fine": FINE_PRESETS, "end-to-end": END_TO_END_PRESETS}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--minutes", type=float, help="stop, resumably, after this long")
     parser.add_argument("--seed", type=int, help="seed instead of the preset's")
-    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        help="torch device (default: cpu); under torchrun each process takes the one of its number",
+    )
     parser.add_argument(
         "--threads", type=int, help="CPU threads; 1 wastes least on a machine that has other work"
     )
@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--coarse",
         type=Path,
-        help="CoarseNet weights (fine, end-to-end: default shipped; coarse, aligned: a new run"
-        " starts from them instead of random ones)",
+        help="CoarseNet weights (fine, end-to-end: default shipped; coarse: a new run starts from"
+        " them instead of random ones)",
     )
     parser.add_argument(
         "--fine", type=Path, help="FineNet weights to start from (end-to-end; default: shipped)"
@@ -72,6 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--export", type=Path, help="write the averaged weights here (.safetensors)"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the plan, with time and memory from a few measured steps; write nothing",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -89,11 +94,17 @@ def main(args: argparse.Namespace) -> int:
     if args.seed is not None:
         config = dataclasses.replace(config, seed=args.seed)
     if args.samples is not None:
-        field = "samples" if args.network in ("coarse", "aligned") else "crops"
+        field = "samples" if args.network == "coarse" else "crops"
         config = dataclasses.replace(config, **{field: args.samples})
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = torch.device(args.device)
+    with joined(torch.device(args.device)) as (processes, device):
+        return _train(args, config, processes, device)
+
+
+def _train(
+    args: argparse.Namespace, config: object, processes: Processes, device: torch.device
+) -> int:
     model = MorphableModel.load(args.model) if args.model else MorphableModel.default()
     folder = args.run or Path("runs") / f"{args.network}-{args.preset}"
 
@@ -101,11 +112,15 @@ def main(args: argparse.Namespace) -> int:
         start = load_coarsenet(args.coarse) if args.coarse else None
         textures = TextureBank.load(args.textures, model) if args.textures else None
         task = CoarseTask(
-            model, config, device, start=start, data=args.data, heads=args.heads, textures=textures
+            model,
+            config,
+            device,
+            start=start,
+            data=args.data,
+            heads=args.heads,
+            textures=textures,
+            processes=processes,
         )
-    elif args.network == "aligned":
-        start = load_coarsenet(args.coarse) if args.coarse else None
-        task = AlignedTask(model, config, device, start=start)
     else:
         if args.data is not None or args.textures is not None:
             raise ValueError(
@@ -115,10 +130,25 @@ def main(args: argparse.Namespace) -> int:
             raise ValueError(f"facerecon train {args.network} needs --photos FOLDER")
         start = load_finenet(args.fine) if args.network == "end-to-end" else None
         task = FineTask(
-            model, load_coarsenet(args.coarse), config, args.photos, folder, device, start, args.vgg
+            model,
+            load_coarsenet(args.coarse),
+            config,
+            args.photos,
+            None if args.dry_run else folder,
+            device,
+            start,
+            args.vgg,
+            processes=processes,
         )
+    if args.dry_run:
+        text = describe(task, folder, device, args.export)
+        if processes.first:
+            print(text)
+        return 0
     run = Run(task, folder, device, minutes=args.minutes, quiet=args.quiet)
     metrics = run.train()
+    if not processes.first:
+        return 0
     print(
         f"{task.name}: {run.samples} of {task.total} samples, {run.seconds / 3600:.2f} h in "
         f"{folder}"
@@ -126,7 +156,7 @@ def main(args: argparse.Namespace) -> int:
     for name, value in metrics.items():
         print(f"  {name} {value:.3f}")
     if args.export:
-        started_from = args.coarse if args.network in ("coarse", "aligned") else None
+        started_from = args.coarse if args.network == "coarse" else None
         card = ModelCard.of(run, args.preset, metrics, started_from)
         for name, network in run.averaged().items():
             path = args.export

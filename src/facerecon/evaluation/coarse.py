@@ -1,6 +1,7 @@
 """Measures of a reconstruction against a known truth."""
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -59,32 +60,65 @@ def coarse_metrics(
     """Pose, landmark and geometry errors of CoarseNet from r_0 = 0 after every iteration.
 
     Returns:
-        `yaw_deg`, `pitch_deg`, `roll_deg` (medians), `landmarks_pct` (mean over the face box,
-        percent), `gmse_mm2` (mean, Eq. 4), each for the last iteration and, with the suffix `_1` ..
-        `_n`, for every one.
+        `yaw_deg`, `pitch_deg`, `roll_deg`: medians.
+        `landmarks_pct`: mean over the face box, percent.
+        `gmse_mm2`: mean, Eq. (4).
+        `identity_pct`, `expression_pct`: share of the variance of these faces that is explained,
+            see `explained`.
+        `closer_pct`: share of the faces whose landmarks this iteration brought closer.
+        `contraction`: mean distance that this iteration moves the landmarks, over that of the one
+            before; the iteration converges where it stays below 1. From the second on.
+        Each is given for the last iteration and, with the suffix `_1` .. `_n`, for every one.
     """
-    model_metric = model.geometry_metric()
-    errors: list[dict[str, list[Tensor]]] = [{} for _ in range(iterations)]
+    size = faces.image.shape[-1]
+    estimates: list[list[Tensor]] = [[] for _ in range(iterations + 1)]
+    for image in faces.image.split(batch):
+        for taken, r in zip(estimates, iterate(network, model, image, iterations), strict=True):
+            taken.append(r)
+    steps = [torch.cat(taken) for taken in estimates]
+    metric = model.geometry_metric()
     units = torch.rad2deg(POSE_UNITS.to(faces.r))
-    for start in range(0, len(faces.r), batch):
-        image, r_gt = faces.image[start : start + batch], faces.r[start : start + batch]
-        for taken, r in zip(errors, iterate(network, model, image, iterations)[1:], strict=True):
-            coefficients, pose = split(r - r_gt, model.n_coefficients)
-            values = {
-                "pitch_deg": pose[:, 0].abs() * units[0],
-                "yaw_deg": pose[:, 1].abs() * units[1],
-                "roll_deg": pose[:, 2].abs() * units[2],
-                "landmarks_pct": 100 * landmark_error(model, r, r_gt, image.shape[-1]),
-                "gmse_mm2": torch.einsum("bi,ij,bj->b", coefficients, model_metric, coefficients),
-            }
-            for name, value in values.items():
-                taken.setdefault(name, []).append(value)
-    metrics = {}
-    for number, taken in enumerate(errors, start=1):
-        for name, values in taken.items():
-            joined = torch.cat(values)
-            value = joined.median() if name.endswith("_deg") else joined.mean()
-            metrics[f"{name}_{number}"] = value.item()
-    for name in errors[-1]:
-        metrics[name] = metrics[f"{name}_{iterations}"]
-    return metrics
+    metrics, moves, before = {}, [], landmark_error(model, steps[0], faces.r, size)
+    for number, (last, r) in enumerate(pairwise(steps), start=1):
+        coefficients, pose = split(r - faces.r, model.n_coefficients)
+        angles = pose[:, :3].abs().median(0).values * units[:3]
+        after = landmark_error(model, r, faces.r, size)
+        moves.append(landmark_error(model, last, r, size).mean())
+        values = {
+            "pitch_deg": angles[0],
+            "yaw_deg": angles[1],
+            "roll_deg": angles[2],
+            "landmarks_pct": 100 * after.mean(),
+            "gmse_mm2": torch.einsum("bi,ij,bj->b", coefficients, metric, coefficients).mean(),
+            "identity_pct": 100 * explained(r, faces.r, metric, slice(model.n_identity)),
+            "expression_pct": 100
+            * explained(r, faces.r, metric, slice(model.n_identity, model.n_coefficients)),
+            "closer_pct": 100 * (after < before).float().mean(),
+        }
+        if number > 1:
+            values["contraction"] = moves[-1] / moves[-2].clamp(min=1e-9)
+        metrics |= {f"{name}_{number}": value.item() for name, value in values.items()}
+        before = after
+    return metrics | {name: metrics[f"{name}_{iterations}"] for name in values}
+
+
+def explained(
+    r: Float[Tensor, "batch n"],
+    r_gt: Float[Tensor, "batch n"],
+    metric: Float[Tensor, "coefficients coefficients"],
+    part: slice,
+) -> Float[Tensor, ""]:
+    """Share of the variance of true shapes that estimates explain: 1 - SSE / SST.
+
+    Both sums run over vertices, weighted as in Eq. (4), and faces; SST is about the mean of the
+    true shapes. 1 is perfect, 0 no better than their mean for everyone, which is also the best that
+    an estimate without information can do.
+
+    Args:
+        metric: `MorphableModel.geometry_metric()`.
+        part: coefficients that count, for example the identity's.
+    """
+    metric = metric[part, part]
+    error, spread = (r - r_gt)[:, part], r_gt[:, part] - r_gt[:, part].mean(0)
+    squares = [torch.einsum("bi,ij,bj->", d, metric, d) for d in (error, spread)]
+    return 1 - squares[0] / squares[1].clamp(min=1e-12)

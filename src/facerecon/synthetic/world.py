@@ -320,11 +320,12 @@ class SyntheticWorld(nn.Module):
         r_gt: Float[Tensor, "batch n"],
         generator: torch.Generator,
         p_zero_start: float = 0.0,
+        beta: tuple[float, float] = (0.0, 1.0),
     ) -> Float[Tensor, "batch n"]:
-        """r_t for a batch: Eq. (3) with beta uniform in [0, 1], or the zero start of 3.4."""
+        """r_t for a batch: Eq. (3) with beta uniform in a range, or the zero start of 3.4."""
         draw = Draw(len(r_gt), generator)
         r_random = self.sample(len(r_gt), generator)
-        r_t = intermediate(r_gt, r_random, draw.uniform(0, 1, 1))
+        r_t = intermediate(r_gt, r_random, draw.uniform(*beta, 1))
         return torch.where(draw.uniform(0, 1, 1) < p_zero_start, torch.zeros_like(r_t), r_t)
 
 

@@ -1,8 +1,10 @@
 """Supervised training of CoarseNet on synthetic faces (3.2, 3.3)."""
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -14,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from facerecon.camera import CROP_MM, POSE_UNITS, project, rotation_matrix, split
 from facerecon.coarsenet import DISPLACEMENT_MM, CoarseNet, feedback, iterate
 from facerecon.config import CoarseTraining
-from facerecon.evaluation.coarse import coarse_metrics, held_out_faces
+from facerecon.evaluation.coarse import HeldOut, coarse_metrics, held_out_faces
 from facerecon.evaluation.head_evaluation import head_metrics
 from facerecon.evaluation.head_models import load_heads
 from facerecon.evaluation.heads import Heads
@@ -26,6 +28,7 @@ from facerecon.synthetic.shards import StoredFaces
 from facerecon.synthetic.texture_bank import TextureBank
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.training.engine import computes_bfloat16
+from facerecon.training.processes import Processes
 
 _HEADS = 64  # photographs of other heads at each validation
 
@@ -33,30 +36,49 @@ _Batch = Sequence[Tensor]  # image, r_gt, r_t, feedback maps of r_t
 
 
 class _Pairs(Dataset):
-    """Two batches that train in turns; a function of the seed and the index alone."""
+    """This process's share of two batches that train in turns.
+
+    A batch is drawn in parts, each a function of the seed, the index and the part alone.
+    """
 
     def __init__(
-        self, world: SyntheticWorld, config: CoarseTraining, stored: StoredFaces | None = None
+        self,
+        world: SyntheticWorld,
+        config: CoarseTraining,
+        stored: StoredFaces | None,
+        processes: Processes,
     ):
         self.world, self.config, self.stored = world, config, stored
+        self.size, rest = divmod(config.images_per_batch, config.parts)
+        if rest:
+            raise ValueError(
+                f"{config.images_per_batch} images per batch are not {config.parts} equal parts"
+            )
+        self.parts = range(config.parts)[processes.share(config.parts, "parts of a batch")]
 
     def __getitem__(self, index: int) -> tuple[_Batch, _Batch]:
         return self._batch(2 * index), self._batch(2 * index + 1)
 
     @torch.no_grad()
     def _batch(self, index: int) -> _Batch:
-        config = self.config
-        generator = self.world.generator(mixed_seed("training", config.seed, index))
+        drawn = [self._part(index, part) for part in self.parts]
+        image, r, r_t = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        return image, r, r_t, feedback(self.world.model, image, r_t, self.config.network)
+
+    def _part(self, index: int, part: int) -> tuple[Tensor, Tensor, Tensor]:
+        number = index * self.config.parts + part
+        generator = self.world.generator(mixed_seed("training", self.config.seed, number))
         if self.stored is None:
-            faces = self.world.draw(config.images_per_batch, generator)
+            faces = self.world.draw(self.size, generator)
             image, r = faces.image, faces.r
         else:
-            image, r = (part.to(generator.device) for part in self.stored[index])
-        r_t = self.world.feedback(r, generator, config.p_zero_start)
-        return image, r, r_t, feedback(self.world.model, image, r_t)
+            chosen = slice(part * self.size, (part + 1) * self.size)
+            image, r = (all_[chosen].to(generator.device) for all_ in self.stored[index])
+        r_t = self.world.feedback(r, generator, self.config.p_zero_start, self.config.beta)
+        return image, r, r_t
 
 
-class From(Sampler):
+class _From(Sampler):
     """start, start + 1, ... without end."""
 
     def __init__(self, start: int):
@@ -69,8 +91,7 @@ class From(Sampler):
             index += 1
 
 
-def one_thread(_worker: int) -> None:
-    """Keep a worker process to one core."""
+def _one_thread(_worker: int) -> None:
     import numba
 
     torch.set_num_threads(1)
@@ -93,10 +114,12 @@ class CoarseTask:
             of ever new ones.
         heads: file of another head model (`load_heads`); its photographs join the validation.
         textures: skin of photographed people that a share of the synthetic faces wears.
+        processes: that share every batch.
 
     Raises:
         ValueError: `start` has another architecture than the preset; `data` is not usable, of
-            another model, or comes with `textures`, which only new faces can wear.
+            another model, or comes with `textures`, which only new faces can wear; the processes
+            cannot share a batch evenly.
     """
 
     name = "coarse"
@@ -112,8 +135,10 @@ class CoarseTask:
         data: Path | None = None,
         heads: Path | None = None,
         textures: TextureBank | None = None,
+        processes: Processes | None = None,
     ):
-        self.stored = None
+        self.stored, self.waited = None, 0.0
+        self.processes = processes or Processes()
         if textures is not None:
             if data is not None:
                 raise ValueError("stored faces have their skin already: leave --textures out")
@@ -137,15 +162,18 @@ class CoarseTask:
                     "the weights to start from have another architecture than the preset's "
                     f"{config.network}; choose the preset that they were trained with"
                 ) from error
+        # Without its loss the head has no gradient, which other processes would wait for.
+        network.displacement.requires_grad_(config.displacement_loss > 0)
         self.networks = nn.ModuleDict({"coarsenet": network})
         self.networks.to(device=device, memory_format=torch.channels_last)
-        self.total = config.samples
+        self.estimate = self.processes.parallel(network, "estimate")
+        self.total, self.effective_batch = config.samples, config.images_per_batch
         self.bfloat16 = config.bfloat16 and computes_bfloat16(device)
         self.world = SyntheticWorld(self.model, config.data, textures)
+        self.pairs = _Pairs(self.world, config, self.stored, self.processes)
         self.metric = self.model.geometry_metric()
-        self.held_out = held_out_faces(self.world, config.validation_faces, seed=config.seed + 1)
         self.heads = None
-        if heads is not None:
+        if heads is not None and self.processes.first:
             self.heads = Heads(load_heads(heads), self.model, config.data.size).draw(_HEADS, seed=0)
         probe = self.world.sample(1000, self.world.generator(config.seed))
         coefficients, pose = split(probe, model.n_coefficients)
@@ -162,6 +190,11 @@ class CoarseTask:
         zero = torch.zeros_like(probe)
         self.first_vertex = self._vertex_distance(zero, probe).item()
 
+    @cached_property
+    def held_out(self) -> HeldOut:
+        """Faces of the validation; only the first process draws them."""
+        return held_out_faces(self.world, self.config.validation_faces, self.config.seed + 1)
+
     def parameter_groups(self) -> list[dict]:
         """All weights, at one learning rate."""
         return [{"params": list(self.networks.parameters()), "lr": self.config.learning_rate}]
@@ -169,17 +202,17 @@ class CoarseTask:
     def batches(self, start: int) -> Iterable:
         """Pairs of batches, drawn ahead by the workers."""
         loader = DataLoader(
-            _Pairs(self.world, self.config, self.stored),
+            self.pairs,
             batch_size=None,
-            sampler=From(start),
+            sampler=_From(start),
             num_workers=self.workers,
             multiprocessing_context="spawn" if self.workers else None,
             prefetch_factor=2 if self.workers else None,
-            worker_init_fn=one_thread,
+            worker_init_fn=_one_thread,
         )
         return loader if self.workers else (loader.dataset[i] for i in loader.sampler)
 
-    def losses(self, batch: Sequence[_Batch]) -> Iterator[tuple[dict, int]]:
+    def losses(self, batch: Sequence[_Batch]) -> Iterator[dict[str, Tensor]]:
         """Train on two batches in turns: while one trains, the other is rendered."""
         pair = [list(one) for one in batch]
         with ThreadPoolExecutor(1) as renderer:
@@ -187,14 +220,18 @@ class CoarseTask:
             for number in range(self.config.passes):
                 for i, (image, r_gt, r, maps) in enumerate(pair):
                     if number > 0:
+                        began = time.monotonic()
                         maps = waiting[i].result()
+                        self.waited += time.monotonic() - began
                     with torch.autocast(
                         self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16
                     ):
-                        predicted, displacement = self.networks["coarsenet"].estimate(maps, r)
+                        predicted, displacement = self.estimate(maps, r)
                     if number + 1 < self.config.passes:
                         pair[i][2] = predicted.detach()
-                        waiting[i] = renderer.submit(feedback, self.model, image, pair[i][2])
+                        waiting[i] = renderer.submit(
+                            feedback, self.model, image, pair[i][2], self.config.network
+                        )
                     terms = self.criterion(predicted, r_gt)
                     if self.config.displacement_loss > 0:
                         terms["displacement"] = self._displacement_error(displacement, r, r_gt)
@@ -202,7 +239,7 @@ class CoarseTask:
                             terms["loss"] + self.config.displacement_loss * terms["displacement"]
                         )
                     start = "from_own_output" if number else "from_eq3"
-                    yield {**terms, f"loss_{start}": terms["loss"].detach()}, len(image)
+                    yield {**terms, f"loss_{start}": terms["loss"].detach()}
 
     def criterion(self, r: Tensor, r_gt: Tensor) -> dict[str, Tensor]:
         """Terms of the loss and their weighted sum `loss`."""
@@ -245,7 +282,9 @@ class CoarseTask:
         facing = self.point_normals @ rotation_matrix(angles)[:, 2, :, None]
         weight = (facing > 0.15) & (places.abs() < 1).all(2, keepdim=True)
         error = F.smooth_l1_loss(found, missing, beta=0.3, reduction="none")
-        return (error * weight).sum() / (3 * weight.sum().clamp(min=1))
+        # A mean per image first: processes that share a batch then share the mean, too.
+        each = (error * weight).sum((1, 2)) / (3 * weight.sum((1, 2)).clamp(min=1))
+        return each.mean()
 
     def validate(self, networks: nn.ModuleDict) -> dict[str, float]:
         """`coarse_metrics` on the held-out faces, `head_metrics` on the heads."""

@@ -6,11 +6,8 @@ checkpoint as if nothing had happened.
 """
 
 import json
-import math
-import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -19,12 +16,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-CHECKPOINT = "checkpoint.pt"
-HISTORY = "history.jsonl"
-
-
-class TrainingError(RuntimeError):
-    """Training cannot start or go on; the message says why and what to do."""
+from facerecon.training.checkpoints import TrainingError, newest_checkpoint, write_checkpoint
+from facerecon.training.processes import Processes
+from facerecon.training.record import Record, Window
 
 
 @runtime_checkable
@@ -35,18 +29,28 @@ class Task(Protocol):
     data_description: str  # for the model card
     config: object  # a frozen dataclass with learning_rate, warmup, cooldown, ...
     networks: nn.ModuleDict  # everything that is saved; parameters with requires_grad are trained
+    processes: Processes  # that share each batch
     total: int  # samples of the whole run
+    effective_batch: int  # samples per optimiser step, of all processes
+    waited: float  # seconds of `losses` in which the network waited for rendered maps, so far
 
     def parameter_groups(self) -> list[dict]:
         """Parameters for the optimiser, each group with its own peak `lr`."""
         ...
 
     def batches(self, start: int) -> Iterable:
-        """Batches from index `start` on, each a function of (seed, index) alone."""
+        """This process's share of the batches from index `start` on.
+
+        A function of (seed, index) alone; all shares together are the same for every number of
+        processes.
+        """
         ...
 
-    def losses(self, batch) -> Iterator[tuple[dict[str, Tensor], int]]:
-        """Yield (terms, samples) per optimiser step; terms["loss"] is minimised, all are logged."""
+    def losses(self, batch) -> Iterator[dict[str, Tensor]]:
+        """Yield terms per optimiser step; terms["loss"] is minimised, all are logged.
+
+        Each is a mean over this process's share.
+        """
         ...
 
     def validate(self, networks: nn.ModuleDict) -> dict[str, float]:
@@ -95,46 +99,21 @@ class Average:
                 self.state[key].copy_(value)
 
 
-def write_atomically(path: Path, state: dict) -> None:
-    """torch.save that never leaves a half-written file under the final name."""
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise TrainingError(
-            f"{path}: the checkpoint could not be written ({error.strerror or error}); the "
-            "last good one is kept. "
-            "Free some space or choose another folder with --run, then start the same command "
-            "again."
-        ) from error
-
-
-def read_checkpoint(path: Path, device: torch.device) -> dict:
-    """Load a checkpoint written by this engine, or say clearly that it is damaged."""
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        raise TrainingError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}). Delete it to start "
-            "afresh, or restore a copy."
-        ) from error
-
-
 class Run:
     """A training run in a folder: resumes there, trains, validates, and keeps its record.
 
+    Of several processes, the first writes the record.
+
     Args:
         task: the problem.
-        folder: where checkpoint, history and TensorBoard events live.
+        folder: where checkpoints, history and TensorBoard events live.
         device: where to train.
         minutes: stop (with a checkpoint) after this long; None trains to the end.
         quiet: no progress bar.
+        log_every: steps whose means make a line of the history.
+
+    Raises:
+        TrainingError: the folder holds another run, or damaged checkpoints only.
     """
 
     def __init__(
@@ -144,10 +123,12 @@ class Run:
         device: torch.device,
         minutes: float | None = None,
         quiet: bool = False,
+        log_every: int = 100,
     ):
         self.task, self.folder, self.device = task, Path(folder), device
-        self.minutes, self.quiet = minutes, quiet
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.log_every = log_every
+        self.minutes, self.processes = minutes, task.processes
+        self.quiet = quiet or not self.processes.first
         self.networks = task.networks.to(device)
         self.optimizer = torch.optim.AdamW(
             task.parameter_groups(),
@@ -157,15 +138,31 @@ class Run:
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.average = Average(self.networks, task.config.ema_decay)
         self.index, self.samples, self.seconds = 0, 0, 0.0
-        if (self.folder / CHECKPOINT).exists():
-            self._restore()
+        found = newest_checkpoint(self.folder, device)
+        if found is not None:
+            self._restore(*found)
 
-    def _restore(self) -> None:
-        state = read_checkpoint(self.folder / CHECKPOINT, self.device)
+    def settings(self) -> dict:
+        """What the result depends on beside the configuration."""
+        return {
+            "seed": self.task.config.seed,
+            "effective_batch": self.task.effective_batch,
+            "processes": self.processes.count,
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+        }
+
+    def _restore(self, path: Path, state: dict) -> None:
         if state.get("task") != self.task.name or state["seed"] != self.task.config.seed:
             raise TrainingError(
-                f"{self.folder / CHECKPOINT}: belongs to another run (task "
-                f"{state.get('task')!r}, seed {state['seed']}). "
+                f"{path}: belongs to another run (task {state.get('task')!r}, seed "
+                f"{state['seed']}). Choose another folder with --run."
+            )
+        batch = self.task.effective_batch
+        if state.get("effective_batch", batch) != batch:
+            raise TrainingError(
+                f"{path}: was trained in batches of {state['effective_batch']}, not {batch}. "
                 "Choose another folder with --run."
             )
         try:
@@ -173,19 +170,19 @@ class Run:
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise TrainingError(
-                f"{self.folder / CHECKPOINT}: does not fit this preset's networks. Choose "
-                "another folder with --run."
+                f"{path}: does not fit this preset's networks. Choose another folder with --run."
             ) from error
         self.average.state, self.average.steps = state["average"], state["average_steps"]
         self.index, self.samples, self.seconds = state["index"], state["samples"], state["seconds"]
 
     def checkpoint(self) -> None:
         """Write the state between two batches."""
-        write_atomically(
-            self.folder / CHECKPOINT,
+        if not self.processes.first:
+            return
+        write_checkpoint(
+            self.folder,
             {
                 "task": self.task.name,
-                "seed": self.task.config.seed,
                 "config": json.dumps(asdict(self.task.config)),
                 "networks": self.networks.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -194,6 +191,7 @@ class Run:
                 "index": self.index,
                 "samples": self.samples,
                 "seconds": self.seconds,
+                **self.settings(),
             },
         )
 
@@ -210,73 +208,94 @@ class Run:
         self.networks.train()
 
     def validate(self) -> dict[str, float]:
-        """Metrics of the averaged weights, appended to the history."""
+        """Metrics of the averaged weights, appended to the history; of the first process only."""
+        if not self.processes.first:
+            return {}
         networks = self.averaged()
         with torch.no_grad():
             metrics = self.task.validate(networks)
             pictures = self.task.pictures(networks)
         self.live()
-        self._record({f"validation/{name}": value for name, value in metrics.items()})
-        for name, picture in pictures.items():
-            self.events.add_image(name, picture, self.samples)
+        named = {f"validation/{name}": value for name, value in metrics.items()}
+        self.record.scalars(named, self.samples, self.seconds)
+        self.record.pictures(pictures, self.samples)
         return metrics
 
     def train(self) -> dict[str, float]:
-        """Train to the end of the task or of the time; returns the last validation's metrics."""
-        from torch.utils.tensorboard import SummaryWriter
+        """Train to the end of the task or of the time; returns the last validation's metrics.
 
+        Raises:
+            TrainingError: the loss or its gradient is not finite, or the folder cannot be written.
+        """
+        try:
+            if self.processes.first:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self.record = Record(self.folder, self.samples, self.settings())
+            return self._train()
+        except OSError as error:
+            raise TrainingError(
+                f"{self.folder}: cannot be written ({error.strerror or error}); the last good "
+                "checkpoint is kept. Free some space, then start the same command again."
+            ) from error
+        finally:
+            if hasattr(self, "record"):
+                self.record.close()
+
+    def _train(self) -> dict[str, float]:
         config, task = self.task.config, self.task
-        self.events = SummaryWriter(self.folder / "events", purge_step=self.samples)
         self.networks.train()
         every = getattr(config, "validation_every", 0)
         began = saved = time.monotonic()
-        before, window = self.seconds, []
-        bar = tqdm(
+        before, window = self.seconds, Window(began)
+        batches = iter(task.batches(self.index))
+        with tqdm(
             total=task.total,
             initial=self.samples,
             unit="sample",
             desc=task.name,
             disable=self.quiet,
             mininterval=2.0,
-        )
-        batches = iter(task.batches(self.index))
-        try:
+        ) as bar:
             while self.samples < task.total:
                 mark = self.samples // every if every else 0
-                for terms, count in task.losses(next(batches)):
-                    self._step(terms["loss"])
-                    self.samples += count
-                    bar.update(count)
-                    window.append({k: v.detach() for k, v in terms.items()})
+                waiting, waited = self._clock(), task.waited
+                batch = next(batches)
+                window.waited += self._clock() - waiting
+                for terms in task.losses(batch):
+                    self._step(terms["loss"], batch)
+                    self.samples += task.effective_batch
+                    bar.update(task.effective_batch)
+                    window.add(terms, task.effective_batch)
+                window.waited += task.waited - waited
                 self.index += 1
                 now = time.monotonic()
                 self.seconds = before + now - began
-                if len(window) >= 100:
+                if window.steps >= self.log_every:
                     bar.set_postfix(loss=f"{self._log(window):.4f}")
-                    window = []
-                late = self.minutes is not None and now - began > 60 * self.minutes
-                if now - saved > config.checkpoint_every or late:
-                    self.checkpoint()
-                    saved = now
+                    window = Window(now)
                 if every and self.samples // every > mark:
                     self.validate()
+                late = self.minutes is not None and self.processes.decision(
+                    now - began > 60 * self.minutes, self.device
+                )
+                if now - saved > config.checkpoint_every or late:
+                    self.checkpoint()
+                    saved = time.monotonic()
                 if late:
                     break
-            if window:
-                self._log(window)
-            self.checkpoint()
-            return self.validate()
-        finally:
-            bar.close()
-            self.events.close()
+        if window.steps:
+            self._log(window)
+        self.checkpoint()
+        return self.validate()
 
-    def _step(self, loss: Tensor) -> None:
+    def _clock(self) -> float:
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+        return time.monotonic()
+
+    def _step(self, loss: Tensor, batch) -> None:
         if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss.item()} after {self.samples} samples; the last "
-                f"checkpoint in {self.folder} is intact. "
-                "Start again with a lower learning rate."
-            )
+            raise TrainingError(self._not_finite(f"loss became {loss.item()}", batch))
         config = self.task.config
         factor = learning_rate_factor(
             self.samples / self.task.total, config.warmup, config.cooldown
@@ -286,24 +305,46 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
+        if not torch.isfinite(norm):  # before it reaches weights and checkpoint
+            raise TrainingError(self._not_finite(f"gradient's norm became {norm.item()}", batch))
         self.optimizer.step()
         self.average.update(self.networks)
 
-    def _log(self, window: list[dict[str, Tensor]]) -> float:
-        values: dict[str, list[Tensor]] = {}
-        for terms in window:
-            for key, value in terms.items():
-                values.setdefault(f"train/{key}", []).append(value)
-        means = {key: torch.stack(value).mean().item() for key, value in values.items()}
-        means["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        self._record(means)
-        return means["train/loss"]
+    def _not_finite(self, what: str, batch) -> str:
+        """The message when numbers blow up: where, in which images, and what to do."""
+        where = f"after {self.samples} samples, in batch {self.index} of seed"
+        where += f" {self.task.config.seed}"
+        if self.processes.count > 1:
+            where += f", process {self.processes.rank} of {self.processes.count}"
+        rows = sorted(_not_finite_rows(batch))
+        if rows:
+            cause = f"Its samples {rows} hold NaN or infinity: a fault of the data"
+        else:
+            cause = "Its data are finite: the weights have diverged; use a lower learning rate"
+        return f"the {what} {where}. {cause}. The last checkpoint in {self.folder} is intact."
 
-    def _record(self, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self.events.add_scalar(name, value, self.samples)
-        finite = {k: v for k, v in values.items() if math.isfinite(v)}
-        line = json.dumps({"samples": self.samples, "seconds": round(self.seconds), **finite})
-        with open(self.folder / HISTORY, "a") as file:
-            file.write(line + "\n")
+    def _log(self, window: Window) -> float:
+        values = {
+            f"train/{key}": self.processes.mean(torch.stack(value).mean()).item()
+            for key, value in window.terms.items()
+        }
+        seconds = time.monotonic() - window.began
+        values["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        values["train/samples_per_second"] = window.samples / seconds
+        values["train/waiting_share"] = window.waited / seconds
+        if self.processes.first:
+            self.record.scalars(values, self.samples, self.seconds)
+        return values["train/loss"]
+
+
+def _not_finite_rows(batch) -> set[int]:
+    """Indices along the first axis of the (nested) tensors of a batch where they are not finite."""
+    if isinstance(batch, Tensor):
+        if not batch.is_floating_point() or not batch.ndim:
+            return set()
+        finite = torch.isfinite(batch.detach()).reshape(len(batch), -1).all(1)
+        return set((~finite).nonzero().flatten().tolist())
+    if isinstance(batch, list | tuple):
+        return set().union(*map(_not_finite_rows, batch)) if batch else set()
+    return set()

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from facerecon.camera import pose_parameters, split
-from facerecon.coarsenet import CoarseNet, iterate, step
+from facerecon.coarsenet import CoarseNet, feedback, iterate
 from facerecon.config import FineTraining
 from facerecon.data import ImageError, crop, list_images, load_image, to_grey
 from facerecon.depth import normals_from_depth
@@ -25,6 +26,7 @@ from facerecon.render import render
 from facerecon.sfs import albedo_maps, detail_target, recover_robustly
 from facerecon.synthetic.draws import mixed_seed
 from facerecon.training.engine import computes_bfloat16
+from facerecon.training.processes import Processes
 
 COARSE_SIZE = 200  # CoarseNet's input (3.4)
 BARE_FOREHEAD_MM = 8.0  # above the brows; higher up, hair and hats would pass for shading
@@ -103,7 +105,10 @@ class FineTask:
         model: MorphableModel. coarsenet: trained. config: FineTraining. photos: folder. folder: of
             the run (keeps the crops).
         finenet: to start from, instead of fresh weights. vgg: file to initialise the convolutions
-            from.
+            from. processes: that share every batch.
+
+    Raises:
+        ValueError: no usable face in the folder, or the processes cannot share a batch evenly.
     """
 
     def __init__(
@@ -112,20 +117,27 @@ class FineTask:
         coarsenet: CoarseNet,
         config: FineTraining,
         photos: Path,
-        folder: Path,
+        folder: Path | None,
         device: torch.device,
         finenet: FineNet | None = None,
         vgg: Path | None = None,
         quiet: bool = False,
+        processes: Processes | None = None,
     ):
-        self.config, self.device = config, device
+        self.config, self.device, self.waited = config, device, 0.0
+        self.processes = processes or Processes()
+        self.share = self.processes.share(config.batch, "crops of a batch")
         self.bfloat16 = config.bfloat16 and computes_bfloat16(device)
         self.end_to_end = config.coarse_learning_rate > 0
         self.name = "end-to-end" if self.end_to_end else "fine"
         size = max(config.face_sizes)
-        self.faces = collect_faces(
-            photos, model, coarsenet, config.iterations, size, folder / "faces.npz", quiet
-        )
+        cache = folder / "faces.npz" if folder else None
+        faces = photos, model, coarsenet, config.iterations, size, cache, quiet
+        if self.processes.first:
+            self.faces = collect_faces(*faces)
+        self.processes.decision(True, device)  # the others wait, and read what the first stored
+        if not self.processes.first:
+            self.faces = collect_faces(*faces)
         self.data_description = f"{len(self.faces.r)} unlabelled photographs of faces"
         self.model = model.to(device)
         torch.manual_seed(config.seed)  # initial weights
@@ -136,7 +148,8 @@ class FineTask:
         if self.end_to_end:
             self.networks["coarsenet"] = coarsenet.requires_grad_(True)
         self.networks.to(device)
-        self.total = config.crops
+        self.trained = {name: self.processes.parallel(n) for name, n in self.networks.items()}
+        self.total, self.effective_batch = config.crops, config.batch
         regions = model.regions
         skin = regions["face"] * (1 - regions["mouth_interior"])
         self.skin = (skin * (1 - regions["eye_left"]) * (1 - regions["eye_right"]))[None, :, None]
@@ -183,20 +196,21 @@ class FineTask:
         pose = split(r, self.model.n_coefficients)[1]
         return 1 / pose_parameters(pose, size).scale.detach()
 
-    def batches(self, start: int) -> Iterable[tuple[Tensor, int, torch.Generator]]:
-        """(indices of the faces, size of their crops, generator for the windows)."""
+    def batches(self, start: int) -> Iterable[tuple[Tensor, int, Tensor]]:
+        """(indices of the faces, size of their crops, places of their windows in [0, 1))."""
         index = start
         while True:
             generator = torch.Generator().manual_seed(mixed_seed("crops", self.config.seed, index))
             chosen = torch.randint(len(self.faces.r), (self.config.batch,), generator=generator)
             sizes = self.config.face_sizes
             size = sizes[int(torch.randint(len(sizes), (1,), generator=generator))]
-            yield chosen, size, generator
+            places = torch.rand(self.config.batch, generator=generator)
+            yield chosen[self.share], size, places[self.share]
             index += 1
 
-    def losses(self, batch) -> Iterator[tuple[dict[str, Tensor], int]]:
+    def losses(self, batch) -> Iterator[dict[str, Tensor]]:
         """One step of 4.3, or end to end of 4.4 with the gradient through the last iteration."""
-        chosen, size, generator = batch
+        chosen, size, places = batch
         image, original = self._faces(chosen, size)
         r = original
         if self.end_to_end:
@@ -204,13 +218,14 @@ class FineTask:
             small = F.interpolate(image, size=(COARSE_SIZE, COARSE_SIZE), mode="area")
             with torch.no_grad():
                 r = iterate(coarsenet, self.model, small, self.config.iterations - 1)[-1]
-            r = step(coarsenet, self.model, small, r)
+            maps = feedback(self.model, small, r, coarsenet.config)
+            r = self.trained["coarsenet"](maps, r)
             fidelity = (r - original).square().mean()
-        terms = self.criterion(image, r, self.light[chosen], self.albedo[chosen], generator)
+        terms = self.criterion(image, r, self.light[chosen], self.albedo[chosen], places)
         if self.end_to_end:
             terms["coarse_fidelity"] = fidelity
             terms["loss"] = terms["loss"] + self.config.coarse_fidelity_weight * fidelity
-        yield terms, len(image)
+        yield terms
 
     def criterion(
         self,
@@ -218,9 +233,9 @@ class FineTask:
         r: Tensor,
         light: Tensor,
         albedo_coefficients: Tensor,
-        generator: torch.Generator | None = None,
+        places: Float[Tensor, " batch"] | None = None,
     ) -> dict[str, Tensor]:
-        """Terms of Eq. (14) on one window per face (the whole face without a generator)."""
+        """Terms of Eq. (14) on one window per face, at these places of it; else on all of it."""
         config, size = self.config, image.shape[-1]
         rendering = render(self.model, r, size)
         mm_per_pixel = self._pixel_mm(r, size)
@@ -241,15 +256,16 @@ class FineTask:
                 config.detail_limit,
             )
         maps = [image, rendering.depth, coarse, rendering.mask, target, albedo]
-        if generator is not None and config.crop_size < size:
-            maps = self._cut(maps, trust > 0.5, generator)
+        if places is not None and config.crop_size < size:
+            maps = self._cut(maps, trust > 0.5, places)
         image, depth, coarse, mask, target, albedo = maps
         with torch.autocast(
             self.device.type,
             dtype=torch.bfloat16,
             enabled=self.bfloat16 and torch.is_grad_enabled(),
         ):
-            fine = self.networks["finenet"](image, depth, mask, mm_per_pixel).float()
+            finenet = self.trained["finenet"] if places is not None else self.networks["finenet"]
+            fine = finenet(image, depth, mask, mm_per_pixel).float()
         if config.gradient_cutoff > 0 and fine.requires_grad:
             fine.register_hook(lambda g: sobolev_gradient(g, config.gradient_cutoff))
         loss = finenet_loss(
@@ -271,15 +287,15 @@ class FineTask:
             "smoothness": loss.smoothness,
         }
 
-    def _cut(self, maps: list[Tensor], skin: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """The same window of every map, centred on a random pixel of skin, one per face."""
+    def _cut(self, maps: list[Tensor], skin: Tensor, places: Tensor) -> list[Tensor]:
+        """The same window of every map, centred on a pixel of skin: at this share of them all."""
         side, size = self.config.crop_size, skin.shape[-1]
         corners = []
-        for face in skin[:, 0].cpu():
+        for face, place in zip(skin[:, 0].cpu(), places.tolist(), strict=True):
             pixels = face.nonzero()
             if not len(pixels):
                 pixels = torch.tensor([[size // 2, size // 2]])
-            pick = pixels[int(torch.randint(len(pixels), (1,), generator=generator))]
+            pick = pixels[int(place * len(pixels))]
             corners.append((pick - side // 2).clamp(0, size - side).tolist())
         return [
             torch.stack(
