@@ -10,6 +10,8 @@ VENV ?= .venv
 #   make test TORCH="torch==2.13.0 --index-url URL"   with the URL of the CPU builds on PyTorch's install page
 TORCH ?= torch==2.13.0
 PRESET ?= quick
+# Notebooks at a time.
+JOBS ?= 2
 # Threads that wait do not spin: much faster where the processors are shared.
 export OMP_WAIT_POLICY ?= passive
 
@@ -23,7 +25,7 @@ test: $(VENV)/.installed-dev
 	$(if $(NOTEBOOKS),$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 $(NOTEBOOKS))
 
 reproduce: $(VENV)/.installed-notebooks
-	$(BIN)/facerecon reproduce --preset $(PRESET)
+	$(BIN)/facerecon reproduce --preset $(PRESET) --jobs $(JOBS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,33 @@ def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("bench") / "b"
     assert list(write_bench(path, 2, seed=5)) == ["90001d1", "90002d1"]
     return path
+
+
+def test_an_unfinished_benchmark_is_resumed(folder, tmp_path):
+    part = tmp_path / "part"
+    shutil.copytree(folder, part)
+    lost = sorted(part.glob("*/*/90002d1.abs.gz")) + sorted(part.glob("truth/90002d1.npz"))
+    assert len(lost) == 2
+    for path in lost:
+        path.unlink()
+    kept = (part / "truth/90001d1.npz").stat().st_mtime_ns
+    assert list(write_bench(part, 2, seed=5, resume=True)) == ["90001d1", "90002d1"]
+    assert (part / "truth/90001d1.npz").stat().st_mtime_ns == kept
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        assert path.read_bytes() == (part / path.relative_to(folder)).read_bytes(), path
+    list(write_bench(part, 1, seed=5, resume=True))  # a smaller one is contained
+    assert len(find_frgc(part)) == 2 and json.loads((part / CARD).read_text())["subjects"] == 2
+    assert [f.paired_by for f in find_frgc(part)] == ["next number"] * 2
+
+
+def test_only_the_yaw_changes_when_it_is_given(subjects):
+    plain, turned = subject(subjects, 0, 2)[0], subject(subjects, 0, 2, yaw=60)[0]
+    assert turned.camera == plain.camera
+    depths = [shot.points[..., 2] for shot in (plain, turned)]
+    assert abs(np.nanmax(depths[0]) - np.nanmax(depths[1])) < 100  # the seat is the same
+    # At 60 degrees the viewer's right side of the face has gone; the nose points to the right.
+    nose, eyes = turned.landmarks[30], turned.landmarks[36:48].mean(axis=0)
+    assert nose[0] - eyes[0] > 20 > abs(plain.landmarks[30][0] - plain.landmarks[36:48].mean(0)[0])
 
 
 def test_comes_back_through_frgcs_loader(folder):

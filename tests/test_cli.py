@@ -246,9 +246,16 @@ def test_reproduce_hands_over(monkeypatch, tmp_path):
         "3",
         "--out",
         str(tmp_path),
+        "--jobs",
+        "2",
+        "--frgc",
+        str(tmp_path),
     ]
     assert main(argv) == FAILED
-    assert calls == [(["end_to_end"], "full", {"seed": "3"}, tmp_path)]
+    data = {"frgc": str(tmp_path.resolve())}
+    assert calls == [(["end_to_end"], "full", {"seed": "3"}, tmp_path, 2, False, data, None)]
+    assert main([*argv[:-1], str(tmp_path / "none")]) == FAILED
+    assert len(calls) == 1
 
 
 def test_info_names_model_and_weights(capsys):

@@ -10,10 +10,23 @@ import numpy as np
 import pytest
 import torch
 
-from facerecon import repro
 from facerecon.coarsenet import CoarseNet
 from facerecon.config import CoarseNetConfig
-from facerecon.repro import Recorder, ReproductionError, check_parameters, find_notebook, reproduce
+from facerecon.repro import (
+    ITEMS,
+    Recorder,
+    ReproductionError,
+    cache_folder,
+    check_parameters,
+    differences,
+    find_notebook,
+    read_targets,
+    reproduce,
+    run,
+    status_table,
+    target,
+)
+from facerecon.repro import items as items_module
 from facerecon.weights import ModelCard, save_weights
 
 PARAMETERS = 'preset = "quick"\nseed = 0\nrate = 0.5\noutput_dir = "runs"\nphotos = []'
@@ -36,7 +49,9 @@ def write_notebook(path: Path, *cells: str, tagged: bool = True) -> Path:
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with two notebooks, of which the first fails."""
-    monkeypatch.setattr(repro, "ITEMS", {"first": "01_first", "second": "02_second"})
+    known = {"first": "01_first", "second": "02_second"}
+    for module in (items_module, run):
+        monkeypatch.setattr(module, "ITEMS", known)
     monkeypatch.setenv("FACERECON_ROOT", str(tmp_path))
     write_notebook(tmp_path / "notebooks/01_first.ipynb", "value = {}['missing']")
     write_notebook(
@@ -73,6 +88,53 @@ def test_a_failed_item_is_kept_and_does_not_stop_the_next(
     assert json.loads((out / "second/seen.json").read_text()) == ["quick", 0, 0.5, []]
 
 
+@pytest.mark.slow
+def test_what_is_unchanged_is_skipped(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo = clone / "a.jpg"
+    photo.write_bytes(b"one")
+    given, out = {"photos": str(photo)}, clone / "figures"
+
+    def runs(**options: object) -> bool:
+        seen = out / "second/seen.json"
+        seen.unlink(missing_ok=True)
+        assert reproduce(["second"], "quick", given, out, **options) == 0
+        assert seen.exists() != ("second: unchanged" in capsys.readouterr().out)
+        return seen.exists()
+
+    assert runs()
+    assert not runs()
+    assert runs(force=True)
+    photo.write_bytes(b"two")
+    assert runs()
+    assert not runs()
+    (out / "second/result.json").write_text("{}")  # as version control may do
+    assert runs()
+    notebook = clone / "notebooks/02_second.ipynb"
+    notebook.write_text(notebook.read_text().replace("rate = 0.5", "rate = 0.6"))
+    assert runs()
+
+
+@pytest.mark.slow
+def test_several_at_a_time(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce([], out=clone / "figures", jobs=2) == 1
+    printed = capsys.readouterr()
+    assert "second: done" in printed.out and "1 of 2 failed: first" in printed.err
+    assert '"ename": "KeyError"' in (clone / "figures/first/notebook.ipynb").read_text()
+
+
+@pytest.mark.slow
+def test_two_runs_of_a_figure_agree_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert reproduce(["fig_02"], out=first) == 0
+    assert reproduce(["fig_02"], out=second, against=first) == 0
+    assert "fig_02: numbers agree" in capsys.readouterr().out
+    assert len(json.loads((second / "fig_02/result.json").read_text())["values"]) >= 3
+    assert list((second / "fig_02").glob("*.png"))
+
+
 @pytest.mark.parametrize(
     ("items", "preset", "parameters", "message"),
     [
@@ -91,6 +153,15 @@ def test_mistakes_are_found_before_anything_runs(
         reproduce(items, preset, parameters, clone / "figures")
     assert message in str(error.value)
     assert not (clone / "figures").exists()
+
+
+def test_scans_go_to_the_items_that_take_them(clone: Path) -> None:
+    with pytest.raises(ReproductionError, match="none of second takes --frgc"):
+        reproduce(["second"], out=clone / "figures", data={"frgc": "somewhere"})
+    with pytest.raises(ReproductionError, match="jobs must be at least 1"):
+        reproduce(["second"], out=clone / "figures", jobs=0)
+    plans = run._plan(["second"], "quick", {}, {"photos": "a,b"}, clone / "figures")
+    assert plans[0].given["photos"] == ["a", "b"]
 
 
 def test_a_notebook_without_a_parameters_cell_is_refused(tmp_path: Path) -> None:
@@ -124,7 +195,7 @@ def test_without_papermill_the_message_says_how_to_install_it(
     def refuse(name: str) -> None:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(repro, "import_module", refuse)
+    monkeypatch.setattr(run, "import_module", refuse)
     with pytest.raises(ReproductionError, match=r'pip install "facerecon\[notebooks\]"'):
         reproduce(["second"], out=clone / "figures")
 
@@ -174,7 +245,80 @@ def test_what_json_cannot_hold_is_refused_and_the_file_stays(tmp_path: Path, val
 def test_every_item_has_a_notebook_in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FACERECON_ROOT", raising=False)
     monkeypatch.chdir(Path(__file__).parent)
-    assert repro.ITEMS
-    for item in repro.ITEMS:
+    assert ITEMS
+    for item in ITEMS:
         given = {"preset": "quick", "output_dir": "anywhere"}
         assert check_parameters(find_notebook(item), given) == given
+
+
+def test_seconds_and_the_outcome_are_kept_apart(tmp_path: Path) -> None:
+    record = Recorder(tmp_path, preset="quick", seed=0, data="two faces")
+    record("error_mm", 1)
+    record.timing("all", 1.23456)
+    with pytest.raises(ValueError, match="unknown status 'good'"):
+        record.outcome("1 mm", "good")
+    record.outcome("1 mm", "differs", "other faces")
+    result = json.loads(record.path.read_text())
+    assert result["values"] == {"error_mm": 1} and result["timings"] == {"all": 1.235}
+    assert result["outcome"] == {"ours": "1 mm", "status": "differs", "why": "other faces"}
+    assert result["data"] == "two faces"
+
+
+def test_differences_name_the_values(tmp_path: Path) -> None:
+    records = [Recorder(tmp_path / name, preset="quick", seed=0) for name in "ab"]
+    assert differences(tmp_path / "a", tmp_path / "b") == [f"no result.json in {tmp_path / 'a'}"]
+    for number, record in enumerate(records):
+        record("same", 1)
+        record("other", number)
+        record.timing("all", number)
+    assert differences(tmp_path / "a", tmp_path / "b") == ["other"]
+    records[1]("other", 0)
+    assert differences(tmp_path / "a", tmp_path / "b") == []
+    records[1]("new", 0)
+    assert differences(tmp_path / "a", tmp_path / "b") == ["new"]
+
+
+def test_the_cache_is_the_clones_or_as_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FACERECON_ROOT", raising=False)
+    monkeypatch.delenv("FACERECON_CACHE", raising=False)
+    monkeypatch.chdir(Path(__file__).parent)
+    assert cache_folder() == Path(__file__).parents[1] / "runs" / "cache"
+    monkeypatch.setenv("FACERECON_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+
+
+def test_targets_hold_the_papers_table_and_all_figures() -> None:
+    targets = read_targets(Path(__file__).parents[1] / "figures/targets.toml")
+    assert list(targets) == ["table_01", *(f"fig_{number:02}" for number in range(1, 12))]
+    assert set(targets) - {"fig_08"} < set(ITEMS)
+    table = targets["table_01"]
+    assert table.reported == "3.22 / 6.69 mm, row “Ours”"
+    assert {name: len(row) for name, row in table.rows.items()} == dict.fromkeys(
+        ("Ours", "[20]", "[34]", "[47]"), len(table.columns)
+    )
+    assert min(table.rows.values()) == table.rows["Ours"]
+    for aim in targets.values():
+        assert aim.caption and aim.caption in aim.quote() and aim.text in aim.quote()
+
+
+def test_a_damaged_targets_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "targets.toml"
+    path.write_text("[fig_01]\nhead = 1\n")
+    with pytest.raises(ReproductionError, match=r"targets\.toml: cannot be read"):
+        read_targets(path)
+    monkeypatch.setenv("FACERECON_ROOT", str(Path(__file__).parents[1]))
+    with pytest.raises(ReproductionError, match="unknown item 'fig_12'"):
+        target("fig_12")
+
+
+def test_the_status_table_sets_ours_beside_the_papers(tmp_path: Path) -> None:
+    targets = read_targets(Path(__file__).parents[1] / "figures/targets.toml")
+    record = Recorder(tmp_path / "table_01", preset="quick", seed=0, data="drawn faces")
+    record("mean_mm", 3)
+    record.outcome("3 mm", "differs", "other faces")
+    head, _, first, second, *rest = status_table(tmp_path, targets).splitlines()
+    assert len(rest) == 10 and head.count("|") == first.count("|")
+    assert "| 3.22 / 6.69 mm, row “Ours” | 3 mm | drawn faces | differs: other faces |" in first
+    assert "run `facerecon reproduce fig_01`" in second and "| not run |" in second

@@ -1,4 +1,4 @@
-"""Make notebooks/*.ipynb from notebooks/*.py (jupytext percent format).
+"""Make the .ipynb of every notebooks/**/*.py (jupytext percent format).
 
     python tools/build_notebooks.py            write them
     python tools/build_notebooks.py --check    only say which differ from their source
@@ -48,12 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if one differs")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="default: notebooks/")
     args = parser.parse_args(arguments)
-    sources = sorted(args.folder.glob("*.py"))
+    sources = sorted(args.folder.rglob("*.py"))
     if not sources:
         print(f"{args.folder}: no notebook sources (*.py)", file=sys.stderr)
         return 1
     expected = {path.with_suffix(".ipynb"): build(path.read_text("utf-8")) for path in sources}
-    orphans = sorted(set(args.folder.glob("*.ipynb")) - set(expected))
+    orphans = sorted(_notebooks(args.folder) - set(expected))
     for path in orphans:
         print(f"{path}: has no source {path.stem}.py", file=sys.stderr)
     stale = [path for path, text in expected.items() if _text(path) != text]
@@ -64,6 +64,10 @@ def main(arguments: list[str] | None = None) -> int:
             path.write_text(expected[path], "utf-8", newline="\n")
             print(f"wrote {path}")
     return 1 if orphans or (args.check and stale) else 0
+
+
+def _notebooks(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
 
 
 def _text(path: Path) -> str | None:

@@ -1,5 +1,7 @@
 """CoarseNet (3.3) and its iterative use (3.4)."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -51,7 +53,8 @@ def _left_out(maps: Tensor, config: CoarseNetConfig) -> Tensor:
     return maps
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+def convolution_block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """Convolution without bias, then batch normalisation."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(outputs),
@@ -63,14 +66,50 @@ class _BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
-        self.first = _convolution(inputs, outputs, 3, stride)
-        self.second = _convolution(outputs, outputs, 3)
+        self.first = convolution_block(inputs, outputs, 3, stride)
+        self.second = convolution_block(outputs, outputs, 3)
         same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else _convolution(inputs, outputs, 1, stride)
+        self.shortcut = nn.Identity() if same else convolution_block(inputs, outputs, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.second(F.relu(self.first(x), inplace=True))
         return F.relu(residual + self.shortcut(x), inplace=True)
+
+
+def stem(inputs: int, config: CoarseNetConfig) -> nn.Sequential:
+    """The first layers, down to a quarter of the resolution.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    if config.stem == "resnet":
+        return nn.Sequential(
+            convolution_block(inputs, config.width, 7, 2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, 1),
+        )
+    if config.stem == "patch":
+        return nn.Sequential(
+            nn.Conv2d(inputs, config.width, 6, 4, 1, bias=False),
+            nn.BatchNorm2d(config.width),
+            nn.ReLU(inplace=True),
+        )
+    raise ValueError(f"unknown stem {config.stem!r}: use 'patch' or 'resnet'")
+
+
+def residual_blocks(width: int, counts: Sequence[int]) -> tuple[nn.Sequential, int]:
+    """Stages of residual blocks, each but the first at half the resolution and twice the channels.
+
+    Returns:
+        The blocks, and the channels of their output.
+    """
+    blocks, inputs = [], width
+    for stage, count in enumerate(counts):
+        outputs = width * 2**stage
+        for index in range(count):
+            blocks.append(_BasicBlock(inputs, outputs, 2 if stage and not index else 1))
+            inputs = outputs
+    return nn.Sequential(*blocks), inputs
 
 
 class CoarseNet(nn.Module):
@@ -93,30 +132,12 @@ class CoarseNet(nn.Module):
                 f"unknown feedback {config.feedback!r}: use 'both', 'pncc' or 'normals'"
             )
         self.n_coefficients = n_coefficients
-        width = config.width
-        if config.stem == "resnet":
-            self.stem = nn.Sequential(
-                _convolution(INPUT_CHANNELS, width, 7, 2),
-                nn.ReLU(inplace=True),
-                nn.MaxPool2d(3, 2, 1),
-            )
-        elif config.stem == "patch":
-            self.stem = nn.Sequential(
-                nn.Conv2d(INPUT_CHANNELS, width, 6, 4, 1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
-            )
-        else:
-            raise ValueError(f"unknown stem {config.stem!r}: use 'patch' or 'resnet'")
-        blocks, inputs = [], width
         self.local = sum(config.blocks[:2])  # blocks whose output still tells places apart
-        for stage, count in enumerate(config.blocks):
-            outputs = width * 2**stage
-            for index in range(count):
-                blocks.append(_BasicBlock(inputs, outputs, 2 if stage and not index else 1))
-                inputs = outputs
-        self.body = nn.Sequential(*blocks)
-        self.squeeze = nn.Sequential(_convolution(inputs, config.squeeze, 1), nn.ReLU(inplace=True))
+        self.stem = stem(INPUT_CHANNELS, config)
+        self.body, inputs = residual_blocks(config.width, config.blocks)
+        self.squeeze = nn.Sequential(
+            convolution_block(inputs, config.squeeze, 1), nn.ReLU(inplace=True)
+        )
         self.regressor = nn.Linear(
             config.squeeze * config.grid**2 + inputs, n_coefficients + N_POSE
         )
@@ -124,7 +145,7 @@ class CoarseNet(nn.Module):
         nn.init.zeros_(self.regressor.bias)
         self.carry = nn.Linear(n_coefficients, n_coefficients, bias=False)
         nn.init.zeros_(self.carry.weight)
-        self.displacement = nn.Conv2d(2 * width, 3, 1)
+        self.displacement = nn.Conv2d(2 * config.width, 3, 1)
 
     def forward(
         self, maps: Float[Tensor, "batch 7 height width"], r: Float[Tensor, "batch n"]

@@ -12,9 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from facerecon.camera import CROP_MM, rotation_matrix
+from facerecon.depth import depth_to_mesh
 from facerecon.mesh import vertex_normals
 from facerecon.rasterize import interpolate, rasterize
 from facerecon.reconstruction import Reconstruction
+from facerecon.render import Rendering
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -76,6 +78,48 @@ def mesh_normals(
     normals = interpolate(vertex_normals(points, triangles), fragments, triangles)[0]
     length = normals.norm(dim=0).where(fragments.mask[0, 0], torch.nan)
     return (normals / length).permute(1, 2, 0).numpy()
+
+
+def depth_views(
+    depth_mm: Float[np.ndarray, "height width"],
+    mm_per_pixel: float,
+    yaws: Sequence[float] = (0.0, 40.0),
+    size: int = 300,
+    width_mm: float = CROP_MM,
+) -> list[Float[np.ndarray, "size size"]]:
+    """A depth map as a shaded surface from several sides, its middle in the middle.
+
+    Args:
+        depth_mm: larger is nearer, NaN where there is none.
+        mm_per_pixel: width of a pixel in mm.
+        yaws: degrees by which the surface is turned.
+        size, width_mm: as for `mesh_normals`.
+    """
+    mask = np.isfinite(depth_mm)
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    depth = torch.from_numpy(depth_mm[window].astype(np.float32))
+    mesh = depth_to_mesh(depth, torch.from_numpy(mask[window]), mm_per_pixel)
+    vertices, faces = mesh.vertices.numpy(), mesh.triangles.numpy()
+    return [shaded(mesh_normals(vertices, faces, size, yaw=yaw, width_mm=width_mm)) for yaw in yaws]
+
+
+def feedback_pictures(
+    grey: Float[torch.Tensor, "1 1 size size"], rendering: Rendering
+) -> list[Float[np.ndarray, "size size 3"]]:
+    """What CoarseNet is shown: the masked photograph, the PNCC, the normals as colours.
+
+    Source: section 3.2.1, Figures 2 and 4.
+
+    Args:
+        grey: the crop, in [0, 1].
+        rendering: of the current estimate of its face.
+    """
+    maps = grey.expand(1, 3, *grey.shape[2:]), rendering.pncc, 0.5 + 0.5 * rendering.normals
+    return [
+        torch.where(rendering.mask, picture, 1.0)[0].permute(1, 2, 0).cpu().numpy()
+        for picture in maps
+    ]
 
 
 def preview(face: Reconstruction, size: int = 400) -> Gallery:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,8 +17,15 @@ from torch import nn
 from facerecon.coarsenet import CoarseNet
 from facerecon.config import CoarseNetConfig, FineNetConfig
 from facerecon.finenet import FineNet
+from facerecon.methods.aligned_net import AlignedNet
 
-_CONFIGS = {"CoarseNet": CoarseNetConfig, "FineNet": FineNetConfig}
+_CONFIGS = {
+    "CoarseNet": CoarseNetConfig,
+    "FineNet": FineNetConfig,
+    "AlignedNet": CoarseNetConfig,
+}
+
+_Regressor = TypeVar("_Regressor", CoarseNet, AlignedNet)
 
 
 class WeightsError(ValueError):
@@ -97,7 +105,7 @@ def save_weights(path: str | Path, network: nn.Module, card: ModelCard) -> None:
         "config": json.dumps(asdict(network.config)),
         "card": json.dumps(asdict(card)),
     }
-    if isinstance(network, CoarseNet):
+    if isinstance(network, CoarseNet | AlignedNet):
         metadata["n_coefficients"] = str(network.n_coefficients)
     temporary = path.with_name(path.name + ".partial")
     try:
@@ -164,13 +172,26 @@ def load_coarsenet(path: str | Path | None = None) -> CoarseNet:
     Raises:
         WeightsError: missing, damaged, or another network's file.
     """
-    path = Path(path) if path is not None else shipped("coarsenet.safetensors")
-    tensors, metadata = _read(path, "CoarseNet")
+    return _load_regressor(CoarseNet, path or shipped("coarsenet.safetensors"))
+
+
+def load_alignednet(path: str | Path | None = None) -> AlignedNet:
+    """The compared network of Richardson et al. 2016 in eval mode, or the one that ships.
+
+    Raises:
+        WeightsError: missing, damaged, or another network's file.
+    """
+    return _load_regressor(AlignedNet, path or shipped("alignednet.safetensors"))
+
+
+def _load_regressor(kind: type[_Regressor], path: str | Path) -> _Regressor:
+    path, name = Path(path), kind.__name__
+    tensors, metadata = _read(path, name)
     try:
         n_coefficients = int(metadata["n_coefficients"])
     except (KeyError, ValueError) as error:
         raise WeightsError(f"{path}: does not say how many coefficients it predicts") from error
-    network = CoarseNet(n_coefficients, _config(path, metadata, "CoarseNet"))
+    network = kind(n_coefficients, _config(path, metadata, name))
     _fill(path, network, tensors)
     return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 

@@ -85,14 +85,21 @@ class Shot(NamedTuple):
     camera: Camera
 
 
-def shoot(head: Head, skins: Skins, rng: np.random.Generator) -> Shot:
-    """Seat a subject, light it, photograph and scan it."""
+def shoot(head: Head, skins: Skins, rng: np.random.Generator, yaw: float | None = None) -> Shot:
+    """Seat a subject, light it, photograph and scan it.
+
+    Args:
+        yaw: degrees by which the head is turned, as in `camera.POSE_NAMES`; all else stays as it
+            is drawn. By default that is drawn, too: nearly frontal.
+    """
     distance = rng.uniform(900, 1500)
     camera = Camera(
         distance / rng.uniform(0.78, 1.0),
         ((WIDTH - 1) / 2 + rng.normal(0, 12), (HEIGHT - 1) / 2 + rng.normal(0, 8)),
     )
     angles = np.deg2rad(rng.normal([0, 0, 0], [5, 6, 2.5]).clip(-15, 15))
+    if yaw is not None:
+        angles[1] = np.deg2rad(yaw)
     turn = Rotation.from_euler("yxz", angles[[1, 0, 2]]).as_matrix()
     place = np.array([rng.normal(0, 25), rng.normal(15, 15), -distance])
     vertices = (head.vertices - EYES) @ turn.T + place

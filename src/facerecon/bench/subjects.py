@@ -8,10 +8,14 @@ skin (`skins`), a perspective camera, other light and a range sensor with noise 
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from PIL import Image
 
@@ -32,8 +36,13 @@ JPEG_SHARE = 0.3
 JPEG_QUALITY = 93
 
 
-def subject(subjects: Subjects, seed: int, index: int) -> tuple[Shot, np.random.Generator]:
+def subject(
+    subjects: Subjects, seed: int, index: int, yaw: float | None = None
+) -> tuple[Shot, np.random.Generator]:
     """One subject's photograph and scan; depends on nothing but the population and these numbers.
+
+    Args:
+        yaw: degrees; by default nearly frontal, as drawn.
 
     Returns:
         The shot, and the generator for what is left to draw.
@@ -41,11 +50,16 @@ def subject(subjects: Subjects, seed: int, index: int) -> tuple[Shot, np.random.
     rng = np.random.default_rng([seed, index])
     head = subjects.draw(rng)
     skins = paint(head.chart[head.landmarks], rng)
-    return shoot(head, skins, rng), rng
+    return shoot(head, skins, rng, yaw), rng
 
 
 def write_bench(
-    folder: str | Path, count: int = 100, seed: int = 0, heads: str | Path | None = None
+    folder: str | Path,
+    count: int = 100,
+    seed: int = 0,
+    heads: str | Path | None = None,
+    resume: bool = False,
+    jobs: int = 1,
 ) -> Iterator[str]:
     """Write the benchmark; yields the name of each scan when it is there.
 
@@ -57,6 +71,9 @@ def write_bench(
         folder: new, empty, or an earlier benchmark, whose files are replaced.
         heads: another population, as for `evaluation.head_models.load_heads`; the default
             model if None.
+        resume: keep the scans of an earlier, unfinished or smaller one of the same seed and
+            population, and add those that are missing; scans beyond `count` stay.
+        jobs: processes.
 
     Raises:
         ValueError: an impossible number of subjects, or a folder with something else in it.
@@ -67,7 +84,6 @@ def write_bench(
         raise ValueError(f"a benchmark has 1 to {MAX_SUBJECTS} subjects, got {count}")
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not _own(folder))):
         raise ValueError(f"{folder}: is not empty and no benchmark; name a new folder")
-    subjects = Subjects(load_heads(shipped("morphable_model.npz") if heads is None else heads))
     card = {
         "format": "facerecon-bench/1",
         "version": __version__,
@@ -75,23 +91,66 @@ def write_bench(
         "seed": seed,
         "population": "default" if heads is None else Path(heads).name,
     }
+    if not (resume and _of_same_kind(folder, card)):
+        for part in (TRUTH, SCANS):  # of an earlier, perhaps larger benchmark
+            for path in (folder / part).glob("9????d[12].*"):
+                path.unlink()
     write_file(folder / CARD, (json.dumps({**card, "complete": False}) + "\n").encode())
-    for part in (SCANS, TRUTH):  # of an earlier, perhaps larger benchmark
-        for path in (folder / part).glob("9????d[12].*"):
-            path.unlink()
+    missing = [index for index in range(count) if not _is_there(folder, index)]
+    yield from (_name(index) for index in range(count) if index not in missing)
+    tasks = [(folder, heads, seed, index) for index in missing]
+    if jobs == 1 or len(tasks) < 2:
+        yield from map(_write_subject, tasks)
+    else:
+        # A fresh interpreter per process: a fork would inherit torch's threads.
+        pool = ProcessPoolExecutor(
+            min(jobs, len(tasks)), get_context("spawn"), torch.set_num_threads, (1,)
+        )
+        with pool:
+            yield from pool.map(_write_subject, tasks)
+    truths = sorted((folder / TRUTH).glob("9????d1.npz"))
     recordings = ElementTree.Element("Recordings")
-    for index in range(count):
-        shot, rng = subject(subjects, seed, index)
-        number = FIRST_SUBJECT + index
-        name, texture = f"{number}d1", f"{number}d2"
-        write_abs(folder / SCANS / f"{name}.abs.gz", shot.scan)
-        _write_texture(folder / SCANS / texture, shot.image, rng.random() < JPEG_SHARE)
-        _write_truth(folder / TRUTH / f"{name}.npz", shot)
-        _add_recordings(recordings, number, shot)
-        yield name
+    for path in truths:
+        with np.load(path, allow_pickle=False) as truth:
+            _add_recordings(recordings, path.stem.removesuffix("d1"), truth["landmarks"])
     ElementTree.indent(recordings)
     write_file(folder / METADATA, ElementTree.tostring(recordings, xml_declaration=True))
+    card["subjects"] = len(truths)
     write_file(folder / CARD, (json.dumps({**card, "complete": True}) + "\n").encode())
+
+
+def _name(index: int) -> str:
+    return f"{FIRST_SUBJECT + index}d1"
+
+
+def _write_subject(task: tuple[Path, str | Path | None, int, int]) -> str:
+    """Make the files of one subject; the truth last, so that it stands for all of them."""
+    folder, heads, seed, index = task
+    shot, rng = subject(population(heads), seed, index)
+    name, texture = _name(index), f"{FIRST_SUBJECT + index}d2"
+    write_abs(folder / SCANS / f"{name}.abs.gz", shot.scan)
+    _write_texture(folder / SCANS / texture, shot.image, rng.random() < JPEG_SHARE)
+    _write_truth(folder / TRUTH / f"{name}.npz", shot)
+    return name
+
+
+@lru_cache(maxsize=2)
+def population(heads: str | Path | None = None) -> Subjects:
+    """Whom the benchmark draws, from a file of heads or the default model; kept in memory."""
+    return Subjects(load_heads(shipped("morphable_model.npz") if heads is None else heads))
+
+
+def _is_there(folder: Path, index: int) -> bool:
+    return (folder / TRUTH / f"{_name(index)}.npz").is_file()
+
+
+def _of_same_kind(folder: Path, card: dict) -> bool:
+    """Whether a folder's benchmark differs at most in its number of subjects."""
+    try:
+        found = json.loads((folder / CARD).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return all(found.get(name) == value for name, value in card.items() if name != "subjects")
 
 
 def _own(folder: Path) -> bool:
@@ -121,13 +180,15 @@ def _write_truth(path: Path, shot: Shot) -> None:
     write_file(path, data.getvalue())
 
 
-def _add_recordings(recordings: ElementTree.Element, number: int, shot: Shot) -> None:
+def _add_recordings(
+    recordings: ElementTree.Element, number: str, landmarks: Float[np.ndarray, "68 2"]
+) -> None:
     """FRGC's annotations; left and right are the person's, so left is at the larger column."""
     points = {
-        "LeftEyeCenter": shot.landmarks[42:48].mean(axis=0),
-        "RightEyeCenter": shot.landmarks[36:42].mean(axis=0),
-        "Nose": shot.landmarks[30],
-        "Mouth": shot.landmarks[48:60].mean(axis=0),
+        "LeftEyeCenter": landmarks[42:48].mean(axis=0),
+        "RightEyeCenter": landmarks[36:42].mean(axis=0),
+        "Nose": landmarks[30],
+        "Mouth": landmarks[48:60].mean(axis=0),
     }
     for recording in (1, 2):
         element = ElementTree.SubElement(

@@ -97,6 +97,12 @@ def add_bench(commands: argparse._SubParsersAction, epilog: str) -> None:
         help="population: ICT-FaceKit packed as .npz or a morphable model (default: the one that"
         " ships)",
     )
+    write.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep what an unfinished or smaller one of the same seed and population holds",
+    )
+    write.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     write.set_defaults(command=_write_bench)
 
 
@@ -163,7 +169,7 @@ def _write_bench(args: argparse.Namespace) -> int:
 
     from facerecon.bench.subjects import write_bench
 
-    names = write_bench(args.folder, args.subjects, args.seed, args.heads)
+    names = write_bench(args.folder, args.subjects, args.seed, args.heads, args.resume, args.jobs)
     written = sum(
         1 for _ in tqdm(names, total=args.subjects, unit="scan", disable=not sys.stderr.isatty())
     )

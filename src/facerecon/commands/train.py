@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
-from facerecon.config import COARSE_PRESETS, END_TO_END_PRESETS, FINE_PRESETS
+from facerecon.config import ALIGNED_PRESETS, COARSE_PRESETS, END_TO_END_PRESETS, FINE_PRESETS
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.texture_bank import TextureBank
+from facerecon.training.aligned import AlignedTask
 from facerecon.training.coarse import CoarseTask
 from facerecon.training.engine import Run
 from facerecon.training.fine import FineTask
@@ -16,7 +17,12 @@ from facerecon.training.plan import describe
 from facerecon.training.processes import Processes, joined
 from facerecon.weights import ModelCard, load_coarsenet, load_finenet, save_weights
 
-PRESETS = {"coarse": COARSE_PRESETS, "fine": FINE_PRESETS, "end-to-end": END_TO_END_PRESETS}
+PRESETS = {
+    "coarse": COARSE_PRESETS,
+    "fine": FINE_PRESETS,
+    "end-to-end": END_TO_END_PRESETS,
+    "aligned": ALIGNED_PRESETS,  # the compared method of Richardson et al. 2016
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,8 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--coarse",
         type=Path,
-        help="CoarseNet weights (fine, end-to-end: default shipped; coarse: a new run starts from"
-        " them instead of random ones)",
+        help="CoarseNet weights (fine, end-to-end: default shipped; coarse, aligned: a new run"
+        " starts from them instead of random ones)",
     )
     parser.add_argument(
         "--fine", type=Path, help="FineNet weights to start from (end-to-end; default: shipped)"
@@ -94,7 +100,7 @@ def main(args: argparse.Namespace) -> int:
     if args.seed is not None:
         config = dataclasses.replace(config, seed=args.seed)
     if args.samples is not None:
-        field = "samples" if args.network == "coarse" else "crops"
+        field = "samples" if args.network in ("coarse", "aligned") else "crops"
         config = dataclasses.replace(config, **{field: args.samples})
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -121,6 +127,9 @@ def _train(
             textures=textures,
             processes=processes,
         )
+    elif args.network == "aligned":
+        start = load_coarsenet(args.coarse) if args.coarse else None
+        task = AlignedTask(model, config, device, start=start)
     else:
         if args.data is not None or args.textures is not None:
             raise ValueError(
@@ -156,7 +165,7 @@ def _train(
     for name, value in metrics.items():
         print(f"  {name} {value:.3f}")
     if args.export:
-        started_from = args.coarse if args.network == "coarse" else None
+        started_from = args.coarse if args.network in ("coarse", "aligned") else None
         card = ModelCard.of(run, args.preset, metrics, started_from)
         for name, network in run.averaged().items():
             path = args.export

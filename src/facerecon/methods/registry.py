@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from facerecon.camera import project
+from facerecon.methods.on_photo import model_on_photo
 from facerecon.pipeline import Reconstructor
-from facerecon.rasterize import interpolate, rasterize
 from facerecon.reconstruction import Reconstruction
 from facerecon.scans.protocol import Estimate
 from facerecon.weights import read_card, shipped
@@ -164,32 +163,17 @@ class _Ours:
     def mean_face(self, image: Image) -> Estimate:
         """The mean face in CoarseNet's pose: what knowing nobody's shape costs."""
         face = self.face(image)
-        depth, on_face = self._rasterize(face, np.zeros_like(face.coefficients))
-        return Estimate(np.where(on_face, depth, np.nan), face.mm_per_pixel)
+        depth = self._model_depth(face, np.zeros_like(face.coefficients))
+        return Estimate(depth, face.mm_per_pixel)
 
     def _estimate(self, face: Reconstruction, depth: np.ndarray) -> Estimate:
-        on_face = self._rasterize(face, face.coefficients)[1]
+        on_face = np.isfinite(self._model_depth(face, face.coefficients))
         return Estimate(np.where(on_face, depth, np.nan), face.mm_per_pixel)
 
-    def _rasterize(self, face: Reconstruction, coefficients: np.ndarray) -> tuple:
-        """Depth of the morphable model on the photograph, and where it is face.
-
-        Ears and neck are there for the picture; no method is asked about them.
-        """
+    def _model_depth(self, face: Reconstruction, coefficients: np.ndarray) -> np.ndarray:
         model = self._reconstructor.model
-        pose, values = (
-            torch.from_numpy(array)[None].to(model.mean) for array in (face.pose, coefficients)
-        )
-        projected = project(model.vertices(values), pose, face.crop.size)
-        projected[..., :2] = (projected[..., :2] + 0.5) * face.crop.step
-        projected[..., :2] += projected.new_tensor([face.crop.x - 0.5, face.crop.y - 0.5])
-        fragments = rasterize(projected, model.triangles, *face.mask.shape)
-        depth = interpolate(projected[..., 2:], fragments, model.triangles)
-        regions = model.regions
-        beside = (regions["ears"] > 0.5) | (regions["neck"] > 0.5)
-        on_face = ~beside[model.triangles].any(dim=1)[fragments.triangle.clamp(min=0)]
-        on_face = on_face & (fragments.triangle >= 0)
-        return depth[0, 0].cpu().numpy(), on_face[0].cpu().numpy()
+        r = torch.from_numpy(np.concatenate([coefficients, face.pose]))[None].to(model.mean)
+        return model_on_photo(model, r, face.crop, face.mask.shape)
 
 
 @lru_cache(maxsize=2)

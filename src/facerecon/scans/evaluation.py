@@ -68,6 +68,7 @@ def evaluate_scans(
     jobs: int = 1,
     scheduler: str | None = None,
     progress: bool = False,
+    limit: int | None = None,
 ) -> ScanTable:
     """Evaluate methods on all scans below a folder, or on those that a list names.
 
@@ -80,6 +81,7 @@ def evaluate_scans(
         jobs: processes on this machine.
         scheduler: address of a dask scheduler whose workers do the work instead; they must see
             the same folders under the same paths.
+        limit: only the first scans, this many.
 
     Raises:
         ScanError: no scan is there, or the list does not fit.
@@ -96,6 +98,7 @@ def evaluate_scans(
     found = LAYOUTS[layout][0](root, skipped)
     if scan_list is not None:
         found = select(found, scan_list)
+    found = found[:limit]
     cards = {name: method_card(name, settings) for name in methods}
     hashes = tuple(cards[name]["hash"] for name in methods)
     tasks = [

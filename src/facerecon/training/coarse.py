@@ -78,7 +78,7 @@ class _Pairs(Dataset):
         return image, r, r_t
 
 
-class _From(Sampler):
+class From(Sampler):
     """start, start + 1, ... without end."""
 
     def __init__(self, start: int):
@@ -91,7 +91,8 @@ class _From(Sampler):
             index += 1
 
 
-def _one_thread(_worker: int) -> None:
+def one_thread(_worker: int) -> None:
+    """Keep a worker process to one core."""
     import numba
 
     torch.set_num_threads(1)
@@ -204,11 +205,11 @@ class CoarseTask:
         loader = DataLoader(
             self.pairs,
             batch_size=None,
-            sampler=_From(start),
+            sampler=From(start),
             num_workers=self.workers,
             multiprocessing_context="spawn" if self.workers else None,
             prefetch_factor=2 if self.workers else None,
-            worker_init_fn=_one_thread,
+            worker_init_fn=one_thread,
         )
         return loader if self.workers else (loader.dataset[i] for i in loader.sampler)
 

@@ -1,0 +1,72 @@
+# %% [markdown]
+# # Figure 2: feedback representation
+#
+# > **The paper, section 3.2.1:** “Feedback Representation. (a,d) are masked input
+# > images, (b,e) are the corresponding PNCCs of the network's output and (c,f) are the
+# > resulting normal maps.”
+#
+# Ours: the same three maps after the last step of CoarseNet, for two public-domain
+# portraits that come with installed packages. What to see: the face alone is left of
+# the photograph; the PNCC gives each point of the face its own colour, the same for
+# every person and pose; the normals show what the PNCC does not, local shape.
+
+# %% tags=["parameters"]
+preset = "quick"
+seed = 0
+output_dir = "../../runs/fig_02"
+coarse_weights = ""  # file of CoarseNet weights instead of those that ship
+
+# %% tags=["imports"]
+from pathlib import Path
+
+import torch
+
+from facerecon import Reconstructor, data, detect, repro, viz, weights
+from facerecon.coarsenet import iterate
+from facerecon.portraits import CREDITS, portraits
+from facerecon.render import render
+
+# %%
+output = Path(output_dir)
+output.mkdir(parents=True, exist_ok=True)
+coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
+reconstructor = Reconstructor.from_pretrained(coarse_file)
+model = reconstructor.model
+pictures, shown = [], {}
+for name, photo in portraits().items():
+    box = detect.detect_faces(photo)[0].crop_box()
+    grey = torch.from_numpy(data.to_grey(data.crop(photo, box, 200)[0]))[None, None]
+    with torch.no_grad():
+        r = iterate(reconstructor.coarsenet, model, grey)[-1]
+        shown[name] = render(model, r, 200)
+    pictures += viz.feedback_pictures(grey, shown[name])
+letters = [f"({letter})" for letter in "abcdef"]
+figure = viz.gallery(pictures, letters, columns=3, inches=2.4)
+figure.savefig(output / "figure.png")
+figure
+
+# %% [markdown]
+# The PNCC names points: the tip of the nose has the same colour in (b) and (e), though
+# the two faces differ in place, size and pose. The normals are unit vectors.
+
+# %% tags=["check"]
+tip, corner = model.landmarks[30], model.landmarks[36]
+for rendering in shown.values():
+    for vertex in (tip, corner):
+        column, row = rendering.projected[0, vertex, :2].round().long().tolist()
+        colour = rendering.pncc[0, :, row, column]
+        print(colour.numpy().round(3), "expected", model.pncc[vertex].numpy().round(3))
+        assert (colour - model.pncc[vertex]).abs().max() < 0.03  # half a pixel
+    length = rendering.normals.norm(dim=1, keepdim=True)[rendering.mask]
+    assert torch.allclose(length, torch.ones(()), atol=1e-4)
+
+# %% tags=["record"]
+people = "two portraits: " + " and ".join(CREDITS.values())
+record = repro.Recorder(output, preset, seed, weights=[coarse_file], data=people)
+for name, rendering in shown.items():
+    record(f"{name}/face_share", round(rendering.mask.float().mean().item(), 3))
+    turn = torch.rad2deg(
+        rendering.normals[0, :, rendering.mask[0, 0]].mean(1)[0].asin()
+    )
+    record(f"{name}/mean_normal_to_the_right_deg", round(turn.item(), 2))
+record.outcome("the same maps, from the network's own output", "other data")

@@ -1,0 +1,106 @@
+"""Face alignment of [19]: 68 landmarks by an ensemble of regression trees.
+
+V. Kazemi, J. Sullivan, One millisecond face alignment with an ensemble of regression trees, CVPR
+2014. From the publication: a cascade of gradient-boosted trees, whose splits compare the grey
+values of two pixels that move with the current shape, and whose leaves add displacements of all
+landmarks. The trees are dlib's (`train_shape_predictor`), which implements the publication; ours
+are the faces that it learned from, drawn by the synthetic world, and a smaller size than usual
+(`data_scripts/train_landmarks.py`).
+"""
+
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from facerecon.data import crop, to_grey
+from facerecon.detect import CROP_MARGIN, Box, detect_faces
+from facerecon.weights import shipped
+
+SIZE = 160
+"""Pixels of the crop in which the trees compare grey values."""
+
+PREDICTOR = "landmarks.dat"
+
+
+def require_dlib() -> ModuleType:
+    """The module dlib, which is imported when it is needed.
+
+    Raises:
+        ImportError: with what to install.
+    """
+    try:
+        import dlib
+    except ImportError:
+        raise ImportError(
+            'alignment by regression trees needs dlib: pip install "facerecon[compare]"'
+        ) from None
+    return dlib
+
+
+def face_rectangle(size: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the detector's box in a crop: what shapes are relative to."""
+    margin = round(size * (1 - 1 / CROP_MARGIN) / 2)
+    return margin, margin, size - 1 - margin, size - 1 - margin
+
+
+def grey_bytes(image: Float[np.ndarray, "size size"]) -> UInt8[np.ndarray, "size size"]:
+    """A grey crop as the trees take it."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+class ShapePredictor:
+    """The trees of a file.
+
+    Args:
+        path: made by `data_scripts/train_landmarks.py`; None: the one that ships. Only read files
+            that you trust: dlib's format has no checks.
+
+    Raises:
+        ImportError: without dlib.
+    """
+
+    def __init__(self, path: str | Path | None = None):
+        dlib = require_dlib()
+        self._rectangle = dlib.rectangle(*face_rectangle(SIZE))
+        self._trees = dlib.shape_predictor(str(path or shipped(PREDICTOR)))
+
+    def on_crop(self, grey: UInt8[np.ndarray, "size size"]) -> Float[np.ndarray, "68 2"]:
+        """Column and row of the landmarks in a crop of SIZE pixels around a detector's box."""
+        shape = self._trees(np.ascontiguousarray(grey), self._rectangle)
+        return np.array([[point.x, point.y] for point in shape.parts()], dtype=np.float64)
+
+    def __call__(
+        self, image: Float[np.ndarray, "height width 3"], box: Box | None = None
+    ) -> Float[np.ndarray, "68 2"]:
+        """Column and row of the 68 landmarks of the largest face of a photograph.
+
+        dlib rounds to whole pixels of the crop. So the crop is taken four times, moved by half a
+        pixel of its own each way, and the answers are averaged.
+
+        Args:
+            image: RGB in [0, 1].
+            box: the detector's; it is asked if None.
+
+        Raises:
+            NoFaceError: no face was found.
+        """
+        x, y, side, _ = (box or detect_faces(image)[0]).crop_box()
+        grey, found = to_grey(image), []
+        half = 0.25 * side / SIZE
+        for right, down in ((-half, -half), (half, -half), (-half, half), (half, half)):
+            cut, square = crop(grey, (x + right, y + down, side, side), SIZE)
+            found.append(square.to_image(self.on_crop(grey_bytes(cut))))
+        return np.mean(found, axis=0)
+
+
+@cache
+def default_predictor() -> ShapePredictor:
+    """The trees that ship.
+
+    Raises:
+        ImportError: without dlib.
+    """
+    return ShapePredictor()

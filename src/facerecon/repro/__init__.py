@@ -1,0 +1,28 @@
+"""Reproduction: run the notebooks strictly, keep what they measured, set it beside the paper.
+
+`reproduce` stands behind the command `facerecon reproduce`; with a `Recorder` a notebook writes its
+numbers; `target` is what the paper says. papermill, which runs the notebooks, and torch are
+imported only when they are needed.
+"""
+
+from facerecon.repro.items import ITEMS, PRESETS, ReproductionError, cache_folder, find_notebook
+from facerecon.repro.record import Recorder, code_hash
+from facerecon.repro.run import check_parameters, reproduce
+from facerecon.repro.targets import Target, differences, read_targets, status_table, target
+
+__all__ = [
+    "ITEMS",
+    "PRESETS",
+    "Recorder",
+    "ReproductionError",
+    "Target",
+    "cache_folder",
+    "check_parameters",
+    "code_hash",
+    "differences",
+    "find_notebook",
+    "read_targets",
+    "reproduce",
+    "status_table",
+    "target",
+]

@@ -1,0 +1,119 @@
+"""What the paper reports (figures/targets.toml), and our results (result.json) beside it."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from facerecon.repro.items import ReproductionError, find_file
+
+FILE = Path("figures") / "targets.toml"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One table or figure of the paper.
+
+    Attributes:
+        title: such as "Figure 4, progress through iterations".
+        caption: the paper's, word for word.
+        text: what the paper says about it elsewhere, word for word.
+        section: of the paper that speaks of it.
+        paper: what is there, short.
+        columns, rows: of a table: the heads, and the numbers by the row's name.
+    """
+
+    title: str
+    caption: str
+    section: str
+    paper: str = "pictures"
+    text: str = ""
+    columns: list[str] = field(default_factory=list)
+    rows: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def reported(self) -> str:
+        """What is there, or the first row of the table."""
+        if not self.rows:
+            return self.paper
+        name, numbers = next(iter(self.rows.items()))
+        return f"{' / '.join(f'{number:.2f}' for number in numbers)} mm, row “{name}”"
+
+    def quote(self) -> str:
+        """The caption and the text as Markdown, marked as the paper's."""
+        text = f" In the text: “{self.text}”" if self.text else ""
+        return f"> **The paper, section {self.section}:** “{self.caption}”{text}"
+
+
+def read_targets(path: str | Path | None = None) -> dict[str, Target]:
+    """All of the paper's tables and figures, by item.
+
+    Args:
+        path: the file; by default that of the clone.
+
+    Raises:
+        ReproductionError: the file is missing or damaged, or Python 3.10 lacks tomli.
+    """
+    try:
+        import tomllib
+    except ImportError:  # before Python 3.11
+        try:
+            import tomli as tomllib
+        except ImportError as error:
+            raise ReproductionError(
+                'Python 3.10 needs tomli to read TOML: pip install "facerecon[notebooks]"'
+            ) from error
+    path = find_file(FILE) if path is None else Path(path)
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+        return {item: Target(**values) for item, values in content.items()}
+    except (OSError, TypeError, ValueError) as error:
+        raise ReproductionError(f"{path}: cannot be read ({error})") from None
+
+
+def target(item: str) -> Target:
+    """What the paper says about one item.
+
+    Raises:
+        ReproductionError: see `read_targets`; or the paper has no such item.
+    """
+    targets = read_targets()
+    if item not in targets:
+        raise ReproductionError(f"unknown item {item!r}; {FILE} has: {', '.join(targets)}")
+    return targets[item]
+
+
+def read_result(folder: Path) -> dict | None:
+    """What a notebook recorded, or None."""
+    try:
+        return json.loads((folder / "result.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def status_table(figures: Path, targets: dict[str, Target]) -> str:
+    """The reproduction table in Markdown: item, paper, ours, data, status and why it differs.
+
+    Args:
+        figures: folder with a result.json per item.
+    """
+    lines = ["| in the paper | paper | here | on what data | status |", "|---|---|---|---|---|"]
+    for item, aim in targets.items():
+        result = read_result(figures / item) or {}
+        outcome = result.get("outcome", {})
+        ours = outcome.get("ours", f"run `facerecon reproduce {item}`")
+        why = f": {outcome['why']}" if outcome.get("why") else ""
+        status = f"{outcome.get('status', 'not run')}{why}"
+        data = result.get("data", "")
+        lines.append(f"| [{aim.title}](notebooks/paper/{item}.ipynb) | {aim.reported} | {ours} |")
+        lines[-1] += f" {data} | {status} |"
+    return "\n".join(lines)
+
+
+def differences(folder: Path, other: Path) -> list[str]:
+    """The values by which two records of an item differ; empty if they agree exactly."""
+    pair = [(read_result(place) or {}).get("values", {}) for place in (folder, other)]
+    if not all(pair):
+        return [f"no result.json in {folder if not pair[0] else other}"]
+    names = dict.fromkeys([*pair[0], *pair[1]])
+    missing = object()
+    return [name for name in names if pair[0].get(name, missing) != pair[1].get(name, missing)]

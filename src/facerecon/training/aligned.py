@@ -1,0 +1,149 @@
+"""Supervised training of the network of [34] on synthetic faces that are aligned already."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from facerecon.camera import POSE_UNITS, join, split
+from facerecon.coarsenet import CoarseNet
+from facerecon.config import AlignedTraining
+from facerecon.losses import gmse
+from facerecon.methods.aligned_net import AlignedNet, aligned_input, iterate_aligned
+from facerecon.render import render
+from facerecon.synthetic.draws import mixed_seed
+from facerecon.synthetic.world import SyntheticWorld, intermediate
+from facerecon.training.coarse import From, one_thread
+
+
+class _Batches(Dataset):
+    """Image, true r, r_t in the pose that the landmarks would give, and the network's input."""
+
+    def __init__(self, world: SyntheticWorld, config: AlignedTraining):
+        self.world, self.config = world, config
+
+    @torch.no_grad()
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        config, world = self.config, self.world
+        generator = world.generator(mixed_seed("aligned", config.seed, index))
+        faces = world.draw(config.images_per_batch, generator)
+        pose = given_pose(faces.r, config, generator)
+        coefficients = split(faces.r, world.model.n_coefficients)[0]
+        chance = split(world.sample(len(faces.r), generator), world.model.n_coefficients)[0]
+        beta = torch.rand(len(pose), 1, generator=generator, device=generator.device)
+        start = intermediate(coefficients, chance, beta)
+        zero = torch.rand(len(pose), 1, generator=generator, device=generator.device)
+        r_t = join(torch.where(zero < config.p_zero_start, 0.0, start), pose)
+        return faces.image, faces.r, r_t, aligned_input(world.model, faces.image, r_t)
+
+
+def given_pose(r: Tensor, config: AlignedTraining, generator: torch.Generator) -> Tensor:
+    """The pose that alignment by landmarks gives a face: its angles with errors, its place known.
+
+    The crop is cut by the landmarks, so the given shift and scale are zero by construction; the
+    world draws the true ones with the spread of that alignment.
+    """
+    pose = split(r, r.shape[1] - len(POSE_UNITS))[1]
+    spread = torch.tensor([config.pitch_error, config.yaw_error, config.roll_error]).to(pose)
+    noise = torch.randn(len(r), 3, generator=generator, device=generator.device)
+    angles = pose[:, :3] + noise * spread / POSE_UNITS[:3].to(pose)
+    return torch.cat([angles, torch.zeros_like(angles)], dim=1)
+
+
+class AlignedTask:
+    """The training problem of [34] for the engine; see `training.coarse.CoarseTask`.
+
+    Args:
+        model: MorphableModel; config: AlignedTraining; device: where to draw and train; workers:
+            processes that draw batches ahead on a CPU; start: CoarseNet whose weights a new run
+            begins with, and whose architecture it takes, instead of random ones.
+    """
+
+    name = "aligned"
+    data_description = "synthetic photographs of the default morphable model, aligned"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: AlignedTraining,
+        device: torch.device,
+        workers: int = 1,
+        start: CoarseNet | None = None,
+    ):
+        if start is not None:
+            config = replace(config, network=start.config)
+        self.model, self.config, self.device = model.to(device), config, device
+        self.workers = 0 if device.type != "cpu" else workers
+        torch.manual_seed(config.seed)  # initial weights
+        if start is not None:
+            network = AlignedNet.from_coarsenet(start)
+        else:
+            network = AlignedNet(model.n_coefficients, config.network)
+        self.networks = nn.ModuleDict({"alignednet": network})
+        self.networks.to(device=device, memory_format=torch.channels_last)
+        self.total = config.samples
+        self.world = SyntheticWorld(self.model, config.data)
+        self.metric = self.model.geometry_metric()
+        generator = self.world.generator(config.seed + 1)
+        faces = self.world.draw(config.validation_faces, generator)
+        self.held_out = (faces.image, faces.r, given_pose(faces.r, config, generator))
+        coefficients = split(faces.r, model.n_coefficients)[0]
+        self.first_gmse = gmse(torch.zeros_like(coefficients), coefficients, self.metric).item()
+
+    def parameter_groups(self) -> list[dict]:
+        """All weights, at one learning rate."""
+        return [{"params": list(self.networks.parameters()), "lr": self.config.learning_rate}]
+
+    def batches(self, start: int) -> Iterable:
+        """Batches, drawn ahead by the workers."""
+        loader = DataLoader(
+            _Batches(self.world, self.config),
+            batch_size=None,
+            sampler=From(start),
+            num_workers=self.workers,
+            multiprocessing_context="spawn" if self.workers else None,
+            prefetch_factor=2 if self.workers else None,
+            worker_init_fn=one_thread,
+        )
+        return loader if self.workers else (loader.dataset[i] for i in loader.sampler)
+
+    def losses(self, batch: Sequence[Tensor]) -> Iterator[tuple[dict, int]]:
+        """First from r_t of Eq. (3), then from the network's own answers."""
+        image, r_gt, r, maps = batch
+        truth, pose = (
+            split(r_gt, self.model.n_coefficients)[0],
+            split(r, self.model.n_coefficients)[1],
+        )
+        for number in range(self.config.passes):
+            if number:
+                maps = aligned_input(self.model, image, r)
+            with torch.autocast(
+                self.device.type, dtype=torch.bfloat16, enabled=self.config.bfloat16
+            ):
+                predicted = self.networks["alignednet"](maps)
+            r = join(predicted.detach(), pose)
+            error = gmse(predicted, truth, self.metric)
+            yield {"loss": error / self.first_gmse, "gmse": error}, len(image)
+
+    def validate(self, networks: nn.ModuleDict) -> dict[str, float]:
+        """GMSE on held-out faces after each of four iterations, beside the mean face's."""
+        image, r_gt, pose = self.held_out
+        truth = split(r_gt, self.model.n_coefficients)[0]
+        metrics = {"gmse_mm2_mean_face": self.first_gmse}
+        steps = iterate_aligned(networks["alignednet"], self.model, image, pose)
+        for number, r in enumerate(steps[1:], start=1):
+            found = split(r, self.model.n_coefficients)[0]
+            metrics[f"gmse_mm2_{number}"] = gmse(found, truth, self.metric).item()
+        return metrics
+
+    def pictures(self, networks: nn.ModuleDict) -> dict[str, Tensor]:
+        """Eight held-out faces: photograph, feedback after each iteration, truth."""
+        image, r_gt, pose = (part[:8] for part in self.held_out)
+        steps = iterate_aligned(networks["alignednet"], self.model, image, pose)
+        columns = [image]
+        for r in [*steps, r_gt]:
+            columns.append(render(self.model, r, image.shape[-1]).normals[:, 2:])
+        sheet = torch.cat(columns, dim=3).expand(-1, 3, -1, -1)
+        return {"iterations": torch.cat(list(sheet), dim=1).clamp(0, 1)}
