@@ -195,8 +195,8 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--boxes",
         choices=("truth", "detector"),
         default="truth",
-        help="crop by the true box, disturbed as a detector's is, or by the detector (default:"
-        " truth)",
+        help="crop by the true box, disturbed as a detector's is, or by the detector and the fit"
+        " (default: truth)",
     )
     photos = kinds.add_parser(
         "photos",

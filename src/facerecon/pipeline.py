@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from facerecon.camera import pose_parameters, split
-from facerecon.coarsenet import CoarseNet, iterate
+from facerecon.coarsenet import CoarseNet
 from facerecon.data import Crop, ImageSource, crop, load_image, to_grey
 from facerecon.depth import depth_to_mesh
 from facerecon.detect import Box, detect_faces
 from facerecon.finenet import FineNet
+from facerecon.fit import fit
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate, rasterize
 from facerecon.reconstruction import Reconstruction
@@ -161,14 +162,14 @@ class Reconstructor:
     def _reconstruct(
         self, photo: Float[np.ndarray, "height width 3"], box: Box, refine: bool
     ) -> Reconstruction:
-        face, square = crop(photo, box.crop_box(), COARSE_SIZE)
+        _, square = crop(photo, box.crop_box(), COARSE_SIZE)
         if self.size > COARSE_SIZE >= square.side:
             raise ReconstructionError(
                 f"the face's crop is {square.side:.0f} pixels wide: nothing to gain from size"
                 f" {self.size}, use size {COARSE_SIZE}"
             )
         device = self.model.mean.device
-        steps = iterate(self.coarsenet, self.model, _grey(face, device), self.iterations)
+        steps, square = fit(self.coarsenet, self.model, photo, square, self.iterations)
         square = square.at(self.size)
         rendering = render(self.model, steps[-1], self.size)
         inside = torch.from_numpy(_inside_image(square, photo.shape[:2])).to(device)

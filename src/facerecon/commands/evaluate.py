@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 
 from facerecon import __version__
-from facerecon.data import list_images
+from facerecon.data import Crop, list_images
 from facerecon.evaluation.coarse import coarse_metrics, held_out_faces
 from facerecon.evaluation.head_evaluation import LEGEND, evaluate_views, summary, table, true_yaw
 from facerecon.evaluation.head_models import load_heads
-from facerecon.evaluation.heads import Heads
+from facerecon.evaluation.heads import Heads, detected
 from facerecon.evaluation.photos import evaluate_photos, load_photos, photo_summary, photo_table
 from facerecon.evaluation.sheets import heads_sheet, photos_sheet
+from facerecon.fit import fit
 from facerecon.morphable_model import MorphableModel
 from facerecon.reconstruction import write_file
 from facerecon.synthetic.world import SyntheticWorld
@@ -52,7 +53,14 @@ def _synthetic(args: argparse.Namespace, network: torch.nn.Module, model: Morpha
 
 def _heads(args: argparse.Namespace, network: torch.nn.Module, model: MorphableModel) -> None:
     heads = Heads(load_heads(args.heads), model)
-    views = heads.draw(args.count, args.seed, args.profiles, args.boxes)
+
+    def found(grey: np.ndarray, true: Crop) -> tuple[bool, Crop]:
+        """As on a photograph: detected, then moved by the fit."""
+        yes, square = detected(grey, true)
+        return yes, fit(network, model, grey, square, args.iterations)[1] if yes else square
+
+    boxes = found if args.boxes == "detector" else args.boxes
+    views = heads.draw(args.count, args.seed, args.profiles, boxes)
     results = evaluate_views(network, model, views, args.iterations)
     print(table(results, views))
     if args.boxes == "detector":
@@ -93,7 +101,11 @@ def _heads(args: argparse.Namespace, network: torch.nn.Module, model: MorphableM
 def _photos(args: argparse.Namespace, network: torch.nn.Module, model: MorphableModel) -> None:
     paths = list_images([args.folder])
     shuffled = np.random.default_rng(args.seed).permutation(len(paths))[: args.count]
-    photos = load_photos([paths[i] for i in sorted(shuffled)])
+
+    def follow(photo: np.ndarray, square: Crop) -> Crop:
+        return fit(network, model, photo, square, args.iterations)[1]
+
+    photos = load_photos([paths[i] for i in sorted(shuffled)], follow=follow)
     measures = evaluate_photos(network, model, photos, args.iterations)
     print(photo_table(measures))
     print(f"\nfaces found: {len(photos.names)} of {len(shuffled)} photographs")

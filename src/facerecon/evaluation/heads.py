@@ -4,6 +4,7 @@ A validation that is not the training world: geometry from real scans (ICT-FaceK
 morphable model in our own format, in the frame of the model under test.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,9 @@ from facerecon.rasterize import interpolate, rasterize
 from facerecon.synthetic.skin import Skin
 
 BOXES = ("truth", "detector")
+FindCrop = Callable[[Float[np.ndarray, "size size"], Crop], tuple[bool, Crop]]
+"""From a grey photograph and the true crop to (found, the crop to use)."""
+
 IDENTITIES = 40
 MILD = 0.6
 """Share of the full strength that a plausible expression's units are taken with."""
@@ -102,20 +106,25 @@ class Heads(nn.Module):
         )
         self._transfer_skin()
 
-    def draw(self, count: int, seed: int, profiles: int = 0, boxes: str = "truth") -> Views:
+    def draw(
+        self, count: int, seed: int, profiles: int = 0, boxes: str | FindCrop = "truth"
+    ) -> Views:
         """Photographs of `IDENTITIES` heads, each several times with other mild expressions.
 
         Args:
             count: photographs with a yaw evenly spread over +-`YAW_LIMIT`.
             seed: the same seed gives the same photographs on one device.
             profiles: further photographs with a yaw from there to `PROFILE_LIMIT`.
-            boxes: "truth": the true box with the spread of a detector's; "detector": the real one.
+            boxes: "truth": the true box with the spread of a detector's; "detector": the real one;
+                or a function that finds it.
 
         Raises:
             ValueError: unknown `boxes`, or nothing to draw.
         """
-        if boxes not in BOXES:
-            raise ValueError(f"boxes must be one of {', '.join(BOXES)}, got {boxes!r}")
+        if not callable(boxes):
+            if boxes not in BOXES:
+                raise ValueError(f"boxes must be one of {', '.join(BOXES)}, got {boxes!r}")
+            boxes = {"truth": _true, "detector": detected}[boxes]
         if count < 0 or profiles < 0 or count + profiles == 0:
             raise ValueError(f"count and profiles must be 0 or more, got {count} and {profiles}")
         device, total = self.mean.device, count + profiles
@@ -173,7 +182,7 @@ class Heads(nn.Module):
         vertices: Float[Tensor, "batch vertices 3"],
         angles: Float[Tensor, "batch 3"],
         nearness: Float[Tensor, " batch"],
-        boxes: str,
+        find: FindCrop,
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
         """The fields of `Views` that a camera gives; nearness: 1 / its distance in mm."""
@@ -194,10 +203,8 @@ class Heads(nn.Module):
         squares = [
             Crop(x, y, width, self.size) for x, y, width in torch.cat([corner, side], 1).tolist()
         ]
-        found = [True] * count
-        if boxes == "detector":
-            pairs = [_detected(*pair) for pair in zip(photos, squares, strict=True)]
-            found, squares = (list(part) for part in zip(*pairs, strict=True))
+        pairs = [find(*pair) for pair in zip(photos, squares, strict=True)]
+        found, squares = (list(part) for part in zip(*pairs, strict=True))
         images = [square.cut(photo) for square, photo in zip(squares, photos, strict=True)]
 
         edges = torch.tensor([[s.x, s.y, s.step] for s in squares], device=device)
@@ -253,7 +260,11 @@ def _beyond(low: float, high: float, share: Tensor) -> Tensor:
     return torch.where(share < 0, -low, low) + share * (high - low)
 
 
-def _detected(grey: np.ndarray, true: Crop) -> tuple[bool, Crop]:
+def _true(grey: np.ndarray, true: Crop) -> tuple[bool, Crop]:
+    return True, true
+
+
+def detected(grey: Float[np.ndarray, "size size"], true: Crop) -> tuple[bool, Crop]:
     """The detector's crop, or False and the true one."""
     try:
         box = detect_faces(np.repeat(grey[..., None], 3, axis=2))[0]

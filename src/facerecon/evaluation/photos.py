@@ -1,6 +1,6 @@
 """CoarseNet on photographs without a truth: does it settle, is the result plausible and steady."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from facerecon.camera import POSE_UNITS, project, split
 from facerecon.coarsenet import iterate
-from facerecon.data import ImageError, crop, load_image, to_grey
+from facerecon.data import Crop, ImageError, crop, load_image, to_grey
 from facerecon.detect import NoFaceError, detect_faces
 from facerecon.evaluation.metrics import point_error
 
@@ -33,8 +33,19 @@ class Photos(NamedTuple):
     failed: dict[str, str]
 
 
-def load_photos(paths: Sequence[str | Path], size: int = 200) -> Photos:
+Follow = Callable[[Float[np.ndarray, "height width 3"], Crop], Crop]
+"""From a photograph and the crop of a detector's box to the crop to use."""
+
+
+def load_photos(
+    paths: Sequence[str | Path], size: int = 200, follow: Follow | None = None
+) -> Photos:
     """The largest face of each photograph, cropped as for CoarseNet.
+
+    Args:
+        paths: image files.
+        size: pixels of the crops.
+        follow: moves the detector's crop, as `fit.fit` does.
 
     Raises:
         ImageError: no photograph shows a face that the detector finds.
@@ -44,6 +55,9 @@ def load_photos(paths: Sequence[str | Path], size: int = 200) -> Photos:
         try:
             photo = load_image(path)
             face, square = crop(photo, detect_faces(photo)[0].crop_box(), size)
+            if follow is not None:
+                square = follow(photo, square)
+                face = square.cut(photo)
         except (ImageError, NoFaceError) as error:
             failed[path.name] = str(error)
             continue

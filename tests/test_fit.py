@@ -1,0 +1,82 @@
+"""The crop that follows the fit."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from facerecon.camera import POSE_UNITS, project
+from facerecon.data import Crop
+from facerecon.fit import OFF_CENTRE, fit, recentred
+
+POSE = torch.tensor([0.2, -0.4, 0.1, 0.09, -0.12, 0.3], dtype=torch.float64) / POSE_UNITS
+
+
+def test_the_face_stays_where_it_is_in_the_photograph(model):
+    points = model.mean[model.landmarks].double()[None]
+    before = Crop(30.0, -12.0, 170.0, 200)
+    after = recentred(before, POSE)
+    centred = torch.cat([POSE[:3], torch.zeros(3, dtype=torch.float64)])
+    there = before.to_image(project(points, POSE[None], 200)[0, :, :2].numpy())
+    here = after.to_image(project(points, centred[None], 200)[0, :, :2].numpy())
+    assert np.allclose(there, here, atol=1e-9)
+    assert after.size == before.size
+
+
+class _Sees(nn.Module):
+    """Stands for CoarseNet: knows where in the photograph a bright square lies, and how wide."""
+
+    def __init__(self, n_coefficients: int, width_share: float):
+        super().__init__()
+        self.n, self.share, self.calls = n_coefficients, width_share, 0
+        self.image = None
+
+    def forward(self, maps, r):
+        self.calls += 1
+        mask = self.image > 0.5
+        rows, columns = torch.nonzero(mask, as_tuple=True)
+        size = mask.shape[-1]
+        pose = torch.zeros(6, dtype=torch.float64)
+        pose[3] = (columns.double().mean() + 0.5) / size - 0.5
+        pose[4] = 0.5 - (rows.double().mean() + 0.5) / size
+        pose[5] = 0.5 * torch.log(mask.double().mean() / self.share**2)
+        result = torch.zeros_like(r)
+        result[0, self.n :] = (pose / POSE_UNITS).to(r)
+        return result
+
+
+@pytest.mark.parametrize(("shift", "rounds"), [(0.0, 1), (OFF_CENTRE / 2, 1), (0.2, 2)])
+def test_crop_is_cut_anew_where_the_box_was_off(model, monkeypatch, shift, rounds):
+    photo = np.zeros((300, 300), np.float32)
+    photo[100:200, 120:220] = 1.0  # its middle: column 170, row 150
+    network = _Sees(model.n_coefficients, 0.5)
+
+    def feedback(_, image, r, config):
+        network.image = image[0, 0]
+        return image
+
+    monkeypatch.setattr("facerecon.coarsenet.feedback", feedback)
+    square = Crop(70 + 200 * shift, 50.0, 200.0, 100)
+    steps, found = fit(network, model, photo, square, iterations=1)
+    assert network.calls == rounds and len(steps) == 2
+    centre = np.array([found.x, found.y]) + found.side / 2
+    if rounds == 2:
+        assert np.allclose(centre, [170, 150], atol=1.0)
+        assert found.side == pytest.approx(200, rel=0.02)
+    else:
+        assert found == square
+
+
+def test_a_fit_far_astray_does_not_move_the_crop(model, monkeypatch):
+    photo = np.zeros((300, 300), np.float32)
+    photo[100:110, 100:110] = 1.0
+    network = _Sees(model.n_coefficients, 0.5)
+
+    def feedback(_, image, r, config):
+        network.image = image[0, 0]
+        return image
+
+    monkeypatch.setattr("facerecon.coarsenet.feedback", feedback)
+    square = Crop(0.0, 0.0, 210.0, 105)
+    _, found = fit(network, model, photo, square, iterations=1)
+    assert found == square and network.calls == 1
