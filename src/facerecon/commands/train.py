@@ -129,7 +129,7 @@ def _train(
         )
     elif args.network == "aligned":
         start = load_coarsenet(args.coarse) if args.coarse else None
-        task = AlignedTask(model, config, device, start=start)
+        task = AlignedTask(model, config, device, start=start, processes=processes)
     else:
         if args.data is not None or args.textures is not None:
             raise ValueError(

@@ -16,13 +16,17 @@ from facerecon.render import render
 from facerecon.synthetic.draws import mixed_seed
 from facerecon.synthetic.world import SyntheticWorld, intermediate
 from facerecon.training.coarse import From, one_thread
+from facerecon.training.processes import Processes
 
 
 class _Batches(Dataset):
-    """Image, true r, r_t in the pose that the landmarks would give, and the network's input."""
+    """Image, true r, r_t in the pose that the landmarks would give, and the network's input.
 
-    def __init__(self, world: SyntheticWorld, config: AlignedTraining):
-        self.world, self.config = world, config
+    Every process draws the whole batch and keeps its share.
+    """
+
+    def __init__(self, world: SyntheticWorld, config: AlignedTraining, share: slice):
+        self.world, self.config, self.share = world, config, share
 
     @torch.no_grad()
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -36,7 +40,8 @@ class _Batches(Dataset):
         start = intermediate(coefficients, chance, beta)
         zero = torch.rand(len(pose), 1, generator=generator, device=generator.device)
         r_t = join(torch.where(zero < config.p_zero_start, 0.0, start), pose)
-        return faces.image, faces.r, r_t, aligned_input(world.model, faces.image, r_t)
+        image, r, r_t = (part[self.share] for part in (faces.image, faces.r, r_t))
+        return image, r, r_t, aligned_input(world.model, image, r_t)
 
 
 def given_pose(r: Tensor, config: AlignedTraining, generator: torch.Generator) -> Tensor:
@@ -58,7 +63,11 @@ class AlignedTask:
     Args:
         model: MorphableModel; config: AlignedTraining; device: where to draw and train; workers:
             processes that draw batches ahead on a CPU; start: CoarseNet whose weights a new run
-            begins with, and whose architecture it takes, instead of random ones.
+            begins with, and whose architecture it takes, instead of random ones; processes: that
+            share every batch.
+
+    Raises:
+        ValueError: the processes cannot share a batch evenly.
     """
 
     name = "aligned"
@@ -71,7 +80,9 @@ class AlignedTask:
         device: torch.device,
         workers: int = 1,
         start: CoarseNet | None = None,
+        processes: Processes | None = None,
     ):
+        self.processes, self.waited = processes or Processes(), 0.0
         if start is not None:
             config = replace(config, network=start.config)
         self.model, self.config, self.device = model.to(device), config, device
@@ -83,7 +94,9 @@ class AlignedTask:
             network = AlignedNet(model.n_coefficients, config.network)
         self.networks = nn.ModuleDict({"alignednet": network})
         self.networks.to(device=device, memory_format=torch.channels_last)
-        self.total = config.samples
+        self.trained = self.processes.parallel(network)
+        self.total, self.effective_batch = config.samples, config.images_per_batch
+        self.share = self.processes.share(config.images_per_batch, "images of a batch")
         self.world = SyntheticWorld(self.model, config.data)
         self.metric = self.model.geometry_metric()
         generator = self.world.generator(config.seed + 1)
@@ -99,7 +112,7 @@ class AlignedTask:
     def batches(self, start: int) -> Iterable:
         """Batches, drawn ahead by the workers."""
         loader = DataLoader(
-            _Batches(self.world, self.config),
+            _Batches(self.world, self.config, self.share),
             batch_size=None,
             sampler=From(start),
             num_workers=self.workers,
@@ -109,7 +122,7 @@ class AlignedTask:
         )
         return loader if self.workers else (loader.dataset[i] for i in loader.sampler)
 
-    def losses(self, batch: Sequence[Tensor]) -> Iterator[tuple[dict, int]]:
+    def losses(self, batch: Sequence[Tensor]) -> Iterator[dict[str, Tensor]]:
         """First from r_t of Eq. (3), then from the network's own answers."""
         image, r_gt, r, maps = batch
         truth, pose = (
@@ -122,10 +135,10 @@ class AlignedTask:
             with torch.autocast(
                 self.device.type, dtype=torch.bfloat16, enabled=self.config.bfloat16
             ):
-                predicted = self.networks["alignednet"](maps)
+                predicted = self.trained(maps)
             r = join(predicted.detach(), pose)
             error = gmse(predicted, truth, self.metric)
-            yield {"loss": error / self.first_gmse, "gmse": error}, len(image)
+            yield {"loss": error / self.first_gmse, "gmse": error}
 
     def validate(self, networks: nn.ModuleDict) -> dict[str, float]:
         """GMSE on held-out faces after each of four iterations, beside the mean face's."""
