@@ -9,6 +9,7 @@ from facerecon.depth import (
     five_point_interior,
     laplacian,
     normals_from_depth,
+    trim_rim,
 )
 from facerecon.mesh import vertex_normals
 
@@ -198,3 +199,41 @@ def test_empty_mask_and_wrong_arguments():
     assert mesh.vertices.shape == (0, 3) and mesh.triangles.shape == (0, 3)
     with pytest.raises(ValueError, match="must be positive"):
         depth_to_mesh(torch.zeros(3, 3), nothing, 0.0)
+
+
+def test_the_rim_of_a_ball_loses_its_teeth_and_the_front_stays():
+    size, mm = 80, 2.0
+    axis = torch.arange(size) - (size - 1) / 2
+    radius = (axis[:, None] ** 2 + axis[None] ** 2).sqrt() * mm
+    mask = radius < 70
+    depth = torch.where(mask, (70.0**2 - radius**2).clamp(min=0).sqrt(), torch.nan)
+    kept = trim_rim(depth, mask, mm, max_slope=2.0)
+    assert (kept <= mask).all() and kept[radius < 58].all()  # slope 2 is reached at 62.6 mm
+    assert not kept[radius > 65].any()
+    before, after = (depth_to_mesh(depth, each, mm, 60.0) for each in (mask, kept))
+
+    def longest_edge(mesh):
+        corners = mesh.vertices[mesh.triangles]
+        return (corners - corners.roll(1, 1)).norm(dim=2).max()
+
+    assert longest_edge(after) < 6 < 12 < longest_edge(before)
+
+
+def test_islands_and_threads_are_trimmed_but_not_the_image_border():
+    mask = torch.zeros(40, 40, dtype=torch.bool)
+    mask[:30, :30] = True
+    mask[33:39, 33:39] = True  # an island of 36 pixels
+    mask[10, 30:38] = True  # a thread
+    kept = trim_rim(torch.zeros(40, 40), mask, 1.0)
+    assert kept[:26, :26].all() and not kept[31:].any() and not kept[:, 32:].any()
+    assert not trim_rim(torch.zeros(8, 8), torch.zeros(8, 8, dtype=torch.bool), 1.0).any()
+
+
+def test_a_steep_place_inside_the_face_stays():
+    mask = torch.ones(40, 40, dtype=torch.bool)
+    depth = torch.zeros(40, 40)
+    depth[15:25, 15:25] = 5.0  # walls of slope 5, closed, no outline near
+    assert trim_rim(depth, mask, 1.0).all()
+    depth[15:25, 15:25] = 50.0
+    trimmed = trim_rim(depth, mask, 1.0, rounding=1.0, least_share=0.01)
+    assert not trimmed[15, 15] and trimmed[20, 20] and trimmed[5, 5]  # an occlusion

@@ -11,9 +11,11 @@ from PIL import Image
 
 from facerecon.coarsenet import CoarseNet
 from facerecon.config import CoarseNetConfig, FineNetConfig, FineTraining
+from facerecon.training import fine
 from facerecon.training.checkpoints import CHECKPOINT, read_checkpoint
 from facerecon.training.engine import Run
-from facerecon.training.fine import FineTask, collect_faces
+from facerecon.training.faces import collect_faces, even_pigment
+from facerecon.training.fine import FineTask
 
 CPU = torch.device("cpu")
 TINY = FineTraining(
@@ -85,11 +87,12 @@ def test_untrained_network_costs_what_the_coarse_surface_costs(task):
 def test_training_lowers_the_criterion(task):
     network = task.networks["finenet"]
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
-    chosen, size, _ = next(iter(task.batches(0)))
-    image, r = task._faces(chosen, size)
+    batch = next(iter(task.batches(0)))
+    maps = task._faces(batch.faces, batch.size)
+    shading = task.light[batch.faces], task.albedo[batch.faces]
     losses = []
     for _ in range(20):
-        terms = task.criterion(image, r, task.light[chosen], task.albedo[chosen])
+        terms = task.criterion(*maps, *shading)
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
@@ -101,9 +104,69 @@ def test_training_lowers_the_criterion(task):
 def test_batches_depend_on_the_index_alone(task):
     third = [next(b) for b in [iter(task.batches(0))] for _ in range(3)][-1]
     again = next(iter(task.batches(2)))
-    assert torch.equal(third[0], again[0]) and third[1] == again[1]
+    assert torch.equal(third.faces, again.faces) and third.size == again.size
     first, second = (next(task.losses(batch))["loss"] for batch in (third, again))
     assert torch.equal(first, second)  # the same windows, too
+
+
+def test_pigment_is_told_from_shading():
+    y, x = np.mgrid[:100, :100]
+    skin = np.array([0.8, 0.55, 0.45])
+    shading = (0.5 + 0.4 * np.sin(x / 3))[..., None]
+    trust = even_pigment((skin * shading).astype(np.float32))
+    assert trust.min() > 0.8  # waves of light alone
+    mole = np.exp(-((x - 50) ** 2 + (y - 50) ** 2) / 18)[..., None]
+    trust = even_pigment(skin * shading * (1 - mole * np.array([0.3, 0.5, 0.6])))
+    assert trust[50, 50] < 0.4 and trust[10, 10] > 0.95
+
+
+def test_pigment_is_not_carved(task):
+    batch = next(iter(task.batches(0)))
+    image, even, r = task._faces(batch.faces, batch.size)
+    shading = task.light[batch.faces], task.albedo[batch.faces]
+    trusted, distrusted = (
+        task.criterion(image, trust, r, *shading)["shading"] for trust in (even, 0 * even)
+    )
+    assert distrusted < 0.1 * trusted  # nothing is left for the surface to explain
+
+
+def test_supervision_alone_and_beside_photographs(model, coarsenet, photos, tmp_path):
+    alone = FineTask(model, coarsenet, TINY, None, tmp_path / "a", CPU, quiet=True, supervised=True)
+    assert alone.name == "fine-supervised" and next(iter(alone.batches(0))).faces is None
+    metrics = alone.validate(alone.networks)
+    assert metrics["normals_deg"] == pytest.approx(metrics["coarse_normals_deg"])
+    terms = next(alone.losses(next(iter(alone.batches(3)))))
+    again = next(alone.losses(next(iter(alone.batches(3)))))
+    assert torch.equal(terms["loss"], again["loss"])
+    terms["loss"].backward()
+    assert alone.networks["finenet"].regress3.bias.grad.isfinite().all()
+
+    both = FineTask(
+        model, coarsenet, TINY, photos, tmp_path / "b", CPU, quiet=True, supervised=True
+    )
+    stream = iter(both.batches(0))
+    kinds = {next(stream).faces is None for _ in range(20)}
+    assert both.name == "fine-mixed" and kinds == {True, False}
+    assert {"shading", "normals_deg"} <= set(both.validate(both.networks))
+
+
+def test_supervised_training_comes_nearer_to_the_truth(model, coarsenet, tmp_path):
+    task = FineTask(model, coarsenet, TINY, None, tmp_path, CPU, quiet=True, supervised=True)
+    sample = task.detail.batch(0, 2)
+    optimizer = torch.optim.Adam(task.networks["finenet"].parameters(), lr=2e-3)
+    angles = []
+    for _ in range(15):
+        terms = task.supervised_criterion(sample)
+        optimizer.zero_grad()
+        terms["loss"].backward()
+        optimizer.step()
+        angles.append(terms["normals_deg"].item())
+    assert angles[-1] < 0.998 * angles[0]
+
+
+def test_nothing_to_learn_from(model, coarsenet, tmp_path):
+    with pytest.raises(ValueError, match="photographs, or synthetic supervision"):
+        FineTask(model, coarsenet, TINY, None, tmp_path, CPU)
 
 
 def test_coarse_weights_stay_frozen_in_fine_training(task, coarsenet, tmp_path):
@@ -127,6 +190,38 @@ def test_end_to_end_trains_coarsenet_through_the_rendering_layer(
     gradient = coarsenet.regressor.weight.grad
     assert torch.isfinite(gradient).all() and gradient.abs().sum() > 0
     assert terms["coarse_fidelity"] < 1e-10  # nothing has moved yet
+
+
+def test_coarsenet_learns_nothing_past_a_detached_depth(
+    model, coarsenet, photos, tmp_path, monkeypatch
+):
+    config = dataclasses.replace(TINY, coarse_learning_rate=1e-4, crop_size=100)
+    task = FineTask(model, coarsenet, config, photos, tmp_path, CPU, quiet=True)
+    torch.nn.init.normal_(task.networks["finenet"].regress3.weight, std=0.01)
+    render_maps = fine.model_maps
+
+    def detached(*args):
+        maps = render_maps(*args)
+        return maps._replace(depth=maps.depth.detach())
+
+    monkeypatch.setattr(fine, "model_maps", detached)
+    image, even, r = task._faces(slice(2), 100)
+    r = r.requires_grad_()
+    task.criterion(image, even, r, task.light[:2], task.albedo[:2])["loss"].backward()
+    assert r.grad is None or not r.grad.any()
+    monkeypatch.setattr(fine, "model_maps", render_maps)
+    task.criterion(image, even, r, task.light[:2], task.albedo[:2])["loss"].backward()
+    assert r.grad.isfinite().all() and r.grad.any()
+
+
+def test_fidelity_pulls_coarsenet_back(model, coarsenet, photos, tmp_path):
+    config = dataclasses.replace(TINY, coarse_learning_rate=1e-4, coarse_fidelity_weight=1e6)
+    task = FineTask(model, coarsenet, config, photos, tmp_path, CPU, quiet=True)
+    coarsenet.regressor.bias.data[:] = 0.05  # moved away from what it answered before
+    terms = next(task.losses(next(iter(task.batches(0)))))
+    assert terms["coarse_fidelity"] > 1e-4
+    terms["loss"].backward()
+    assert (coarsenet.regressor.bias.grad > 0).float().mean() > 0.9  # downhill is back
 
 
 def test_end_to_end_run_moves_both_networks_a_little(model, coarsenet, photos, tmp_path):

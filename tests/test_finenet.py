@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from facerecon.config import FineNetConfig
 from facerecon.finenet import (
+    CAFFE_MEAN,
     CONVOLUTIONS,
     GREY_MEAN,
     GREY_STD,
@@ -204,6 +205,17 @@ def torchvision_state() -> dict[str, torch.Tensor]:
     return state
 
 
+def t7_state(prefixed: bool) -> dict[str, torch.Tensor]:
+    """VGG_FACE.t7's order: blue first; named by place, or by a class around it."""
+    state = {}
+    for name, (weight, bias) in vgg_layers().items():
+        if name == "conv1_1":
+            weight = weight.flip(1)
+        new = name.replace("conv", "conv_") if prefixed else TORCHVISION[name]
+        state[f"{new}.weight"], state[f"{new}.bias"] = weight, bias
+    return state
+
+
 def matconvnet(mean: np.ndarray | None, old: bool = False) -> dict[str, object]:
     layers = []
     for name, (weight, bias) in vgg_layers().items():
@@ -244,6 +256,11 @@ def write(path, layout: str) -> None:
         torch.save({"state_dict": vgg_face_state(), "epoch": 3}, path)
     elif layout == "torchvision":
         save_file(torchvision_state(), path)
+    elif layout == "torchvision-caffe":
+        unused = torch.full((3,), torch.nan)
+        torch.save({**torchvision_state(), "classifier.0.bias": unused}, path)
+    elif layout in ("t7", "t7-class"):
+        torch.save(t7_state(layout == "t7-class"), path)
     else:
         average = np.full((5, 5, 3), 255 * np.array(VGG_FACE_MEAN, np.float32))
         scipy.io.savemat(path, matconvnet(average, old=layout == "mat-old"))
@@ -255,6 +272,9 @@ def write(path, layout: str) -> None:
         ("vgg-face", ".pth"),
         ("nested", ".pt"),
         ("torchvision", ".safetensors"),
+        ("torchvision-caffe", ".pth"),
+        ("t7", ".pth"),
+        ("t7-class", ".pth"),
         ("mat", ".mat"),
         ("mat-old", ".mat"),
     ],
@@ -267,6 +287,8 @@ def test_features_of_a_grey_photograph_are_vgg_s_own(tmp_path, layout, suffix):
     mean, std = VGG_FACE_MEAN, (1 / 255,) * 3
     if layout == "torchvision":
         mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if layout == "torchvision-caffe":
+        mean = CAFFE_MEAN
     image = torch.rand(1, 1, 48, 48, generator=torch.Generator().manual_seed(3))
     relief = torch.randn(1, 1, 48, 48)  # must not matter: its filters start at zero
     _, _, found = network._scales(torch.cat([(image - GREY_MEAN) / GREY_STD, relief], 1))
@@ -290,6 +312,24 @@ def test_the_mean_of_a_mat_file_counts(tmp_path):
     first, second, third = (network.conv1_1.bias for network in networks)
     torch.testing.assert_close(first, second, atol=1e-4, rtol=0)
     assert (first - third).abs().max() > 0.01
+
+
+def test_the_order_of_channels_is_that_of_the_mean(tmp_path):
+    """Caffe's order under VGG-Face's names gives the same network only with the mean turned."""
+    biases = []
+    for name, flip, mean in (
+        ("rgb.pth", False, None),
+        ("bgr.pth", True, VGG_FACE_MEAN[::-1]),
+        ("mistaken.pth", True, None),
+    ):
+        weight = vgg_layers()["conv1_1"][0]
+        changed = {"conv1_1.weight": weight.flip(1) if flip else weight}
+        torch.save(vgg_face_state(**changed), tmp_path / name)
+        network = small_net()
+        load_vgg(tmp_path / name, network, mean=mean)
+        biases.append(network.conv1_1.bias)
+    torch.testing.assert_close(biases[0], biases[1])
+    assert (biases[0] - biases[2]).abs().max() > 1e-3
 
 
 def test_given_mean_and_std_replace_those_of_the_layout(tmp_path):

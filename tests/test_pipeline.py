@@ -91,7 +91,7 @@ def test_mesh_lies_on_the_depth_map(face):
     seen = face.mask[at]
     assert seen.mean() > 0.99
     np.testing.assert_allclose(face.vertices[seen, 2], face.depth_mm[at][seen], atol=0.02)
-    assert len(face.vertices) > 0.95 * face.mask.sum()
+    assert len(face.vertices) > 0.75 * face.mask.sum()  # the steep rim is trimmed
     np.testing.assert_allclose(face.uv[:, 0], (column + 0.5) / 200, atol=1e-4)
 
 

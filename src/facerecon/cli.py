@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facerecon import __version__
+from facerecon.commands.detail_options import add_detail, add_light
 from facerecon.commands.scans import add_bench, add_scans
 from facerecon.converters import KINDS
 
@@ -210,6 +211,8 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         epilog=EXIT_CODES,
     )
     photos.add_argument("folder", type=Path, metavar="FOLDER", help="folder of photographs")
+    add_detail(kinds, shared, EXIT_CODES)
+    add_light(kinds, shared, EXIT_CODES)
     parser.set_defaults(command=_evaluate)
     add_scans(kinds, EXIT_CODES)
 

@@ -92,7 +92,7 @@ class FineNetConfig:
 
 @dataclass(frozen=True)
 class FineTraining:
-    """Unsupervised training on photographs (4.3); end to end CoarseNet learns, too (4.4)."""
+    """Training on photographs (4.3), end to end (4.4), or with synthetic detail as supervision."""
 
     network: FineNetConfig = field(default_factory=FineNetConfig)
     crops: int = 5_000  # photo crops seen
@@ -108,8 +108,13 @@ class FineTraining:
     shading_weight: float = 1.0  # lambda_sh of Eq. (14)
     fidelity_weight: float = 5e-3  # lambda_f
     smoothness_weight: float = 1.0  # lambda_sm
-    detail_radius: float = 0.03  # of the crop; slower changes of brightness are light, not shape
+    light_order: int = 2  # spherical harmonics of Eq. (9); the paper's 1 explains lamps less well
+    detail_radius: float = 0.015  # of the crop; slower changes of brightness are light, not shape
     detail_limit: float = 0.08  # intensity; larger leftovers are taken for albedo or highlights
+    edge_contrast: float = 0.05  # relative; nearer to the coarse face's own edges: misalignment
+    supervised_share: float = 0.5  # of the batches, where photographs and synthetic detail are used
+    normal_weight: float = 10.0  # of the angle to the true normals in degrees, synthetic detail
+    depth_weight: float = 1.0  # of the squared depth error in pixels, synthetic detail
     gradient_cutoff: float = 0.2  # rad per pixel, of the Sobolev gradient; 0: the plain one
     iterations: int = 4  # CoarseNet iterations (4.4)
     coarse_learning_rate: float = 0.0  # > 0 trains CoarseNet through the rendering layer

@@ -2,8 +2,10 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -90,6 +92,58 @@ def five_point_interior(
     north, south = padded[..., :-2, 1:-1], padded[..., 2:, 1:-1]
     west, east = padded[..., 1:-1, :-2], padded[..., 1:-1, 2:]
     return mask & north & south & west & east
+
+
+def trim_rim(
+    depth: Float[Tensor, "height width"],
+    mask: Bool[Tensor, "height width"],
+    mm_per_pixel: float,
+    max_slope: float = 2.5,
+    max_jump_mm: float = 10.0,
+    rounding: float = 3.0,
+    least_share: float = 0.05,
+) -> Bool[Tensor, "height width"]:
+    """The part of a mask that makes a mesh with a clean rim.
+
+    Along an outline the surface turns away: one pixel there spans many mm of depth, and the steps
+    of the outline from row to row become teeth. Pixels steeper than `max_slope` go if they reach
+    the outline or a jump over other such pixels. What is left is rounded, and islands (of an ear,
+    of the neck under the chin) smaller than `least_share` of the largest go, too.
+
+    Args:
+        depth: mm; ignored outside the mask (NaN allowed).
+        mm_per_pixel: width of a pixel in mm.
+        max_slope: depth over width to a neighbour.
+        max_jump_mm: a larger difference to a neighbour is an occlusion.
+        rounding: standard deviation in mm of the Gaussian that rounds the outline.
+    """
+    known = torch.where(mask, depth, torch.nan)
+    steps = depth.new_zeros(depth.shape)
+    for dim in (0, 1):
+        step = known.diff(dim=dim).abs().nan_to_num(0.0)
+        before, after = ((0, 0, 1, 0), (0, 0, 0, 1)) if dim == 0 else ((1, 0), (0, 1))
+        steps = torch.maximum(steps, functional.pad(step, before))
+        steps = torch.maximum(steps, functional.pad(step, after))
+    steep = (steps > max_slope * mm_per_pixel).cpu().numpy()
+    outside = (~mask | (steps > max_jump_mm)).cpu().numpy()
+    square = np.ones((3, 3), dtype=bool)
+    # The image's own border is no outline.
+    lost = ndimage.binary_propagation(
+        ndimage.binary_dilation(outside, square) & (steep | outside),
+        square,
+        steep | outside,
+    )
+    kept = mask.cpu().numpy() & ~lost
+    share = ndimage.gaussian_filter(
+        kept.astype(np.float32), rounding / mm_per_pixel, mode="nearest"
+    )
+    kept = kept & (share > 0.5)
+    label, count = ndimage.label(kept)
+    if count:
+        area = ndimage.sum_labels(kept, label, np.arange(1, count + 1))
+        large = np.flatnonzero(area >= least_share * area.max()) + 1
+        kept = np.isin(label, large)
+    return torch.from_numpy(kept).to(mask.device)
 
 
 def depth_to_mesh(

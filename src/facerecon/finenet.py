@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import safetensors.torch
@@ -178,7 +179,37 @@ VGG_FACE_MEAN, VGG_FACE_STD = (0.50661, 0.41083, 0.36704), (1 / 255,) * 3
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Input of torchvision's VGG-16."""
 
-_TORCHVISION_INDEX = dict(zip(CONVOLUTIONS, (0, 2, 5, 7, 10, 12, 14), strict=True))
+CAFFE_MEAN, CAFFE_STD = (0.48235, 0.45882, 0.40784), (1 / 255,) * 3
+"""Input of torchvision's VGG16_Weights.IMAGENET1K_FEATURES, which come from Caffe."""
+
+_INDEX = dict(zip(CONVOLUTIONS, (0, 2, 5, 7, 10, 12, 14), strict=True))
+
+
+class _Layout(NamedTuple):
+    """How a file names VGG's convolutions, and the input they were trained with, in their order."""
+
+    names: dict[str, str]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def _layout(state: Mapping[str, Tensor], file_mean: tuple[float, ...] | None) -> _Layout:
+    """The layout of a file, by the name of its first convolution."""
+    if "features.0.weight" in state:
+        names = {name: f"features.{index}" for name, index in _INDEX.items()}
+        # torchvision fills the unused classifier of the Caffe weights with NaN.
+        last = state.get("classifier.0.bias")
+        caffe = isinstance(last, Tensor) and bool(last.isnan().any())
+        mean, std = (CAFFE_MEAN, CAFFE_STD) if caffe else (IMAGENET_MEAN, IMAGENET_STD)
+        return _Layout(names, mean, std)
+    blue_first = VGG_FACE_MEAN[::-1], VGG_FACE_STD
+    if "0.weight" in state:  # the Sequential that VGG_FACE.t7 converts to
+        return _Layout({name: str(index) for name, index in _INDEX.items()}, *blue_first)
+    if "conv_1_1.weight" in state:  # a class around the same file
+        names = {name: name.replace("conv", "conv_") for name in CONVOLUTIONS}
+        return _Layout(names, *blue_first)
+    names = {name: name for name in CONVOLUTIONS}
+    return _Layout(names, file_mean or VGG_FACE_MEAN, VGG_FACE_STD)
 
 
 def load_vgg(
@@ -189,8 +220,9 @@ def load_vgg(
 ) -> None:
     """Initialise the convolutions of a FineNet from a file of VGG-Face or VGG-16 weights.
 
-    Known layouts: state dicts (.safetensors, .pth, .pt) with the names of VGG-Face
-    (`conv1_1.weight`) or of torchvision (`features.0.weight`), and MatConvNet's `vgg-face.mat`.
+    Known layouts: MatConvNet's `vgg-face.mat`, and state dicts (.safetensors, .pth, .pt) with the
+    names of VGG-Face (`conv1_1.weight`), of what `VGG_FACE.t7` converts to (`0.weight` or
+    `conv_1_1.weight`; its channels are blue, green, red) or of torchvision (`features.0.weight`).
 
     VGG reads (colour - mean) / std in three channels, FineNet a grey and a depth channel. conv1_1
     becomes the sum of its three filters, with the change of mean and scale folded into it, so that
@@ -202,8 +234,9 @@ def load_vgg(
     Args:
         path: the file.
         network: changed in place, only if the whole file is in order.
-        mean, std: what the weights were trained with, per channel for colours in [0, 1]. By default
-            that of the layout; a .mat file states its own mean.
+        mean, std: what the weights were trained with, for colours in [0, 1] and in the order of the
+            file's channels. By default that of the layout; a .mat file states its own mean. For
+            Caffe's order under VGG-Face's names, give VGG_FACE_MEAN[::-1].
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -219,22 +252,17 @@ def load_vgg(
         state, file_mean = _read_matconvnet(path)
     else:
         state, file_mean = _read_state_dict(path), None
-    if "features.0.weight" in state:
-        names = {name: f"features.{index}" for name, index in _TORCHVISION_INDEX.items()}
-        default_mean, default_std = IMAGENET_MEAN, IMAGENET_STD
-    else:
-        names = {name: name for name in CONVOLUTIONS}
-        default_mean, default_std = file_mean or VGG_FACE_MEAN, VGG_FACE_STD
+    layout = _layout(state, file_mean)
 
     layers = {}
     channels = 3
-    for name, source in names.items():
+    for name, source in layout.names.items():
         size = getattr(network, name).out_channels
         weight = _parameter(path, state, f"{source}.weight", (size, channels, 3, 3))
         layers[name] = weight, _parameter(path, state, f"{source}.bias", (size,))
         channels = size
 
-    mean, std = torch.tensor(mean or default_mean), torch.tensor(std or default_std)
+    mean, std = torch.tensor(mean or layout.mean), torch.tensor(std or layout.std)
     weight, bias = layers["conv1_1"]
     grey = (weight * (GREY_STD / std).view(1, 3, 1, 1)).sum(1)
     bias = bias + weight.sum((2, 3)) @ ((GREY_MEAN - mean) / std)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from facerecon.camera import pose_parameters, split
 from facerecon.coarsenet import CoarseNet
 from facerecon.data import Crop, ImageSource, crop, load_image, to_grey
-from facerecon.depth import depth_to_mesh
+from facerecon.depth import depth_to_mesh, trim_rim
 from facerecon.detect import Box, detect_faces
 from facerecon.finenet import FineNet
 from facerecon.fit import fit
@@ -188,7 +188,9 @@ class Reconstructor:
         )
         if not np.isfinite(depth_mm).any():
             raise ReconstructionError(_ASTRAY)
-        mesh = depth_to_mesh(fine[0, 0], mask[0, 0], 1 / scale.item())
+        pixel_mm = 1 / scale.item()
+        solid = trim_rim(fine[0, 0], mask[0, 0], pixel_mm)
+        mesh = depth_to_mesh(fine[0, 0], solid, pixel_mm)
         coarse_vertices = rendering.projected[0].clone()
         coarse_vertices[:, :2] -= (self.size - 1) / 2
         coarse_vertices[:, :2] /= scale * scale.new_tensor([1.0, -1.0])

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from facerecon import __version__
+from facerecon.commands.detail import evaluate_detail, evaluate_light
 from facerecon.data import Crop, list_images
 from facerecon.evaluation.coarse import coarse_metrics, held_out_faces
 from facerecon.evaluation.head_evaluation import LEGEND, evaluate_views, summary, table, true_yaw
@@ -35,7 +36,14 @@ def main(args: argparse.Namespace) -> int:
     model = MorphableModel.load(args.model) if args.model else MorphableModel.default()
     model = model.to(args.device)
     network = load_coarsenet(args.coarse).to(args.device)
-    {"synthetic": _synthetic, "heads": _heads, "photos": _photos}[args.on](args, network, model)
+    kinds = {
+        "synthetic": _synthetic,
+        "heads": _heads,
+        "photos": _photos,
+        "detail": _detail,
+        "light": _light,
+    }
+    kinds[args.on](args, network, model)
     return 0
 
 
@@ -121,6 +129,24 @@ def _photos(args: argparse.Namespace, network: torch.nn.Module, model: Morphable
     }
     _write_json(args, "photos.json", content)
     _write_picture(args, "photos.png", photos_sheet(model, photos.image, measures, photos.names))
+
+
+def _detail(args: argparse.Namespace, network: torch.nn.Module, model: MorphableModel) -> None:
+    content, sheets = evaluate_detail(args, network, model)
+    _write_json(args, "detail.json", content)
+    _write_pictures(args, sheets)
+
+
+def _light(args: argparse.Namespace, network: torch.nn.Module, model: MorphableModel) -> None:
+    content, sheets = evaluate_light(args, model)
+    _write_json(args, "light.json", content)
+    _write_pictures(args, sheets)
+
+
+def _write_pictures(args: argparse.Namespace, sheets: dict[str, Image.Image]) -> None:
+    if args.out:
+        for name, sheet in sheets.items():
+            _write_picture(args, name, sheet)
 
 
 def _write_json(args: argparse.Namespace, name: str, content: dict) -> None:

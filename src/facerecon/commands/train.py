@@ -59,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--photos", type=Path, help="folder of photographs (fine, end-to-end)")
     parser.add_argument(
+        "--supervised",
+        action="store_true",
+        help="learn from synthetic faces with known detail: instead of photographs, or beside those"
+        " of --photos (fine)",
+    )
+    parser.add_argument(
         "--data",
         type=Path,
         help="folder that `facerecon data write` made, to train on its faces (coarse; default: ever"
@@ -71,7 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " starts from them instead of random ones)",
     )
     parser.add_argument(
-        "--fine", type=Path, help="FineNet weights to start from (end-to-end; default: shipped)"
+        "--fine",
+        type=Path,
+        help="FineNet weights to start from (end-to-end: default shipped; fine: instead of random"
+        " ones)",
     )
     parser.add_argument(
         "--vgg", type=Path, help="VGG-Face or VGG-16 file to initialise FineNet from"
@@ -135,18 +144,22 @@ def _train(
             raise ValueError(
                 "--data and --textures are for coarse: the other networks learn from --photos"
             )
-        if args.photos is None:
+        if args.supervised and args.network != "fine":
+            raise ValueError("--supervised is for fine: the other criteria need no such option")
+        if args.photos is None and not args.supervised:
             raise ValueError(f"facerecon train {args.network} needs --photos FOLDER")
-        start = load_finenet(args.fine) if args.network == "end-to-end" else None
+        start = load_finenet(args.fine) if args.fine or args.network == "end-to-end" else None
+        coarsenet = load_coarsenet(args.coarse)
         task = FineTask(
             model,
-            load_coarsenet(args.coarse),
+            coarsenet,
             config,
             args.photos,
             None if args.dry_run else folder,
             device,
-            start,
-            args.vgg,
+            finenet=start,
+            vgg=args.vgg,
+            supervised=args.supervised,
             processes=processes,
         )
     if args.dry_run:
@@ -165,7 +178,7 @@ def _train(
     for name, value in metrics.items():
         print(f"  {name} {value:.3f}")
     if args.export:
-        started_from = args.coarse if args.network in ("coarse", "aligned") else None
+        started_from = args.coarse if args.network in ("coarse", "aligned") else args.fine
         card = ModelCard.of(run, args.preset, metrics, started_from)
         for name, network in run.averaged().items():
             path = args.export

@@ -24,20 +24,21 @@ def contact_sheet(
     rows: Sequence[Sequence[Float[np.ndarray, "height width 3"]]],
     captions: Sequence[str],
     columns: int = 4,
+    panel: int = _PANEL,
 ) -> Image.Image:
-    """Panels side by side with a caption above, `columns` such groups in a line."""
-    across = len(rows[0]) * _PANEL + 4
-    down = _PANEL + _TEXT
+    """Panels of `panel` pixels side by side under a caption, `columns` such groups in a line."""
+    across = len(rows[0]) * panel + 4
+    down = panel + _TEXT
     lines = -(-len(rows) // columns)
     sheet = Image.new("RGB", (across * min(columns, len(rows)), down * lines), "white")
     pen = ImageDraw.Draw(sheet)
     for number, (panels, caption) in enumerate(zip(rows, captions, strict=True)):
         left, top = number % columns * across, number // columns * down
         pen.text((left + 2, top + 1), caption, fill="black")
-        for place, panel in enumerate(panels):
-            picture = Image.fromarray(np.rint(255 * np.clip(panel, 0, 1)).astype(np.uint8))
-            picture = picture.resize((_PANEL, _PANEL), Image.Resampling.LANCZOS)
-            sheet.paste(picture, (left + place * _PANEL, top + _TEXT))
+        for place, values in enumerate(panels):
+            picture = Image.fromarray(np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8))
+            picture = picture.resize((panel, panel), Image.Resampling.LANCZOS)
+            sheet.paste(picture, (left + place * panel, top + _TEXT))
     return sheet
 
 

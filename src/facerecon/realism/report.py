@@ -21,7 +21,7 @@ from facerecon.realism.two_sample import Difference, Statistics, compare, discri
 from facerecon.reconstruction import write_file
 from facerecon.synthetic.shards import BLOCK, config_digest, module_digest
 from facerecon.synthetic.world import SyntheticWorld
-from facerecon.training.fine import COARSE_SIZE, MAX_LAST_MOVE
+from facerecon.training.faces import COARSE_SIZE, MAX_LAST_MOVE
 from facerecon.weights import commit, load_coarsenet
 
 SHEET = 32

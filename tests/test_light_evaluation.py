@@ -1,0 +1,93 @@
+"""Recovered light against a known one: planted answers, robustness and the command."""
+
+import json
+
+import pytest
+import torch
+
+from facerecon.appearance import explain, model_maps
+from facerecon.camera import N_POSE
+from facerecon.cli import OK, main
+from facerecon.evaluation.light import (
+    LitFaces,
+    direction_error,
+    fitted_light,
+    light_errors,
+    light_rows,
+    light_table,
+    lit_faces,
+    shading_error,
+    world_config,
+)
+from facerecon.lighting import shade
+from facerecon.synthetic.world import SyntheticWorld
+
+LIGHT = torch.tensor([[0.5, 0.15, 0.2, 0.4]])
+
+
+@pytest.fixture(scope="module")
+def planted(model):
+    """The mean face with its mean albedo under a known first-order light."""
+    surface = model_maps(model, torch.zeros(1, model.n_coefficients + N_POSE), 100)
+    shading = shade(torch.ones_like(surface.albedo_mean), LIGHT, surface.normals) * surface.mask
+    albedo = surface.albedo_mean
+    return LitFaces(albedo * shading, albedo, shading, surface, surface.bare)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_planted_light_is_found(planted, known):
+    torch.testing.assert_close(fitted_light(planted, planted.shading), LIGHT, atol=1e-4, rtol=0)
+    errors = light_errors(planted, 1, known)
+    assert errors["direction"] < 0.1 and errors["shading"] < 0.1 and errors["unexplained"] < 0.1
+
+
+def test_saturated_and_shadowed_pixels_do_not_turn_the_light(planted):
+    image = planted.image.clone()
+    image[..., 30:45, 30:45] = 1.0  # a highlight
+    image[..., 55:75, 50:65] *= 0.3  # a cast shadow, not black
+    found = explain(image, planted.surface).light
+    assert direction_error(found, LIGHT) < 3
+    plain = light_errors(planted._replace(image=image), 1, True)["direction"]
+    assert direction_error(found, LIGHT) < plain  # Eq. (11) alone heeds the shadow
+
+
+def test_errors_have_planted_answers(planted):
+    turned = torch.tensor([[0.5, 0.2, -0.15, 0.4]])
+    cosine = (LIGHT[0, 1:] @ turned[0, 1:]) / LIGHT[0, 1:].norm() / turned[0, 1:].norm()
+    expected = torch.rad2deg(torch.acos(cosine))
+    torch.testing.assert_close(direction_error(turned, LIGHT)[0], expected)
+    inside = planted.valid
+    assert shading_error(3 * planted.shading, planted.shading, inside) < 1e-4  # any exposure
+    level = torch.where(inside, planted.shading, 0.0)
+    rms = level[inside].square().mean().sqrt()
+    noise = torch.randn(level.shape, generator=torch.Generator().manual_seed(0))
+    found = shading_error(planted.shading + 0.1 * rms * noise, planted.shading, inside)
+    assert 9 < found < 11
+
+
+def test_the_lambertian_world_has_the_light_it_states(model):
+    world = SyntheticWorld(model, world_config("lambertian", 64))
+    generator = world.generator(3)
+    drawn = world.draw(4, generator, world.sample(4, generator))
+    faces = lit_faces(world, 4, 3)
+    assert torch.equal(drawn.image, faces.image)
+    # The smooth normals of the mesh and those of its depth map differ a little.
+    assert direction_error(fitted_light(faces, faces.shading), drawn.light[:, :4]).max() < 6
+    rows = light_rows("lambertian", faces)
+    assert {(row["albedo"], row["order"]) for row in rows} == {
+        ("known", 1),
+        ("known", 2),
+        ("recovered", 1),
+        ("recovered", 2),
+    }
+    assert "lambertian" in light_table(rows)
+    with pytest.raises(ValueError, match="worlds are"):
+        world_config("sunny")
+
+
+def test_command(tmp_path, capsys):
+    assert main(["evaluate", "light", "--count", "4", "--out", str(tmp_path)]) == OK
+    assert "dark skin" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "light.json").read_text())["rows"]
+    assert {row["world"] for row in rows} == {"lambertian", "full", "bearded"}
+    assert (tmp_path / "light.png").is_file()
