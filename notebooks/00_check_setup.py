@@ -185,7 +185,7 @@ record = repro.Recorder(output_dir, preset, seed)
 record("threads", threads)
 record("gpu", gpu)
 for name, value in seconds.items():
-    record(f"seconds/{name}", round(value, 4))
+    record.timing(name, value)
 record("relief_mm", round(float(relief), 2))
 print(record.path.read_text()[:400])
 

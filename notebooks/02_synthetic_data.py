@@ -32,10 +32,8 @@ from matplotlib.cbook import get_sample_data
 
 from facerecon import MorphableModel, camera, coarsenet
 from facerecon import losses, mesh, rasterize, render, repro, viz, weights
-from facerecon.realism import report as data_report
-from facerecon.realism import statistics as image_statistics
-from facerecon.synthetic import illumination, studio, wrinkles
-from facerecon.synthetic import world as synthetic
+from facerecon.realism import report as data_report, statistics as image_statistics
+from facerecon.synthetic import illumination, studio, world as synthetic, wrinkles
 
 # %%
 torch.set_grad_enabled(False)
@@ -720,7 +718,7 @@ for intensity in (0.1, 0.9):
 # %% tags=["record"]
 record = repro.Recorder(output, preset, seed)
 for name, rate in rates.items():
-    record(f"photographs_per_second/{name}", round(rate, 1))
+    record.timing(f"photograph/{name}", 1 / rate)
 record("skin_colour_variance_shares", share.round(5))
 record("rays_agree_with_shadow_map", (dark == map_dark).float().mean().item())
 record("displacement_error_200_400", list(errors.values()))

@@ -636,7 +636,7 @@ for name in images:
     for key, loss in terms[name].items():
         for term, value in loss._asdict().items():
             record(f"{name}/criterion/{key}/{term}", round(value.item(), 3))
-    record(f"{name}/seconds", round(seconds[name], 2))
+    record.timing(name, seconds[name])
 print(record.path.read_text()[:600])
 
 # %% [markdown]

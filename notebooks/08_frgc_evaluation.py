@@ -194,7 +194,7 @@ plt.close()  # shown below
 for axis in axes.flat:
     axis.set(xticks=[], yticks=[])
 figure.colorbar(drawn, ax=axes, shrink=0.6, label="mm too near")
-figure.savefig(output / "error_maps.png", dpi=80)
+figure.savefig(output / "error_maps.jpg", dpi=80)
 figure
 
 # %% [markdown]

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facerecon.bench import cache
+from facerecon.bench.cache import bench_folder, cached_bench, cached_photograph, generator_hash
 from facerecon.bench.sensor import Camera, face_mask
 from facerecon.bench.shapes import Subjects
 from facerecon.bench.subjects import CARD, subject, write_bench
@@ -12,7 +14,7 @@ from facerecon.cli import FAILED, OK, main
 from facerecon.detect import detect_faces
 from facerecon.evaluation.head_models import load_heads
 from facerecon.scans.frgc import find_frgc, read_frgc
-from facerecon.scans.protocol import near_nose
+from facerecon.scans.protocol import Estimate, errors, near_nose
 from facerecon.scans.registration import measure_offset
 from facerecon.weights import shipped
 
@@ -46,6 +48,35 @@ def test_an_unfinished_benchmark_is_resumed(folder, tmp_path):
     list(write_bench(part, 1, seed=5, resume=True))  # a smaller one is contained
     assert len(find_frgc(part)) == 2 and json.loads((part / CARD).read_text())["subjects"] == 2
     assert [f.paired_by for f in find_frgc(part)] == ["next number"] * 2
+
+
+def test_photographs_are_made_once_and_kept(tmp_path, monkeypatch):
+    first = cached_photograph(tmp_path, 0, yaw=50)
+    monkeypatch.setattr(cache, "subject", None)  # not made again
+    again = cached_photograph(tmp_path, 0, yaw=50)
+    assert np.array_equal(first.scan.image, again.scan.image)
+    assert np.array_equal(first.scan.points, again.scan.points, equal_nan=True)
+    assert len(list(tmp_path.rglob("*.npz"))) == 1
+    # The box is a detector's: beside the middle of the head, since the face looks aside.
+    face, box = first.landmarks[27:68], first.box
+    assert (face[:, 0] > box.x).all() and (face[:, 0] < box.x + box.width).all()
+    assert 100 < box.width < 300
+    assert errors(first.scan, Estimate(first.scan.depth_mm + 5), first.scan.mask).max() < 1e-3
+
+
+def test_the_true_box_is_what_the_detector_says_of_a_frontal_face(tmp_path):
+    for index in (0, 1):
+        photograph = cached_photograph(tmp_path, index)
+        assert detect_faces(photograph.scan.image)[0].overlap(photograph.box) > 0.7
+
+
+def test_the_cached_benchmark_grows(tmp_path):
+    assert list(cached_bench(tmp_path, 1)) == ["90001d1"]
+    folder = bench_folder(tmp_path)
+    assert len(find_frgc(folder)) == 1 and folder.name.endswith(generator_hash())
+    assert bench_folder(tmp_path, seed=1) != folder != bench_folder(tmp_path, 0, "ict.npz")
+    assert list(cached_bench(tmp_path, 2, jobs=2)) == ["90001d1", "90002d1"]
+    assert len(find_frgc(folder)) == 2
 
 
 def test_only_the_yaw_changes_when_it_is_given(subjects):

@@ -5,13 +5,13 @@ That they run is tested by `make test`, with nbmake.
 
 import ast
 import importlib.util
-import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from facerecon.repro import read_targets
 
@@ -108,17 +108,20 @@ WRONG_ANSWERS = {
         ("rng.choice(people, len(people))", "rng.choice(people, len(values))"),
     ],
 }
-SOLUTION = re.compile(r"^ *### BEGIN SOLUTION\n.*?^ *### END SOLUTION\n?", re.MULTILINE | re.DOTALL)
 
 
-def load_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build", ROOT / "tools/build_notebooks.py")
+def load_tool(name: str) -> ModuleType:
+    """A tool by its name, under which other tools import it, too."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"tools/{name}.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-BUILD = load_tool()
+BUILD = load_tool("build_notebooks")
+STUDENT = load_tool("make_student")
+TABLE = load_tool("reproduction_table")
 
 
 def cells_of(source: Path) -> list[nbformat.NotebookNode]:
@@ -282,7 +285,7 @@ def test_exercises_pass_with_their_solution_and_fail_otherwise(source: Path) -> 
         exercise, check = cells[place].source, cells[place + 1]
         assert "check" in tags_of(check)
         run(imports.source, exercise, check.source)
-        stub, cuts = SOLUTION.subn("    raise NotImplementedError\n", exercise)
+        stub, cuts = STUDENT.cut(exercise)
         assert cuts == 1, exercise
         with pytest.raises(NotImplementedError):
             run(imports.source, stub, check.source)
@@ -293,6 +296,53 @@ def test_exercises_pass_with_their_solution_and_fail_otherwise(source: Path) -> 
             with pytest.raises(AssertionError):
                 run(imports.source, exercise.replace(old, new), check.source)
     assert not wrong_answers, "not found in any exercise"
+
+
+def test_the_students_notebooks_hold_no_solution(tmp_path: Path) -> None:
+    assert STUDENT.main(["--out", str(tmp_path)]) == 0
+    assert sorted(p.name for p in tmp_path.glob("*.py")) == [source.name for source in SOURCES]
+    for source in SOURCES:
+        full = cells_of(source)
+        student = nbformat.read(tmp_path / f"{source.stem}.ipynb", 4).cells
+        assert len(student) == len(full)
+        changed = [b for a, b in zip(full, student, strict=True) if a.source != b.source]
+        assert changed and all("exercise" in tags_of(cell) for cell in changed)
+        assert all("raise NotImplementedError" in cell.source for cell in changed)
+        assert not any("SOLUTION" in cell.source for cell in student if cell.cell_type == "code")
+
+
+def test_a_solution_without_end_is_refused() -> None:
+    marked = "def f():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION\n\n\nf()\n"
+    text, count = STUDENT.cut(marked)
+    assert count == 1 and text.endswith("    raise NotImplementedError\n\n\nf()\n")
+    with pytest.raises(ValueError, match="has no partner"):
+        STUDENT.cut(marked.replace("    ### END SOLUTION\n", ""))
+
+
+@pytest.mark.slow
+def test_a_students_notebook_fails_only_where_it_is_unsolved(tmp_path: Path) -> None:
+    assert STUDENT.main(["--out", str(tmp_path)]) == 0
+    notebook = nbformat.read(tmp_path / "00_check_setup.ipynb", 4)
+    client = NotebookClient(notebook, allow_errors=True, resources={"metadata": {"path": tmp_path}})
+    client.execute()
+    failed = {
+        output.ename: "check" in tags_of(cell)
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error"
+    }
+    assert failed == {"NotImplementedError": True}
+
+
+def test_the_readmes_reproduction_table_is_current() -> None:
+    assert TABLE.main(["--check"]) == 0, "run tools/reproduction_table.py"
+
+
+def test_the_table_goes_between_its_marks() -> None:
+    readme = f"before\n{TABLE.BEGIN}\nold\n{TABLE.END}\nafter\n"
+    assert TABLE.updated(readme, "new") == readme.replace("old", "new")
+    with pytest.raises(ValueError, match="needs the lines"):
+        TABLE.updated("nothing", "new")
 
 
 @pytest.mark.parametrize("source", PAPER, ids=lambda path: path.stem)

@@ -132,7 +132,7 @@ def test_two_runs_of_a_figure_agree_exactly(
     assert reproduce(["fig_02"], out=second, against=first) == 0
     assert "fig_02: numbers agree" in capsys.readouterr().out
     assert len(json.loads((second / "fig_02/result.json").read_text())["values"]) >= 3
-    assert list((second / "fig_02").glob("*.png"))
+    assert list((second / "fig_02").glob("*.jpg"))
 
 
 @pytest.mark.parametrize(
@@ -320,5 +320,8 @@ def test_the_status_table_sets_ours_beside_the_papers(tmp_path: Path) -> None:
     record.outcome("3 mm", "differs", "other faces")
     head, _, first, second, *rest = status_table(tmp_path, targets).splitlines()
     assert len(rest) == 10 and head.count("|") == first.count("|")
-    assert "| 3.22 / 6.69 mm, row “Ours” | 3 mm | drawn faces | differs: other faces |" in first
+    assert (
+        "| 3.22 / 6.69 mm, row “Ours” | 3 mm | drawn faces (preset quick) | differs: other faces |"
+        in first
+    )
     assert "run `facerecon reproduce fig_01`" in second and "| not run |" in second

@@ -2,14 +2,18 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from test_reconstruction import ball
 
+from facerecon.render import render
 from facerecon.viz import (
     AMBIENT,
     LIGHT,
     MAX_VIEWER_VERTICES,
     decimate,
+    depth_views,
+    feedback_pictures,
     figure_png,
     gallery,
     mesh_normals,
@@ -98,3 +102,29 @@ def test_gallery_is_a_grid_that_notebooks_can_show():
     assert (pixels[:25] < 128).any() and (pixels[0] == 255).all()  # titles, and not cut
     assert (pixels[70, [50, 150]] == [[255, 255, 255], [255, 0, 0]]).all()
     assert (pixels[170, [50, 150]] == [[0, 0, 0], [255, 255, 255]]).all()
+
+
+def test_a_depth_map_is_seen_from_several_sides():
+    row, column = np.mgrid[:90, :120]
+    squared = (column - 70) ** 2 + (row - 40) ** 2
+    depth = np.where(squared < 30**2, np.sqrt(np.maximum(60.0**2 - squared, 0)), np.nan)
+    front, turned = depth_views(depth, 1.0, yaws=(0, 60), size=100, width_mm=100.0)
+    assert front.shape == turned.shape == (100, 100)
+    here, there = (np.nonzero(view < 1) for view in (front, turned))
+    assert [axis.mean() for axis in here] == pytest.approx([49.5, 49.5], abs=1)  # in the middle
+    assert np.ptp(here[1]) == pytest.approx(57, abs=3)
+    assert np.ptp(there[1]) < 0.75 * np.ptp(here[1]) and np.ptp(there[0]) > 50
+
+
+def test_feedback_pictures_are_white_outside_the_face(model):
+    shown = render(model, torch.zeros(1, model.n_coefficients + 6), 64)
+    grey = torch.full((1, 1, 64, 64), 0.3)
+    masked, pncc, normals = feedback_pictures(grey, shown)
+    inside = shown.mask[0, 0].numpy()
+    assert 0.1 < inside.mean() < 0.9
+    for picture in (masked, pncc, normals):
+        assert picture.shape == (64, 64, 3) and (picture[~inside] == 1).all()
+    assert np.allclose(masked[inside], 0.3)
+    np.testing.assert_allclose(
+        normals[inside], 0.5 + 0.5 * shown.normals[0].permute(1, 2, 0)[inside]
+    )

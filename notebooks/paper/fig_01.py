@@ -55,7 +55,7 @@ for face in faces.values():
         normals = viz.mesh_normals(face.vertices, face.faces, 400, yaw, width_mm=width)
         pictures.append(viz.shaded(normals))
 figure = viz.gallery(pictures, columns=6, inches=1.9)
-figure.savefig(output / "figure.png")
+figure.savefig(output / "figure.jpg", pil_kwargs={"quality": 88})
 figure
 
 # %% [markdown]

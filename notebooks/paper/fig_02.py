@@ -42,7 +42,7 @@ for name, photo in portraits().items():
     pictures += viz.feedback_pictures(grey, shown[name])
 letters = [f"({letter})" for letter in "abcdef"]
 figure = viz.gallery(pictures, letters, columns=3, inches=2.4)
-figure.savefig(output / "figure.png")
+figure.savefig(output / "figure.jpg", pil_kwargs={"quality": 88})
 figure
 
 # %% [markdown]

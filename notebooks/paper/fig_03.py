@@ -8,7 +8,8 @@
 # is a layer as high as its maps and as thick as it has channels (on a logarithmic
 # scale), every number was read off a tensor. What to see: the paper's FineNet, VGG-16
 # before its third pooling and a 200 × 200 × 450 hypercolumn; and where our CoarseNet is
-# smaller than the paper's.
+# smaller than the paper's. `carry` reads the coefficients of the state before;
+# `displacement` matters in training only.
 
 # %% tags=["parameters"]
 preset = "quick"
@@ -65,7 +66,8 @@ names = "image", "PNCC", "normals"
 for row, (picture, name) in enumerate(zip(pictures, names, strict=True)):
     draw.draw_picture(top, picture, (0.02, 0.3 - 0.47 * row), 0.36, name)
 draw.draw_arrow(top, (0.42, 0.02), (0.55, 0.02), f"{maps.shape[1]}", above=0.06)
-end = draw.draw_layers(top, coarse_layers, 0.6, 1.6)["regressor"].right + 0.08
+coarse_slabs = draw.draw_layers(top, coarse_layers, 0.6, 1.6)
+end = max(slab.right for slab in coarse_slabs.values()) + 0.08
 draw.draw_arrow(top, (end, 0), (end + 0.16, 0), f"r: {r.shape[1]}", above=0.06)
 draw.draw_box(top, "rendering layer,\nEqs. (5), (6)", (end + 0.5, 0), 0.6, "#fff2ae")
 draw.draw_arrow(top, (end + 0.84, 0), (end + 0.97, 0))

@@ -48,7 +48,7 @@ for name, photo in images.items():
     tracks[name] = torch.stack([s.projected[0, model.landmarks, :2] for s in shown])
 titles = [f"$r_{step}$" for step in range(len(steps))]
 figure = viz.gallery(pictures, titles, columns=len(steps), inches=1.6)
-figure.savefig(output / "figure.png")
+figure.savefig(output / "figure.jpg", pil_kwargs={"quality": 88})
 figure
 
 # %% [markdown]

@@ -129,7 +129,7 @@ for name, values in groups.items():
     start += len(values)
 axes[3].set(title="(d) on the representation r", xlabel="number of r")
 axes[3].legend(fontsize=8)
-figure.savefig(output / "figure.png", dpi=80)
+figure.savefig(output / "figure.png", dpi=70)
 figure
 
 # %% [markdown]

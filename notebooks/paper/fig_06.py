@@ -28,7 +28,8 @@ from facerecon import repro, sfs, viz, weights
 from facerecon.bench.cache import cached_photograph
 from facerecon.coarsenet import iterate
 from facerecon.portraits import portraits
-from facerecon.render import interpolate, render
+from facerecon.rasterize import interpolate
+from facerecon.render import render
 
 # %%
 output = Path(output_dir)
@@ -75,7 +76,7 @@ for name, photo in images.items():
     explained[name], lights[name] = 1 - left.item(), found.light[0]
 titles = ["photograph", "albedo", "albedo × light"] * 2
 figure = viz.gallery(pictures, titles, columns=6, inches=1.9)
-figure.savefig(output / "figure.png")
+figure.savefig(output / "figure.jpg", pil_kwargs={"quality": 88})
 figure
 
 # %% [markdown]

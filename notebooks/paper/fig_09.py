@@ -65,7 +65,7 @@ for index in list(subjects)[:2]:
     pictures += [pair[row] for row in (0, 1) for pair in pairs]
 titles = [f"{yaw}°" for yaw in yaws]
 figure = viz.gallery(pictures, titles, columns=len(yaws), inches=2)
-figure.savefig(output / "figure.png")
+figure.savefig(output / "figure.jpg", pil_kwargs={"quality": 88})
 figure
 
 # %% [markdown]

@@ -83,7 +83,7 @@ for name, image in images.items():
         pictures += views
 titles = ["photograph"] + [t for method in methods for t in (method, "turned by 40°")]
 figure = viz.gallery(pictures, titles, columns=len(titles), inches=1.7)
-figure.savefig(output / "figure.png")
+figure.savefig(output / "figure.jpg", pil_kwargs={"quality": 88})
 figure
 
 # %% [markdown]

@@ -56,7 +56,7 @@ for low, high in pairs.values():
 titles = ["(a) photograph", "(b) coarse", "(c) FineNet, 200 × 200"]
 titles.append("(d) FineNet, 400 × 400")
 figure = viz.gallery(pictures, titles, columns=4, inches=3)
-figure.savefig(output / "figure.png")
+figure.savefig(output / "figure.jpg", pil_kwargs={"quality": 88})
 figure
 
 # %% [markdown]

@@ -43,7 +43,7 @@ class Photograph(NamedTuple):
         """As a frontal detector would box this face: 178 mm wide, 17 mm below the eyes."""
         pixel = mm_per_pixel(self.scan.points, self.scan.mask)
         side = DETECTOR_MM / pixel
-        column, row = self.landmarks[36:48].mean(axis=0) + 0.5
+        column, row = (self.landmarks[36:48].mean(axis=0) + 0.5).tolist()
         return Box(column - side / 2, row + BELOW_EYES_MM / pixel - side / 2, side, side)
 
 

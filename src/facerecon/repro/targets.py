@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facerecon.repro.items import ReproductionError, find_file
+from facerecon.repro.items import ITEMS, ReproductionError, find_file
 
 FILE = Path("figures") / "targets.toml"
 
@@ -103,8 +103,9 @@ def status_table(figures: Path, targets: dict[str, Target]) -> str:
         ours = outcome.get("ours", f"run `facerecon reproduce {item}`")
         why = f": {outcome['why']}" if outcome.get("why") else ""
         status = f"{outcome.get('status', 'not run')}{why}"
-        data = result.get("data", "")
-        lines.append(f"| [{aim.title}](notebooks/paper/{item}.ipynb) | {aim.reported} | {ours} |")
+        data = f"{result['data']} (preset {result['preset']})" if result.get("data") else ""
+        title = f"[{aim.title}](notebooks/{ITEMS[item]}.ipynb)" if item in ITEMS else aim.title
+        lines.append(f"| {title} | {aim.reported} | {ours} |")
         lines[-1] += f" {data} | {status} |"
     return "\n".join(lines)
 

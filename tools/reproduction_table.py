@@ -1,0 +1,49 @@
+"""Write the reproduction table of README.md from figures/targets.toml and figures/*/result.json.
+
+python tools/reproduction_table.py            write it
+python tools/reproduction_table.py --check    only say whether it is current
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from facerecon.repro import read_targets, status_table
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN = "<!-- reproduction table: made by tools/reproduction_table.py -->"
+END = "<!-- end of the reproduction table -->"
+
+
+def updated(readme: str, table: str) -> str:
+    """The README with this table between its marks.
+
+    Raises:
+        ValueError: the marks are not there, or not once.
+    """
+    if readme.count(BEGIN) != 1 or readme.count(END) != 1:
+        raise ValueError(f"README.md needs the lines {BEGIN!r} and {END!r}, once each")
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check; returns 1 if --check finds another table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if it differs")
+    args = parser.parse_args(arguments)
+    figures, path = ROOT / "figures", ROOT / "README.md"
+    old = path.read_text("utf-8")
+    new = updated(old, status_table(figures, read_targets(figures / "targets.toml")))
+    if old == new:
+        return 0
+    if args.check:
+        print(f"{path}: its table is not current; run {Path(__file__).name}", file=sys.stderr)
+        return 1
+    path.write_text(new, "utf-8", newline="\n")
+    print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
