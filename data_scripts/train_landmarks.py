@@ -55,6 +55,19 @@ def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(images), np.concatenate(points)
 
 
+def with_mirrored(images: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The faces and their mirror images."""
+    model = MorphableModel.default()
+    number = {vertex: k for k, vertex in enumerate(model.landmarks.tolist())}
+    partner = [number[vertex] for vertex in model.mirror[model.landmarks].tolist()]
+    flipped = points[:, partner].copy()
+    flipped[..., 0] = SIZE - 1 - flipped[..., 0]
+    return (
+        np.concatenate([images, np.ascontiguousarray(images[:, :, ::-1])]),
+        np.concatenate([points, flipped]),
+    )
+
+
 def train(images: np.ndarray, points: np.ndarray, path: Path, args: argparse.Namespace) -> None:
     """Write the trees that fit these faces."""
     dlib = require_dlib()
@@ -106,17 +119,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path("runs/landmark_faces.npz"))
-    parser.add_argument("--faces", type=int, default=4000)
+    parser.add_argument("--faces", type=int, default=1300)
     parser.add_argument("--cascade", type=int, default=10)
-    parser.add_argument("--trees", type=int, default=40)
-    parser.add_argument("--depth", type=int, default=4)
-    parser.add_argument("--nu", type=float, default=0.2)
-    parser.add_argument("--oversampling", type=int, default=5)
-    parser.add_argument("--pool", type=int, default=400)
-    parser.add_argument("--splits", type=int, default=20)
+    parser.add_argument("--trees", type=int, default=80)
+    parser.add_argument("--depth", type=int, default=3)
+    parser.add_argument("--nu", type=float, default=0.25)
+    parser.add_argument("--oversampling", type=int, default=4)
+    parser.add_argument("--pool", type=int, default=300)
+    parser.add_argument("--splits", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--heads", type=Path, help="ICT-FaceKit packed as .npz, or a model file")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--heads", type=Path, help="ICT-FaceKit packed as .npz, or a model")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.cache.is_file():
@@ -128,7 +141,7 @@ def main() -> None:
         np.savez_compressed(args.cache, images=images, points=points)
     held_out, training = slice(-300, None), slice(0, min(args.faces, len(images) - 300))
     began = time.process_time()
-    train(images[training], points[training], args.out, args)
+    train(*with_mirrored(images[training], points[training]), args.out, args)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB", end=", ")
     print(f"{time.process_time() - began:.0f} s of processor time")
     predictor = ShapePredictor(args.out)

@@ -20,6 +20,7 @@ from facerecon.methods.kazemi2014 import default_predictor
 from facerecon.methods.kemelmacher2011 import Reference, mould, warp
 from facerecon.methods.on_photo import (
     detail_on_photo,
+    mesh_on_photo,
     mm_per_pixel,
     model_on_photo,
     on_face,
@@ -166,10 +167,13 @@ class Compared:
         )
         pose = split(r, self.model.n_coefficients)[1]
         r, detail = reconstruct(self.model, network, large, pose, small)
-        mask = render(self.model, r, SIZE).mask
-        return self._refined(r, crop, detail, mask, image)
+        rendering = render(self.model, r, SIZE)
+        return self._refined(rendering.projected, crop, detail, rendering.mask, image)
 
-    def _refined(self, r: Tensor, crop: Crop, detail: Tensor, mask: Tensor, image: Image):
-        shape = image.shape[:2]
-        depth = model_on_photo(self.model, r, crop, shape)
-        return Estimate(depth + detail_on_photo(detail, mask, crop, shape), mm_per_pixel(r, crop))
+    def _refined(
+        self, projected: Tensor, crop: Crop, detail: Tensor, mask: Tensor, image: Image
+    ) -> Estimate:
+        """A mesh on the photograph plus the detail of an aligned crop."""
+        depth = mesh_on_photo(self.model, projected, crop, image.shape[:2])
+        depth += detail_on_photo(detail, mask, crop, image.shape[:2])
+        return Estimate(depth, CROP_MM / crop.side)

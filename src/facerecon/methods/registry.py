@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from facerecon.methods.compared import Compared
+from facerecon.methods.kazemi2014 import PREDICTOR
 from facerecon.methods.on_photo import model_on_photo
 from facerecon.pipeline import Reconstructor
 from facerecon.reconstruction import Reconstruction
@@ -181,6 +183,15 @@ def _ours(settings: MethodSettings) -> _Ours:
     return _Ours(settings)
 
 
+@lru_cache(maxsize=1)
+def _compared() -> Compared:
+    return Compared()
+
+
+def _compared_files(settings: MethodSettings) -> list[Path]:
+    return [shipped(MORPHABLE_MODEL), shipped(PREDICTOR)]
+
+
 def _coarse_files(settings: MethodSettings) -> list[Path]:
     coarse = Path(settings.coarse) if settings.coarse else shipped("coarsenet.safetensors")
     return [coarse, shipped(MORPHABLE_MODEL)]
@@ -194,3 +205,6 @@ def _fine_files(settings: MethodSettings) -> list[Path]:
 register("ours", lambda settings: _ours(settings).fine, _fine_files)
 register("ours (coarse)", lambda settings: _ours(settings).coarse, _coarse_files)
 register("mean face", lambda settings: _ours(settings).mean_face, _coarse_files)
+# The methods that the paper compares with, from their publications (docs/methods.md).
+register("kemelmacher2011", lambda settings: _compared().kemelmacher2011, _compared_files)
+register("zhu2015", lambda settings: _compared().zhu2015, _compared_files)
