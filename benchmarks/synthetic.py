@@ -69,12 +69,11 @@ def main() -> None:
             generator = world.generator(SEED)
 
             def photographs(world=world, generator=generator):
-                return world.draw(args.batch, generator)
+                return world.photographs(args.batch, generator)
 
             def samples(world=world, generator=generator):
-                faces = world.draw(args.batch, generator)
-                r_t = world.feedback(faces.r, generator)
-                return feedback(model, faces.image, r_t)
+                image, r = world.photographs(args.batch, generator)
+                return feedback(model, image, world.feedback(r, generator))
 
             for kind, step in (("photographs", photographs), ("samples", samples)):
                 times = seconds(step, args.repeats, device)

@@ -1,9 +1,10 @@
 """A stand-in for nvdiffrast.torch, on the CPU and by brute force, as strict as the real one.
 
-It follows the documentation of nvdiffrast 0.4: clip space, the row of y = -1 first, the smaller z/w
-in front, no culling, results (u, v, z/w, id + 1) with u and v the weights of corners 0 and 1, an
-"instanced" and a "range" mode, contiguous float32 and int32 only. Not imitated: corners rounded to
-1/16 of a pixel, and what `antialias` does to colours.
+It follows the documentation and the kernels of nvdiffrast 0.4: clip space, the row of y = -1 first,
+the smaller z/w in front, no culling, results (u, v, z/w, id + 1) with u and v the weights of
+corners 0 and 1, an "instanced" and a "range" mode, an area that is 1e-6 larger in the gradient,
+contiguous float32 and int32 only. Not imitated: corners rounded to 1/16 of a pixel, and what
+`antialias` does to colours.
 """
 
 import torch
@@ -67,7 +68,11 @@ def _image(mesh: Tensor, tri: Tensor, start: int, height: int, width: int) -> Te
     a = px.roll(-1, -1) * py.roll(-2, -1) - py.roll(-1, -1) * px.roll(-2, -1)
     area = a.sum(-1)
     inside = ((a >= 0).all(-1) | (a <= 0).all(-1)) & (area != 0)
-    b = a / torch.where(inside, area, 1.0)[..., None]
+    area = torch.where(inside, area, 1.0)[..., None]
+    b = a / (
+        area + torch.copysign(torch.tensor(1e-6), area)
+    )  # what its gradient takes the area for
+    b = b + (a / area - b).detach()
     z = (b * (corners[..., 2] / corners[..., 3])).sum(-1)
     z = torch.where(inside & (z.abs() <= 1), z, torch.inf)
     nearest, winner = z.detach().min(dim=0)
@@ -100,6 +105,6 @@ def antialias(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor) -> Tensor:
     check(color, torch.float32, *rast.shape[:3], None)
     check(tri, torch.int32, None, 3)
     check(pos, torch.float32, len(rast), None, 4)
-    depth, _ = interpolate(pos[..., 2:3].detach().contiguous(), rast, tri)
+    depth, _ = interpolate((pos[..., 2:3] / pos[..., 3:]).detach().contiguous(), rast, tri)
     assert torch.allclose(depth[..., 0], rast[..., 2], atol=1e-6), "z/w decides which edge is seen"
-    return color + pos[..., :2].mean()
+    return color + (pos[..., :2] / pos[..., 3:]).mean()

@@ -20,6 +20,7 @@ from facerecon.synthetic.config import (
     SkinConfig,
 )
 from facerecon.synthetic.draws import Draw
+from facerecon.synthetic.skin import Skin
 from facerecon.synthetic.world import SyntheticWorld, intermediate, sample_pose
 
 
@@ -93,6 +94,22 @@ def test_fine_maps_are_coarse_maps_without_wrinkles_and_finer_with(model):
     slopes = [n[:, :2] / n[:, 2:].clamp(min=1e-3) for n in normals]
     expected = (slopes[0] - slopes[1])[facing.expand(-1, 2, -1, -1)]
     assert (found - expected).abs().quantile(0.999) < 1e-2
+
+
+def test_photographs_are_the_images_of_a_draw(world):
+    faces = world.draw(10, world.generator(9))
+    image, r = world.photographs(10, world.generator(9))
+    assert torch.equal(image, faces.image) and torch.equal(r, faces.r)
+
+
+def test_linear_skin_is_drawn_from_the_albedo_model(model):
+    face = Skin(model, SkinConfig(linear=True)).draw(4, torch.Generator().manual_seed(0))
+    assert face.skin.shape == (4, model.n_vertices, 3) and (face.hair == 0).all()
+    inside = ((face.skin > 0.01) & (face.skin < 1)).all(0).flatten()
+    basis = model.albedo_basis.flatten(1)[:, inside].T.double()
+    offset = (face.skin - model.albedo_mean).flatten(1)[:, inside].T.double()
+    found = torch.linalg.lstsq(basis, offset).solution
+    assert (basis @ found - offset).abs().max() < 1e-5 and found.std() > 0.5
 
 
 def test_colour_has_three_channels(world):

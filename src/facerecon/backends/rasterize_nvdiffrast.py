@@ -16,6 +16,10 @@ from torch import Tensor
 MAX_ID = 1 << 24
 # Depths fill clip space almost: at +-1 rounding would clip the nearest and the farthest vertex.
 DEPTH_RANGE = 0.99
+# The fourth coordinate. nvdiffrast adds 1e-6 to a triangle's area in clip space (times w squared)
+# before it divides a gradient by it; with w = 1 that would halve the gradient of a triangle of half
+# a pixel in a map of 2048. A large w leaves every result as it is, and a power of two exactly so.
+W = 1024.0
 
 
 def rasterize(
@@ -76,7 +80,7 @@ def antialias(
         return image
     dr = _nvdiffrast()
     clip = to_clip(projected, triangle.shape[1], triangle.shape[2])
-    depth = interpolate(clip[..., 2:3].detach(), triangle, weights.detach(), triangles)
+    depth = interpolate(clip[..., 2:3].detach() / W, triangle, weights.detach(), triangles)
     raster = _raster(triangle, weights.detach(), depth[:, 0])
     pixels = image.permute(0, 2, 3, 1).contiguous()
     smooth = dr.antialias(pixels, raster, clip, triangles.int().contiguous())
@@ -84,14 +88,14 @@ def antialias(
 
 
 def to_clip(projected: Tensor, height: int, width: int) -> Tensor:
-    """Column, row, depth to nvdiffrast's x, y, z, w; differentiable in x and y."""
+    """Column, row, depth to nvdiffrast's homogeneous clip space; differentiable in x and y."""
     x = (2 * projected[..., 0] + 1) / width - 1
     y = (2 * projected[..., 1] + 1) / height - 1
     z = projected.detach()[..., 2]
     low, high = z.amin(1, keepdim=True), z.amax(1, keepdim=True)
     half = ((high - low) / 2).clamp_min(torch.finfo(z.dtype).tiny)
     z = -DEPTH_RANGE * ((z - low) / half - 1)
-    return torch.stack([x, y, z, torch.ones_like(z)], dim=-1)
+    return W * torch.stack([x, y, z, torch.ones_like(z)], dim=-1)
 
 
 def _front(projected: Tensor, triangles: Tensor) -> Tensor:

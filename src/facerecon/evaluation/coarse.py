@@ -34,7 +34,7 @@ def held_out_faces(world: nn.Module, count: int, seed: int, yaw_limit: float = 4
         yaw = split(r, world.model.n_coefficients)[1][:, 1]
         r = r[yaw.abs() <= limit][: count - found]
         if len(r):
-            images.append(world.draw(len(r), generator, r).image)
+            images.append(world.photographs(len(r), generator, r)[0])
             truths.append(r)
             found += len(r)
     return HeldOut(torch.cat(images), torch.cat(truths))

@@ -149,7 +149,7 @@ def synthetic_crops(
         device = generator.device
         pick = torch.randint(len(poses), (len(r),), generator=generator, device=device)
         r = join(coefficients, poses.to(r)[pick])
-        images.append(world.draw(len(r), generator, r).image[:, 0].cpu().numpy())
+        images.append(world.photographs(len(r), generator, r)[0][:, 0].cpu().numpy())
     return np.rint(np.concatenate(images) * 255) / np.float32(255)
 
 

@@ -33,6 +33,9 @@ class PoseConfig:
 class SkinConfig:
     """Reflectance of skin, lips, eyes, mouth and of the hair that grows on the face."""
 
+    linear: bool = (
+        False  # albedo of the linear model, Eq. (10), which has eyes and mouth painted on
+    )
     tone: float = 1.7  # melanin of the darkest skin (palest: 0), see `skin`
     tone_power: float = 1.3  # > 1: more light than dark draws, for the display scale is not linear
     mottling: Range = (0.0, 0.10)  # relative spread of melanin over the face
@@ -176,6 +179,7 @@ class CameraConfig:
     saturation: Range = (0.5, 0.9)  # of colours
     p_vignette: float = 0.25
     vignette: Range = (0.05, 0.35)  # loss in the corners
+    lens: bool = True  # False: not even the blur that every lens has
     p_blur: float = 0.6
     blur: Range = (0.5, 1.2)  # pixels of a 200-pixel crop, standard deviation
     p_motion: float = 0.15  # blur of another width along rows
@@ -207,10 +211,20 @@ class SyntheticConfig:
     camera: CameraConfig = field(default_factory=CameraConfig)
 
     def plain(self) -> "SyntheticConfig":
-        """The fast variant: a shaded face, no displacement, fine texture, cast shadows or hair."""
+        """The fast variant: a face with the linear model's albedo, lit, before a soft gradient.
+
+        No displacement, fine texture, cast shadows, hair, glasses or occluders; of the camera,
+        exposure, tone and noise.
+        """
         return replace(
             self,
+            skin=replace(self.skin, linear=True),
             hair=replace(self.hair, surround=False),
             detail=replace(self.detail, wrinkles=False, texture=False),
             light=replace(self.light, p_shadow=0.0),
-        )
+            scene=replace(self.scene, p_plain=1.0, p_bokeh=0.0, p_occluder=0.0),
+            camera=replace(
+                self.camera, lens=False, clarity=(0.0, 0.0), p_vignette=0.0,
+                p_low_resolution=0.0, p_sharpen=0.0, p_jpeg=0.0,
+            ),
+        )  # fmt: skip

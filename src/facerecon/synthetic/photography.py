@@ -61,8 +61,10 @@ def expose(
     gain = (target / mean.clamp(min=1e-3)) ** draw.uniform(*config.adaptation)
     gain = torch.where(draw.chance(config.p_auto_exposure), gain, torch.ones_like(gain))
     picture = (picture * gain).clamp(min=1e-6) ** gamma
-    grey = picture.mean(1, keepdim=True)
-    picture = grey + (picture - grey) * draw.uniform(*config.saturation)
+    saturation = draw.uniform(*config.saturation)
+    if picture.shape[1] > 1:
+        grey = picture.mean(1, keepdim=True)
+        picture = grey + (picture - grey) * saturation
     contrast, brightness = draw.uniform(*config.contrast), draw.uniform(*config.brightness)
     picture = picture * contrast + (_PIVOT * (1 - contrast) + brightness)
     return film(clarify(draw, picture, config))
@@ -72,12 +74,15 @@ def clarify(
     draw: Draw, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
 ) -> Float[Tensor, "batch channels size size"]:
     """More contrast between places some millimetres apart, without finer edges or noise."""
+    amount = draw.uniform(*config.clarity)
+    if config.clarity == (0, 0):
+        return picture
     size = picture.shape[-1]
     step = max(size // 50, 1)  # pixels, 4 of a 200-pixel crop
     around = F.avg_pool2d(picture, step, ceil_mode=True)
     around = F.avg_pool2d(F.pad(around, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     around = F.interpolate(around, size=(size, size), mode="bilinear")
-    return torch.lerp(around, picture, 1 + draw.uniform(*config.clarity))
+    return torch.lerp(around, picture, 1 + amount)
 
 
 def film(picture: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
@@ -97,6 +102,8 @@ def vignette(
     column, row = pixel_grid(size, picture.device)
     radius = ((column / size - 0.5).square() + (row / size - 0.5).square()) * 2
     loss = draw.uniform(*config.vignette) * draw.chance(config.p_vignette)
+    if config.p_vignette == 0:
+        return picture
     return picture * (1 - loss * radius)
 
 
@@ -109,6 +116,8 @@ def blur(
     scale = size / 200
     sigma = torch.where(draw.chance(config.p_blur), draw.uniform(*config.blur) * scale, least)
     along = torch.where(draw.chance(config.p_motion), draw.uniform(*config.blur) * scale, sigma)
+    if not config.lens:
+        return picture
     reach = math.ceil(3 * max(config.blur[1] * scale, _LEAST_BLUR))
     taps = torch.arange(-reach, reach + 1, device=picture.device).view(1, 1, 1, -1)
     planes = picture.reshape(1, count * channels, size, size)

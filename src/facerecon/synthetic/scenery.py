@@ -4,7 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from facerecon.synthetic.config import SceneConfig
@@ -23,23 +23,30 @@ def background(
     slope = draw.normal() * 0.25
     across = torch.cos(angle) * (column / half - 0.5) + torch.sin(angle) * (row / half - 0.5)
     plain = level + slope * across
-    clutter = plain
+    clutter = plain.expand(-1, 1, half, half)
     for cells, strength in ((2, 0.3), (5, 0.25), (14, 0.16), (40, 0.05)):
-        octave = F.interpolate(draw.normal(1, cells, cells), size=(half, half), mode="bilinear")
-        clutter = clutter + octave * draw.uniform(0, strength)
+        octave, weight = draw.normal(1, cells, cells), draw.uniform(0, strength)
+        if config.p_plain < 1:
+            octave = F.interpolate(octave, size=(half, half), mode="bilinear")
+            clutter = clutter + octave * weight
+    studio = draw.chance(config.p_plain)
     for power in (2, 8, 8, 8):  # furniture, windows, door frames
         centre = draw.uniform(-0.2, 1.2, 2) * half
         radii = draw.uniform(0.05, 0.6, 2) * half
-        shape = blob(draw, half, centre, radii, power, draw.uniform(-0.15, 0.15))
-        clutter = torch.lerp(clutter, draw.uniform(0, 0.9), shape * draw.chance(0.5))
-    bokeh = draw.chance(config.p_bokeh)
+        angle, sharpness = draw.uniform(-0.15, 0.15), draw.uniform(4, 30)
+        shade, present = draw.uniform(0, 0.9), draw.chance(0.5) & ~studio
+        chosen, shape = blobs(present, half, centre, radii, angle, sharpness, power)
+        covered = torch.lerp(clutter[chosen], shade[chosen], shape)
+        clutter = clutter.index_copy(0, chosen, covered)
+    bokeh = draw.chance(config.p_bokeh) & ~studio
     for _ in range(3):
         radius = draw.uniform(0.02, 0.09, 1) * half
-        centre = draw.uniform(0, 1, 2) * half
-        disc = blob(draw, half, centre, radius.expand(-1, 2), 2, torch.zeros_like(level))
-        clutter = clutter + disc * bokeh * draw.uniform(0.1, 0.6)
+        centre, angle = draw.uniform(0, 1, 2) * half, torch.zeros_like(level)
+        sharpness, strength = draw.uniform(4, 30), draw.uniform(0.1, 0.6)
+        chosen, disc = blobs(bokeh, half, centre, radius.expand(-1, 2), angle, sharpness, 2)
+        clutter = clutter.index_add(0, chosen, disc * strength[chosen])
     clutter = level + (clutter - level) * draw.uniform(*config.contrast)
-    picture = torch.where(draw.chance(config.p_plain), plain, clutter)
+    picture = torch.where(studio, plain, clutter)
     if channels == 3:
         saturation = draw.uniform(*config.saturation)
         hue = draw.normal(3, 2, 2)  # slowly varying
@@ -57,11 +64,15 @@ def occlude(
     centre = draw.uniform(0, 1, 2) * size
     long, slim = draw.uniform(*config.occluder, 1), draw.uniform(0.2, 1.0, 1)
     radii = torch.cat([long, long * slim], 1) * size
-    texture = F.interpolate(draw.normal(1, 12, 12), size=(size, size), mode="bilinear") * 0.05
-    shape = blob(draw, size, centre, radii, 2, draw.uniform(0, math.pi))
+    texture, angle = draw.normal(1, 12, 12), draw.uniform(0, math.pi)
+    sharpness, present = draw.uniform(4, 30), draw.chance(config.p_occluder)
     colour = draw.uniform(0.05, 0.5) * draw.uniform(0.6, 1.0, channels, 1, 1)
-    covered = torch.lerp(picture, colour + texture, shape)
-    return torch.where(draw.chance(config.p_occluder), covered, picture)
+    chosen, shape = blobs(present, size, centre, radii, angle, sharpness, 2)
+    if not len(chosen):
+        return picture
+    texture = 0.05 * F.interpolate(texture[chosen], size=(size, size), mode="bilinear")
+    covered = torch.lerp(picture[chosen], colour[chosen] + texture, shape)
+    return picture.index_copy(0, chosen, covered)
 
 
 def pixel_grid(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -70,21 +81,30 @@ def pixel_grid(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return ramp.view(1, 1, 1, size), ramp.view(1, 1, size, 1)
 
 
-def blob(draw: Draw, size: int, centre: Tensor, radii: Tensor, power: int, angle: Tensor) -> Tensor:
-    """Soft super-ellipse (B, 1, S, S) in [0, 1]: power 2 is an ellipse, 8 nearly a rectangle.
+def blobs(
+    present: Bool[Tensor, "batch 1 1 1"],
+    size: int,
+    centre: Float[Tensor, "batch 2"],
+    radii: Float[Tensor, "batch 2"],
+    angle: Float[Tensor, "batch 1 1 1"],
+    sharpness: Float[Tensor, "batch 1 1 1"],
+    power: int,
+) -> tuple[Int[Tensor, " some"], Float[Tensor, "some 1 size size"]]:
+    """Which images have one, and there a soft super-ellipse in [0, 1].
 
     Args:
-        power: a power of two.
-        centre: (B, 2) column and row; radii: (B, 2) pixels; angle: (B, 1, 1, 1) radians.
+        centre: column and row, pixels. radii: pixels. angle: radians.
+        sharpness: of its edge, relative to its size.
+        power: a power of two: 2 is an ellipse, 8 nearly a rectangle.
     """
+    chosen = present.flatten().nonzero().squeeze(1)
+    centre, radii = centre[chosen, :, None, None], radii[chosen, :, None, None]
     column, row = pixel_grid(size, centre.device)
-    dx = column - centre[:, 0].view(-1, 1, 1, 1)
-    dy = row - centre[:, 1].view(-1, 1, 1, 1)
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    u = (cos * dx + sin * dy) / radii[:, 0].view(-1, 1, 1, 1)
-    v = (cos * dy - sin * dx) / radii[:, 1].view(-1, 1, 1, 1)
+    dx, dy = column - centre[:, :1], row - centre[:, 1:]
+    cos, sin = torch.cos(angle[chosen]), torch.sin(angle[chosen])
+    u = (cos * dx + sin * dy) / radii[:, :1]
+    v = (cos * dy - sin * dx) / radii[:, 1:]
     u, v = u * u, v * v
     for _ in range(int(math.log2(power)) - 1):  # squaring is far cheaper than pow
         u, v = u * u, v * v
-    distance = u + v
-    return torch.sigmoid((1 - distance) * draw.uniform(4, 30))
+    return chosen, torch.sigmoid((1 - u - v) * sharpness[chosen])

@@ -239,8 +239,8 @@ def _faces(
 
 @torch.no_grad()
 def _block(world: SyntheticWorld, seed: int, block: int) -> tuple[Tensor, Tensor]:
-    faces = world.draw(BLOCK, world.generator(mixed_seed("data", seed, block)))
-    return (faces.image[:, 0] * 255).round().byte().cpu(), faces.r.cpu()
+    image, r = world.photographs(BLOCK, world.generator(mixed_seed("data", seed, block)))
+    return (image[:, 0] * 255).round().byte().cpu(), r.cpu()
 
 
 def _serialised(image: UInt8[Tensor, "n size size"], r: Float[Tensor, "n r"]) -> bytes:

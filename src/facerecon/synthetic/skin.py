@@ -45,8 +45,8 @@ class Skin(nn.Module):
     """Sampler of per-vertex RGB albedo on the mean face of a morphable model.
 
     Args:
-        model: a MorphableModel (its mean, triangles, landmarks and regions are used; its albedo is
-            not).
+        model: a MorphableModel. Its mean, triangles, landmarks and regions are used; its albedo
+            only where the config says `linear`.
         config: SkinConfig.
     """
 
@@ -56,6 +56,8 @@ class Skin(nn.Module):
         mean, landmarks = model.mean, model.mean[model.landmarks]
         fixed = torch.Generator().manual_seed(0)  # the fields belong to the model, not to a draw
         self.register_buffer("position", mean.clone())
+        self.register_buffer("albedo_mean", model.albedo_mean.clone())
+        self.register_buffer("albedo_basis", model.albedo_basis.clone())
         for name, features, wavelength in (
             ("low", 24, 110.0),
             ("middle", 40, 30.0),
@@ -103,6 +105,8 @@ class Skin(nn.Module):
         """
         config, draw = self.config, Draw(count, generator)
         device = self.position.device
+        if config.linear:
+            return self._linear(draw)
 
         def uniform(low: float, high: float) -> Tensor:
             return draw.uniform(low, high, 1)
@@ -177,6 +181,14 @@ class Skin(nn.Module):
         skin = free * torch.exp(-melanin[..., None] * absorb_m - blood[..., None] * absorb_h)
         skin = (skin * shade[..., None]).clamp(0.01, 1.0)
         return Complexion(skin, hair.clamp(0, 1), hair_colour * shade_of_brows, hair_colour, age)
+
+    def _linear(self, draw: Draw) -> Complexion:
+        """Faces of the linear model of albedo, Eq. (10); nothing of their hair is apart."""
+        n = len(self.albedo_basis)
+        skin = self.albedo_mean + torch.tensordot(draw.normal(n), self.albedo_basis, 1)
+        colour = self._hair_colour(draw.uniform(0, 1, 1), draw.uniform(0, 0.2, 1))
+        bare = skin.new_zeros(()).expand(skin.shape[:2])
+        return Complexion(skin.clamp(0.01, 1), bare, colour, colour, draw.uniform(0, 1, 1) ** 2)
 
     @staticmethod
     def _hair_colour(melanin: Tensor, grey: Tensor) -> Float[Tensor, "batch 3"]:

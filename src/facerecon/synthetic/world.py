@@ -1,6 +1,7 @@
 """Synthetic photographs with known geometry and pose (3.2.2) and intermediate estimates (Eq. 3)."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -159,12 +160,28 @@ class SyntheticWorld(nn.Module):
         """
         if r is None:
             r = self.sample(count, generator)
+        return _concatenate(list(self._parts(r, generator, colour)))
+
+    def photographs(
+        self,
+        count: int,
+        generator: torch.Generator,
+        r: Float[Tensor, "batch n"] | None = None,
+    ) -> tuple[Float[Tensor, "batch 1 size size"], Float[Tensor, "batch n"]]:
+        """The grey images and r of `draw` alone, sooner: what CoarseNet trains on."""
+        if r is None:
+            r = self.sample(count, generator)
+        return torch.cat([faces.image for faces in self._parts(r, generator, False)]), r
+
+    def _parts(
+        self, r: Float[Tensor, "batch n"], generator: torch.Generator, colour: bool
+    ) -> Iterator[SyntheticFaces]:
         # Few images at a time stay in a processor's cache, which nearly doubles the speed.
-        chunk = _CHUNK if r.device.type == "cpu" else count
+        chunk = _CHUNK if r.device.type == "cpu" else max(len(r), 1)
         # The large basis, though, is better read once.
         vertices = self.model.vertices(split(r, self.model.n_coefficients)[0])
-        parts = zip(r.split(chunk), vertices.split(chunk), strict=True)
-        return _concatenate([self._draw(*part, generator, colour) for part in parts])
+        for part in zip(r.split(chunk), vertices.split(chunk), strict=True):
+            yield self._draw(*part, generator, colour)
 
     def _draw(
         self,
@@ -185,7 +202,8 @@ class SyntheticWorld(nn.Module):
         light = sample_light(config.light, count, 3 if colour else 1, generator)
 
         # surface
-        coordinates = self.chart.at(rendering.fragments)
+        plain = config.skin.linear and self.relief is self.texture is self.photographed is None
+        coordinates = None if plain else self.chart.at(rendering.fragments)
         face = self.skin.draw(count, generator)
         fine = FineSurface(rendering.depth, rendering.normals)
         if self.relief is not None:
@@ -213,13 +231,16 @@ class SyntheticWorld(nn.Module):
             albedo, hair = self.photographed.paint(
                 albedo, hair, face.skin, rendering.fragments, coordinates, generator
             )
-        strand = self.chart.sample(self.strands.sample(count, generator), coordinates)
-        contrast = draw.uniform(*config.skin.strand_contrast)
-        cover = (hair * (1 + contrast * strand)).clamp(0, 1)
-        albedo = torch.lerp(albedo, _spread(hair_colour) * rendering.mask, cover)
-        albedo, glint = self.features.paint(
-            albedo, rendering.fragments, rendering.pncc, vertices, camera.rotation, light, generator
-        )
+        cover, glint = torch.zeros_like(hair), torch.zeros_like(hair)
+        if not config.skin.linear:
+            strand = self.chart.sample(self.strands.sample(count, generator), coordinates)
+            contrast = draw.uniform(*config.skin.strand_contrast)
+            cover = (hair * (1 + contrast * strand)).clamp(0, 1)
+            albedo = torch.lerp(albedo, _spread(hair_colour) * rendering.mask, cover)
+            albedo, glint = self.features.paint(
+                *(albedo, rendering.fragments, rendering.pncc),
+                *(vertices, camera.rotation, light, generator),
+            )
         albedo = albedo.clamp(0, 1)
 
         # light

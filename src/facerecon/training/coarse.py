@@ -69,8 +69,7 @@ class _Pairs(Dataset):
         number = index * self.config.parts + part
         generator = self.world.generator(mixed_seed("training", self.config.seed, number))
         if self.stored is None:
-            faces = self.world.draw(self.size, generator)
-            image, r = faces.image, faces.r
+            image, r = self.world.photographs(self.size, generator)
         else:
             chosen = slice(part * self.size, (part + 1) * self.size)
             image, r = (all_[chosen].to(generator.device) for all_ in self.stored[index])
