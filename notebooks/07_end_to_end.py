@@ -30,12 +30,12 @@ import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
 import plotly.graph_objects as plotly
-import skimage
 import torch
 from matplotlib.cbook import get_sample_data
 
 from facerecon import Reconstructor, camera, coarsenet, config, data, depth, detect
 from facerecon import lighting, losses, render, repro, sfs, viz, weights
+from facerecon.portraits import portraits
 
 # %%
 assets = files("facerecon") / "assets"
@@ -64,11 +64,7 @@ for name, path in used_weights.items():
 # the mean head of the morphable model fills it.
 
 # %%
-sources = {Path(path).stem: path for path in photos} or {
-    "astronaut": skimage.data.astronaut(),
-    "grace_hopper": get_sample_data("grace_hopper.jpg", asfileobj=False),
-}
-images = {name: data.load_image(source) for name, source in sources.items()}
+images = {Path(path).stem: data.load_image(path) for path in photos} or portraits()
 boxes = {name: detect.detect_faces(image)[0] for name, image in images.items()}
 crops, squares = {}, {}
 for name, image in images.items():
@@ -134,11 +130,10 @@ print([tuple(r.shape) for r in states[name]])
 for name, maps in feedback.items():
     figure, axes = plt.subplots(3, 5, figsize=(10, 6.3), layout="constrained")
     for step, (column, shown) in enumerate(zip(axes.T, maps, strict=True)):
-        normals = torch.where(shown.mask, 0.5 + 0.5 * shown.normals, 1.0)
-        pncc = torch.where(shown.mask, shown.pncc, 1.0)
-        show(column[0], (grey[name] * shown.mask)[0, 0], f"{name}, $r_{step}$")
-        show(column[1], pncc[0].permute(1, 2, 0))
-        show(column[2], normals[0].permute(1, 2, 0))
+        pictures = viz.feedback_pictures(grey[name], shown)
+        for axis, picture in zip(column, pictures, strict=True):
+            show(axis, picture)
+        column[0].set_title(f"{name}, $r_{step}$")
     figure.savefig(output / f"{name}_iterations.png", dpi=64)
 plt.show()
 

@@ -299,6 +299,7 @@ def test_targets_hold_the_papers_table_and_all_figures() -> None:
         ("Ours", "[20]", "[34]", "[47]"), len(table.columns)
     )
     assert min(table.rows.values()) == table.rows["Ours"]
+    assert sorted(table.methods.values()) == sorted(table.rows)
     for aim in targets.values():
         assert aim.caption and aim.caption in aim.quote() and aim.text in aim.quote()
 

@@ -49,7 +49,7 @@ skin_vertices = skin_vertices * (1 - regions["eye_left"]) * (1 - regions["eye_ri
 # %%
 @torch.no_grad()
 def explain(photo):
-    """Grey crop, where skin is (bare: below the brows), light and albedo."""
+    """Grey crop; skin, and that below the brows; albedo, its picture, and the light."""
     box = detect.detect_faces(photo)[0].crop_box()
     grey = torch.from_numpy(data.to_grey(data.crop(photo, box, 200)[0]))[None, None]
     r = iterate(reconstructor.coarsenet, model, grey)[-1]
@@ -61,19 +61,22 @@ def explain(photo):
     brows = shown.projected[0, model.landmarks[17:27], 1].min() - 8 / pixel
     bare = skin & (torch.arange(200)[:, None] > brows)
     maps = sfs.albedo_maps(model, shown.fragments)
-    return grey, skin, bare, sfs.recover_robustly(grey, *maps, normals, bare)
+    found = sfs.recover_robustly(grey, *maps, normals, bare)
+    amount = found.albedo_coefficients[0][:, None, None]
+    albedo = (maps[0] + (amount * maps[1]).sum(1, keepdim=True)).clamp(0, 1)
+    lit = lighting.shade(albedo, found.light, normals).clamp(0, 1)
+    return grey, skin, bare, albedo, lit, found.light[0]
 
 
 # %%
 pictures, explained, lights = [], {}, {}
 for name, photo in images.items():
-    grey, skin, bare, found = explain(photo)
-    rendered = (found.albedo * found.shading).clamp(0, 1)
-    on_white = [torch.where(skin, found.albedo, 1.0), torch.where(skin, rendered, 1.0)]
+    grey, skin, bare, albedo, rendered, lights[name] = explain(photo)
+    on_white = [torch.where(skin, albedo, 1.0), torch.where(skin, rendered, 1.0)]
     pictures += [picture[0, 0].numpy() for picture in (grey, *on_white)]
     usable = lighting.well_exposed(grey, bare)
     left = (rendered - grey)[usable].square().mean() / grey[usable].var()
-    explained[name], lights[name] = 1 - left.item(), found.light[0]
+    explained[name] = 1 - left.item()
 titles = ["photograph", "albedo", "albedo × light"] * 2
 figure = viz.gallery(pictures, titles, columns=6, inches=1.9)
 figure.savefig(output / "figure.jpg", pil_kwargs={"quality": 88})

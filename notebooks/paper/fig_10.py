@@ -127,9 +127,8 @@ record("methods", list(methods))
 for method, values in measured.items():
     record(f"{method}/depth_mm_and_normals_deg", np.round(values, 3))
 record("failures", [f"{method} on {name}" for name, method in failures])
-missing = [
-    name for name in ("[20]", "[34]", "[47]") if not any(name in m for m in methods)
-]
+known = repro.target("table_01").methods
+missing = [key for name, key in known.items() if name not in methods]
 means = {m: np.mean(values, axis=0) for m, values in measured.items() if values}
 text = "; ".join(f"{m} {mm:.1f} mm, {angle:.1f}°" for m, (mm, angle) in means.items())
 why = f"{', '.join(missing)} not registered" if missing else ""

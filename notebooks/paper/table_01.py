@@ -84,9 +84,7 @@ for name, found in tables.items():
             f"{v.value:8.2f} ({v.low:5.2f} to {v.high:5.2f})"
             for v in (row.mean, row.high, row.behind)
         )
-        reference = next((key for key in target.rows if key in row.method), None)
-        reference = "Ours" if row.method == "ours" else reference
-        numbers = target.rows.get(reference, [])
+        numbers = target.rows.get(target.methods.get(row.method), [])
         print(f"{row.method:20}{cells}   " + " / ".join(f"{n:.2f}" for n in numbers))
     print({key: len(left) for key, left in found.report["failures"].items() if left})
 
@@ -180,9 +178,7 @@ ours = report["table"][0]
 text = f"{ours['mean']:.2f} / {ours['high']:.2f} mm; " + ", ".join(
     f"{row.method} {row.mean.value:.2f}" for row in table_01[1:]
 )
-absent = [
-    key for key in target.rows if key != "Ours" and not any(key in n for n in names)
-]
+absent = [key for name, key in target.methods.items() if name not in names]
 why = "not FRGC's scans" if not (frgc or bosphorus) else ""
 why += f"; {', '.join(better)} better than ours" if better else ""
 why += f"; {', '.join(equal)} not told apart from ours" if equal else ""

@@ -20,6 +20,7 @@ class Target:
         section: of the paper that speaks of it.
         paper: what is there, short.
         columns, rows: of a table: the heads, and the numbers by the row's name.
+        methods: the row by the name of our implementation (`methods.registry`).
     """
 
     title: str
@@ -29,6 +30,7 @@ class Target:
     text: str = ""
     columns: list[str] = field(default_factory=list)
     rows: dict[str, list[float]] = field(default_factory=dict)
+    methods: dict[str, str] = field(default_factory=dict)
 
     @property
     def reported(self) -> str:

@@ -1,0 +1,53 @@
+"""Many synthetic photographs of one person: other expressions, poses and lights (Figure 8)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from facerecon.synthetic.draws import mixed_seed
+from facerecon.synthetic.studio import turned
+from facerecon.synthetic.world import SyntheticFaces, SyntheticWorld
+
+EXPRESSION_SHARE = 0.5
+"""Strength of the expressions beside those of strangers: photographs that people keep are mild."""
+
+
+def photograph_collection(
+    world: SyntheticWorld,
+    identity: Float[Tensor, " identity"],
+    count: int,
+    seed: int = 0,
+    colour: bool = False,
+) -> list[SyntheticFaces]:
+    """Photographs of one person, whose skin and hair stay as they are.
+
+    The first one is frontal and without expression; of the others each has an expression, a pose
+    and a lamp of its own.
+
+    Args:
+        identity: coefficients in standard deviations.
+        count: of photographs.
+        seed: of the person's looks and of the photographs.
+    """
+    n_identity = len(identity)
+    photographs = []
+    for index in range(count):
+        draw = torch.Generator().manual_seed(mixed_seed("collection", seed, index))
+        r = world.sample(1, draw)
+        r[:, :n_identity] = identity
+        r[:, n_identity : world.model.n_coefficients] *= EXPRESSION_SHARE
+        if index == 0:
+            r[:, n_identity:] = 0
+        azimuth = float(torch.rand((), generator=draw)) * 2.4 - 1.2
+        elevation = float(torch.rand((), generator=draw)) * 1.0 - 0.1
+        strength = 0.4 + 0.6 * float(torch.rand((), generator=draw))
+        lamp = {
+            "p_key": 1.0,
+            "key": (strength, strength),
+            "key_azimuth": (azimuth, azimuth),
+            "key_elevation": (elevation, elevation),
+        }
+        plain = {"skin": {"p_glasses": 0.0}, "scene": {"p_occluder": 0.0}}
+        lit = turned(world, light=lamp, **plain)
+        photographs.append(lit.draw(1, world.generator(seed), r, colour))
+    return photographs
