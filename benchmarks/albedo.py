@@ -85,7 +85,9 @@ def main() -> None:
     args = parser.parse_args()
     model = MorphableModel.default()
     with np.load(args.albedo, allow_pickle=False) as file:
-        learned = torch.from_numpy(file["albedo_mean"]), torch.from_numpy(file["albedo_basis"])
+        learned = tuple(
+            torch.from_numpy(file[f"albedo_{part}"]).float() for part in ("mean", "basis")
+        )
         names, topology = file["held_out"].tolist(), str(file["topology"])
         n_photographs = int(file["n_photographs"])
     if topology != topology_digest(model):

@@ -108,6 +108,7 @@ def main() -> None:
     parser.add_argument("bank", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="arrays to write, .npz")
     parser.add_argument("--figures", type=Path, help="folder of the pictures")
+    parser.add_argument("--source", default="", help="what the photographs are, for the record")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     model = MorphableModel.default()
@@ -119,10 +120,11 @@ def main() -> None:
     data = io.BytesIO()
     np.savez_compressed(
         data,
-        albedo_mean=mean,
-        albedo_basis=basis,
+        albedo_mean=mean.astype(np.float16),  # as in a model file
+        albedo_basis=basis.astype(np.float16),
         licence=np.array(bank.licence),
         topology=np.array(bank.topology),
+        source=np.array(arguments.source),
         n_photographs=np.array((~held_out).sum()),
         held_out=np.array(bank.names)[held_out],
     )
