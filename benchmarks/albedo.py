@@ -21,6 +21,7 @@ from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
 from facerecon.render import Rendering, render
 from facerecon.sfs import estimate_albedo
+from facerecon.synthetic.skin import linear_skin
 from facerecon.synthetic.texture_bank import topology_digest
 from facerecon.weights import load_coarsenet
 
@@ -99,7 +100,8 @@ def main() -> None:
     masks = part_masks(model, faces)
     result = {"photographs": len(photos.names), "learned_from": n_photographs}
     luma = torch.tensor(LUMA)
-    bases = {"procedural": (model.albedo_mean, model.albedo_basis), "learned": learned}
+    procedural = tuple(torch.from_numpy(part) for part in linear_skin(model))
+    bases = {"procedural": procedural, "learned": learned}
     for name, (mean, basis) in bases.items():
         per_vertex = torch.cat([(mean @ luma)[None], basis @ luma]).T
         maps = interpolate(per_vertex[None].contiguous(), faces.fragments, model.triangles)

@@ -44,14 +44,17 @@ from face_topology import (
     face_region,
     refine_and_crop,
 )
+from learn_albedo import read_albedo
 from makehuman import VERSION, WHEEL, BaseMesh, MakeHuman
 from scipy.spatial import cKDTree
 
 from facerecon.morphable_model import MorphableModel, read_arrays, sample_activations, write_arrays
-from facerecon.synthetic.skin import Skin
+from facerecon.synthetic.skin import linear_skin
 
 OUTPUT = Path(__file__).parents[1] / "src/facerecon/assets/morphable_model.npz"
 SPREAD = Path(__file__).with_name("identity_spread.npz")
+LEARNED = Path(__file__).with_name("learned_albedo.npz")
+PROCEDURAL = "procedural"
 PAINTED = ("face", "ears", "lips", "eyelids", "inside-mouth")
 BLINKS = ("eyeBlink{}",)  # units that would carry the lid past the other one
 TOLERANCE = 1e-3  # of --check, relative to the largest value of an array
@@ -68,7 +71,6 @@ class Settings:
     identity_mm: float = 3.5  # RMS deviation from the mean over the face
     n_albedo: int = 10
     n_expression_samples: int = 200_000
-    n_albedo_samples: int = 1000
     rings: int = 2  # of quads behind the rims of lips and lids
     crop_top: float = 98.0  # mm above the origin
     crop_bottom: float = -112.0
@@ -250,23 +252,20 @@ def expression_arrays(units: dict[str, np.ndarray], settings: Settings) -> dict[
     }
 
 
-def build_albedo(geometry: dict[str, np.ndarray], settings: Settings) -> dict[str, np.ndarray]:
-    """Mean and principal components of procedural skin on the mean face."""
+def build_albedo(
+    geometry: dict[str, np.ndarray], source: str, settings: Settings
+) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """Mean and components of Eq. (10), and where they come from.
+
+    source: a file of learn_albedo.py, or `procedural`.
+    """
     shape = (settings.n_albedo, *geometry["mean"].shape)
     blank = {"albedo_mean": np.zeros(shape[1:]), "albedo_basis": np.zeros(shape)}
-    skin = Skin(MorphableModel(geometry | blank, {}))
-    generator = torch.Generator().manual_seed(settings.seed)
-    draws = torch.cat(
-        [skin.sample(100, generator) for _ in range(settings.n_albedo_samples // 100)]
-    ).numpy()
-    mean = draws.mean(0)
-    rows = (draws - mean).reshape(len(draws), -1)
-    variance, vectors = np.linalg.eigh((rows @ rows.T).astype(np.float64) / len(rows))
-    chosen = vectors[:, ::-1][:, : settings.n_albedo].T.astype(np.float32) / np.sqrt(len(rows))
-    basis = fix_signs((chosen @ rows).reshape(shape))
-    kept = variance[::-1][: settings.n_albedo].sum() / variance.sum()
-    print(f"{settings.n_albedo} albedo components hold {kept:.1%} of the variance")
-    return {"albedo_mean": mean, "albedo_basis": basis}
+    model = MorphableModel(geometry | blank, {})
+    if source == PROCEDURAL:
+        mean, basis = linear_skin(model, len(blank["albedo_basis"]), seed=settings.seed)
+        return {"albedo_mean": mean, "albedo_basis": fix_signs(basis)}, {"source": source}
+    return read_albedo(Path(source), model)
 
 
 def provenance(settings: Settings, spread: IdentitySpread) -> dict[str, object]:
@@ -276,7 +275,7 @@ def provenance(settings: Settings, spread: IdentitySpread) -> dict[str, object]:
         "source_folders": ["data/mpfb2", "data/faceunits01"],
         "source_sha256": MakeHuman().source_sha256,
         "identity_spread": spread.provenance,
-        "licence": "CC0-1.0 AND MIT",  # MakeHuman's shapes; the spread of ICT-FaceKit
+        "licence": "CC0-1.0 AND MIT",  # MakeHuman's shapes; spread of ICT-FaceKit, photographs
         "builder": "data_scripts/build_morphable_model.py",
         **asdict(settings),
     }
@@ -318,6 +317,11 @@ def differences(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=OUTPUT, help="model file to write or check")
+    parser.add_argument(
+        "--albedo",
+        default=str(LEARNED),
+        help=f"file of learn_albedo.py, or `{PROCEDURAL}` (default: {LEARNED.name} here)",
+    )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--albedo-only", action="store_true", help="keep the geometry of the file")
     mode.add_argument("--check", action="store_true", help="compare with the file, write nothing")
@@ -326,11 +330,13 @@ def main() -> None:
     if arguments.albedo_only:
         geometry = read_arrays(arguments.output)
         about = json.loads(str(geometry.pop("provenance")))
-        about |= {name: getattr(settings, name) for name in ("n_albedo", "n_albedo_samples")}
+        about = {name: about[name] for name in about if name not in ("n_albedo_samples", "albedo")}
+        about["n_albedo"] = settings.n_albedo
     else:
         spread = IdentitySpread.load(SPREAD)
         geometry, about = build_geometry(settings, spread), provenance(settings, spread)
-    arrays = geometry | build_albedo(geometry, settings)
+    albedo, about["albedo"] = build_albedo(geometry, arguments.albedo, settings)
+    arrays = geometry | albedo
     if not arguments.check:
         write_arrays(arguments.output, arrays, about)
         print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.2f} MB")

@@ -22,8 +22,8 @@ from facerecon.render import render
 from facerecon.synthetic.chart import Chart
 from facerecon.synthetic.delight import skin_weight
 from facerecon.synthetic.photographed_skin import nearest_inside
-from facerecon.synthetic.skin import Skin
-from facerecon.synthetic.texture_bank import TextureBank
+from facerecon.synthetic.skin import Skin, linear_skin
+from facerecon.synthetic.texture_bank import TextureBank, topology_digest
 from facerecon.synthetic.unwrap import vertex_places
 
 HOLD_OUT = 5  # every fifth photograph
@@ -71,6 +71,17 @@ def linear_model(
     print(f"{COMPONENTS} components hold {kept:.1%} of the variance")
     basis = fix_signs((chosen @ rows).reshape(COMPONENTS, *mean.shape))
     return mean, basis.astype(np.float32)
+
+
+def read_albedo(path: Path, model: MorphableModel) -> tuple[dict[str, np.ndarray], dict]:
+    """`albedo_mean` and `albedo_basis` of a file that this script wrote, and where it is from."""
+    with np.load(path, allow_pickle=False) as file:
+        learned = {name: file[name] for name in file.files}
+    if str(learned["topology"]) != topology_digest(model):
+        raise SystemExit(f"{path}: of a model with other triangles; learn the albedo again")
+    about = {name: learned[name].item() for name in ("source", "licence", "n_photographs")}
+    names = ("albedo_mean", "albedo_basis")
+    return {name: learned[name].astype(np.float32) for name in names}, about
 
 
 def picture(
@@ -130,7 +141,7 @@ def main() -> None:
     )
     write_file(arguments.out, data.getvalue())
     if arguments.figures:
-        procedural = model.albedo_mean.numpy(), model.albedo_basis.numpy()
+        procedural = linear_skin(model, COMPONENTS)
         for name, arrays in (("procedural", procedural), ("learned", (mean, basis))):
             generator = torch.Generator().manual_seed(arguments.seed)
             pixels = picture(model, *arrays, generator)

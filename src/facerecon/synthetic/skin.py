@@ -10,6 +10,7 @@ import math
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -222,6 +223,38 @@ class Skin(nn.Module):
         eye = white + iris * (colour * (1 - pupil) + 0.02 - white)
         lid_shadow = draw.uniform(0, 0.6, 1) * torch.sigmoid((y - self.eye_y - 4) / 2)
         return eye * (1 - lid_shadow[..., None])
+
+
+def linear_skin(
+    model: nn.Module, components: int = 10, draws: int = 1000, seed: int = 0
+) -> tuple[Float[np.ndarray, "vertices 3"], Float[np.ndarray, "components vertices 3"]]:
+    """Mean and principal components, per standard deviation, of procedural skin.
+
+    The linear albedo of Eq. (10) from no photograph.
+
+    Args:
+        model: MorphableModel. draws: of whole faces, a multiple of 100.
+    """
+    skin, generator = Skin(model), torch.Generator().manual_seed(seed)
+    rows = torch.cat([skin.sample(100, generator) for _ in range(draws // 100)]).flatten(1).numpy()
+    mean = rows.mean(0)
+    rows = rows - mean
+    vectors = np.linalg.eigh((rows @ rows.T).astype(np.float64) / len(rows))[1]
+    chosen = vectors[:, ::-1][:, :components].T.astype(np.float32) / np.sqrt(len(rows))
+    basis = (chosen @ rows).astype(np.float32)
+    return mean.reshape(-1, 3), basis.reshape(components, -1, 3)
+
+
+def oiliness(model: nn.Module) -> Float[Tensor, " vertices"]:
+    """Where skin is oily: forehead, nose, chin and the tops of the cheeks."""
+    x, y, _ = model.mean.unbind(1)
+    landmarks = model.mean[model.landmarks]
+    brow, nose, lip, chin = (float(landmarks[i, 1]) for i in (19, 30, 57, 8))
+    middle = torch.exp(-((x / 28) ** 2) - ((y - brow - 25) / 22) ** 2)
+    ridge = torch.exp(-((x / 11) ** 2) - ((y - nose - 14) / 28) ** 2)
+    point = torch.exp(-((x / 14) ** 2) - ((y - (lip + chin) / 2) / 12) ** 2)
+    cheek = torch.exp(-(((x.abs() - 38) / 14) ** 2) - ((y - nose - 12) / 12) ** 2)
+    return torch.stack([middle, ridge, 0.7 * point, 0.6 * cheek]).amax(0)
 
 
 def _lash_line(mean: Tensor, landmarks: Tensor) -> Float[Tensor, " vertices"]:

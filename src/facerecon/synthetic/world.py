@@ -30,7 +30,7 @@ from facerecon.synthetic.illumination import (
 )
 from facerecon.synthetic.person import Layer, Person
 from facerecon.synthetic.photographed_skin import PhotographedSkin
-from facerecon.synthetic.skin import Skin
+from facerecon.synthetic.skin import Skin, oiliness
 from facerecon.synthetic.texture import SkinTexture, Strands
 from facerecon.synthetic.texture_bank import TextureBank
 from facerecon.synthetic.wrinkles import FineSurface, Relief, displace
@@ -135,7 +135,7 @@ class SyntheticWorld(nn.Module):
         self.texture = SkinTexture(self.chart, detail) if detail.texture else None
         self.photographed = PhotographedSkin(model, textures, detail) if textures else None
         self.register_buffer("occlusion", ambient_occlusion(model.mean, model.triangles))
-        self.register_buffer("oil", _t_zone(model))
+        self.register_buffer("oil", oiliness(model))
 
     def generator(self, seed: int) -> torch.Generator:
         """A generator on the model's device; the same seed gives the same faces on one device."""
@@ -360,18 +360,6 @@ class _Known:
     def vertices(self, _coefficients: Tensor) -> Tensor:
         """(batch, vertices, 3) in mm, model frame."""
         return self._vertices
-
-
-def _t_zone(model: nn.Module) -> Float[Tensor, " vertices"]:
-    """Where skin is oily: forehead, nose, chin and the tops of the cheeks."""
-    x, y, _ = model.mean.unbind(1)
-    landmarks = model.mean[model.landmarks]
-    brow, nose, lip, chin = (float(landmarks[i, 1]) for i in (19, 30, 57, 8))
-    middle = torch.exp(-((x / 28) ** 2) - ((y - brow - 25) / 22) ** 2)
-    ridge = torch.exp(-((x / 11) ** 2) - ((y - nose - 14) / 28) ** 2)
-    point = torch.exp(-((x / 14) ** 2) - ((y - (lip + chin) / 2) / 12) ** 2)
-    cheek = torch.exp(-(((x.abs() - 38) / 14) ** 2) - ((y - nose - 12) / 12) ** 2)
-    return torch.stack([middle, ridge, 0.7 * point, 0.6 * cheek]).amax(0)
 
 
 def _concatenate(parts: list) -> tuple:
