@@ -61,7 +61,7 @@ def coloured(
     maps = interpolate(both, fragments, triangles)[0].permute(1, 2, 0).numpy()
     light = shaded(maps[..., :3])[..., None]
     seen = fragments.mask[0, 0].numpy()[..., None]
-    return smaller(np.where(seen, np.clip(1.15 * maps[..., 3:] * light, 0, 1), 1.0))
+    return smaller(np.where(seen, np.clip(1.6 * maps[..., 3:] * light, 0, 1), 1.0))
 
 
 def activated(model: MorphableModel, units: dict[str, float]) -> torch.Tensor:
