@@ -89,6 +89,15 @@ WRONG_ANSWERS = {
         ("[0, 0, 1]", "[mu, nu, 1]"),
         ("np.linalg.solve(G.T, lamp)", "G @ lamp"),
     ],
+    "06_finenet": [
+        ("iokl,ihw->ohkwl", "iokl,ihw->olhkw"),  # columns in front
+        ("iokl,ihw->ohkwl", "iokl,ihw->ohlwk"),  # rows for columns inside of a block
+        ("- 4 * z[1:-1, 1:-1]", "- z[1:-1, 1:-1]"),
+        ("np.abs(neighbours - 4 * z[1:-1, 1:-1])", "((neighbours - 4 * z[1:-1, 1:-1]) ** 2)"),
+        ("(-l[1] - directed", "(l[1] - directed"),
+        ("(-l[2] - directed * q / length)", "(-l[2])"),
+        ("+ l[3]) / length", "- l[3]) / length"),
+    ],
     "07_end_to_end": [
         ("np.abs(estimate - truth)", "estimate - truth"),
         ("error[np.isfinite(error)]", "np.nan_to_num(error)"),

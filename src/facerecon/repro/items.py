@@ -19,6 +19,7 @@ ITEMS = {
     "synthetic_data": "02_synthetic_data",
     "differentiable_rendering": "04_differentiable_rendering",
     "lighting_and_albedo": "05_lighting_and_albedo",
+    "finenet": "06_finenet",
     "end_to_end": "07_end_to_end",
     "frgc_evaluation": "08_frgc_evaluation",
 }
