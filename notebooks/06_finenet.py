@@ -126,7 +126,7 @@ for features in scales.values():
         channel = (features[0, k] - low) / (high - low).clamp(min=1e-6)
         pictures.append(torch.where(face.mask[0, 0], channel, 1.0).clamp(0, 1).numpy())
 figure = viz.gallery(pictures, columns=6, inches=1.5)
-figure.savefig(output / "hypercolumn.png", dpi=75)
+figure.savefig(output / "hypercolumn.png", dpi=65)
 figure
 
 # %% [markdown]
@@ -282,7 +282,7 @@ for axis, (title, picture) in zip(axes, views.items(), strict=True):
     colours = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
     axis.imshow(picture[0, 0], **({"cmap": "gray"} if picture is I else colours))
     axis.set(title=title, xticks=[], yticks=[])
-figure.savefig(output / "gradient.png", dpi=80)
+figure.savefig(output / "gradient.png", dpi=70)
 plt.show()
 
 # %% [markdown]
@@ -356,7 +356,7 @@ for name, z in shown.items():
     n = depth.normals_from_depth(z, mm, inside)[0].permute(1, 2, 0).numpy()
     pictures.append(z[0, 0].numpy() if "photograph" in name else viz.shaded(n))
 figure = viz.gallery(pictures, list(shown), 5, inches=2.1)
-figure.savefig(output / "terms.png", dpi=75)
+figure.savefig(output / "terms.png", dpi=65)
 figure
 
 # %% [markdown]
@@ -430,7 +430,7 @@ for name, found in surfaces.items():
     ]
 titles = ["photograph", "coarse", "FineNet", f"minimised, {steps} steps"]
 figure = viz.gallery(pictures, titles, columns=4, inches=2.4)
-figure.savefig(output / "network_and_optimisation.png", dpi=80)
+figure.savefig(output / "network_and_optimisation.png", dpi=70)
 figure
 
 # %% [markdown]
