@@ -12,6 +12,7 @@ ITEMS = {
     "fig_05": "paper/fig_05",
     "fig_06": "paper/fig_06",
     "fig_07": "paper/fig_07",
+    "fig_08": "paper/fig_08",
     "fig_09": "paper/fig_09",
     "fig_10": "paper/fig_10",
     "fig_11": "paper/fig_11",
