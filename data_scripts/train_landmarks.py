@@ -21,6 +21,7 @@ from facerecon.evaluation.head_models import load_heads
 from facerecon.evaluation.heads import Heads
 from facerecon.methods.contour import Contour
 from facerecon.methods.kazemi2014 import (
+    MIRROR,
     SIZE,
     ShapePredictor,
     face_rectangle,
@@ -57,10 +58,7 @@ def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def with_mirrored(images: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The faces and their mirror images."""
-    model = MorphableModel.default()
-    number = {vertex: k for k, vertex in enumerate(model.landmarks.tolist())}
-    partner = [number[vertex] for vertex in model.mirror[model.landmarks].tolist()]
-    flipped = points[:, partner].copy()
+    flipped = points[:, list(MIRROR)]
     flipped[..., 0] = SIZE - 1 - flipped[..., 0]
     return (
         np.concatenate([images, np.ascontiguousarray(images[:, :, ::-1])]),

@@ -14,7 +14,7 @@ from facerecon.detect import NoFaceError
 from facerecon.evaluation.head_models import load_heads
 from facerecon.methods.compared import align
 from facerecon.methods.contour import Contour
-from facerecon.methods.kazemi2014 import default_predictor
+from facerecon.methods.kazemi2014 import MIRROR, default_predictor
 from facerecon.methods.on_photo import detail_on_photo, mm_per_pixel, model_on_photo
 from facerecon.methods.registry import MethodSettings, build_method, method_card, method_names
 from facerecon.methods.zhu2015 import fit_landmarks
@@ -27,6 +27,11 @@ METHODS = [name for name in method_names() if name[-4:].isdigit()]
 def shot():
     subjects = Subjects(load_heads(shipped("morphable_model.npz")))
     return subject(subjects, 7, 0)[0]
+
+
+def test_mirror_of_landmarks_is_the_models(model):
+    mirrored = model.mirror[model.landmarks]
+    assert torch.equal(mirrored, model.landmarks[list(MIRROR)])
 
 
 def test_landmarks_near_the_truth(shot):
@@ -42,6 +47,9 @@ def test_landmarks_follow_the_photograph(shot):
     found = predictor(shot.image)
     moved = predictor(np.roll(shot.image, (17, 31), axis=(0, 1)))
     assert np.abs(moved - found - (31, 17)).mean() < 2
+    mirrored = predictor(np.ascontiguousarray(shot.image[:, ::-1]))[list(MIRROR)]
+    mirrored[:, 0] = shot.image.shape[1] - 1 - mirrored[:, 0]
+    assert np.abs(mirrored - found).mean() < 4
     half = predictor(shot.image[::2, ::2])
     assert np.abs(half * 2 - found).mean() < 4
 

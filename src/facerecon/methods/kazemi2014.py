@@ -9,6 +9,7 @@ are the faces that it learned from, drawn by the synthetic world, and a smaller 
 """
 
 from functools import cache
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 
@@ -23,6 +24,15 @@ SIZE = 160
 """Pixels of the crop in which the trees compare grey values."""
 
 PREDICTOR = "landmarks.dat"
+
+MIRROR = (
+    *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1),
+)  # fmt: skip
+"""The number of each landmark in the mirror image."""
+
+_SCALES, _SHIFTS = (0.92, 1.0, 1.08), (-0.04, 0.0, 0.04)
 
 
 def require_dlib() -> ModuleType:
@@ -77,8 +87,9 @@ class ShapePredictor:
     ) -> Float[np.ndarray, "68 2"]:
         """Column and row of the 68 landmarks of the largest face of a photograph.
 
-        dlib rounds to whole pixels of the crop. So the crop is taken four times, moved by half a
-        pixel of its own each way, and the answers are averaged.
+        The trees start from the box, and dlib rounds to whole pixels of the crop. So several boxes
+        near the detector's are asked, also in the mirror image, and the median of the answers is
+        taken: our addition, which costs some milliseconds.
 
         Args:
             image: RGB in [0, 1].
@@ -88,12 +99,17 @@ class ShapePredictor:
             NoFaceError: no face was found.
         """
         x, y, side, _ = (box or detect_faces(image)[0]).crop_box()
+        column, row = x + side / 2, y + side / 2
         grey, found = to_grey(image), []
-        half = 0.25 * side / SIZE
-        for right, down in ((-half, -half), (half, -half), (-half, half), (half, half)):
-            cut, square = crop(grey, (x + right, y + down, side, side), SIZE)
-            found.append(square.to_image(self.on_crop(grey_bytes(cut))))
-        return np.mean(found, axis=0)
+        for scale, right, down in product(_SCALES, _SHIFTS, _SHIFTS):
+            width = scale * side
+            left, top = column + right * side - width / 2, row + down * side - width / 2
+            cut, square = crop(grey, (left, top, width, width), SIZE)
+            cut = grey_bytes(cut)
+            mirrored = self.on_crop(cut[:, ::-1])[list(MIRROR)]
+            mirrored[:, 0] = SIZE - 1 - mirrored[:, 0]
+            found += [square.to_image(points) for points in (self.on_crop(cut), mirrored)]
+        return np.median(found, axis=0)
 
 
 @cache
