@@ -192,6 +192,10 @@ def _compared_files(settings: MethodSettings) -> list[Path]:
     return [shipped(MORPHABLE_MODEL), shipped(PREDICTOR)]
 
 
+def _richardson_files(settings: MethodSettings) -> list[Path]:
+    return [*_compared_files(settings), shipped("alignednet.safetensors")]
+
+
 def _coarse_files(settings: MethodSettings) -> list[Path]:
     coarse = Path(settings.coarse) if settings.coarse else shipped("coarsenet.safetensors")
     return [coarse, shipped(MORPHABLE_MODEL)]
@@ -207,4 +211,5 @@ register("ours (coarse)", lambda settings: _ours(settings).coarse, _coarse_files
 register("mean face", lambda settings: _ours(settings).mean_face, _coarse_files)
 # The methods that the paper compares with, from their publications (docs/methods.md).
 register("kemelmacher2011", lambda settings: _compared().kemelmacher2011, _compared_files)
+register("richardson2016", lambda settings: _compared().richardson2016, _richardson_files)
 register("zhu2015", lambda settings: _compared().zhu2015, _compared_files)
