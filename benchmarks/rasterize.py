@@ -7,6 +7,7 @@ folder with g++. All find the visible triangle and the weights of each pixel of 
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,6 +37,16 @@ def work_per_image(projected: np.ndarray, triangles: np.ndarray, ids: np.ndarray
         "covered": (ids >= 0).sum(),
     }
     return {name: round(float(count) / len(ids)) for name, count in counts.items()}
+
+
+def on(number: int, step: Callable[[], object]) -> Callable[[], None]:
+    """The same step on this many threads."""
+
+    def run() -> None:
+        with threads(number):
+            step()
+
+    return run
 
 
 def main() -> None:
@@ -77,8 +88,9 @@ def main() -> None:
         with threads(1):
             single = interleaved(steps, options.rounds, options.batch)
             slow = interleaved({"torch": ours("torch")}, 3, options.batch)
-    with threads(options.threads):
-        both = interleaved({"numba": ours("numba")}, options.rounds, options.batch)["numba"]
+    turns = {number: on(number, ours("numba")) for number in (1, options.threads)}
+    turns = interleaved(turns, options.rounds, options.batch)
+    alone, both = (turns[number] for number in (1, options.threads))
 
     speed = {name: row["images_per_second"] for name, row in single.items()}
     report = {
@@ -90,7 +102,7 @@ def main() -> None:
         "one_thread": single | slow,
         "all_threads": {"numba": both},
         "numba_over": {k: round(speed["numba"] / v, 2) for k, v in speed.items() if k != "numba"},
-        "scaling": round(both["images_per_second"] / speed["numba"], 2),
+        "scaling": round(both["images_per_second"] / alone["images_per_second"], 2),
         "pixels_that_differ": differing,
         "skipped": skipped,
     }

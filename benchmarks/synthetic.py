@@ -3,21 +3,19 @@
     python benchmarks/synthetic.py [--size 200] [--batch 32] [--out FILE]
 
 A sample is what training takes: the photograph, its r, an estimate r_t by Eq. (3), and the feedback
-maps of r_t, hence two renders. "plain" has neither displacement, fine texture, cast shadows nor
-hair; "full" is the default. Times are of the process, not of the clock, but other programs slow
-the memory down all the same; `load` tells how many ran.
+maps of r_t, hence two renders. "plain" is a lit face with the linear model's albedo before a soft
+gradient, with exposure and noise; "full" is the default. Times are of the process, not of the
+clock, but other programs slow the memory down all the same; `load_average` tells how many ran.
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from timing import finish, machine
 
 from facerecon.coarsenet import feedback
 from facerecon.config import SyntheticConfig
@@ -59,9 +57,7 @@ def main() -> None:
         "batch": args.batch,
         "threads": args.threads,
         "device": args.device,
-        "processor": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-        "load": round(os.getloadavg()[0], 1),
+        "machine": machine(),
     }
     with torch.no_grad():
         for name, config in (("plain", full.plain()), ("full", full)):
@@ -82,9 +78,7 @@ def main() -> None:
                     "best_per_second": round(args.batch / times[0], 1),
                     "ms_each": round(1000 * statistics.median(times) / args.batch, 2),
                 }
-    text = json.dumps(result, indent=1)
-    print(text)
-    args.out.write_text(text + "\n")
+    finish(result, args.out)
 
 
 if __name__ == "__main__":
