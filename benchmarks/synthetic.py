@@ -52,13 +52,9 @@ def main() -> None:
     device = torch.device(args.device)
     model = MorphableModel.default().to(device)
     full = SyntheticConfig(size=args.size)
-    result = {
-        "size": args.size,
-        "batch": args.batch,
-        "threads": args.threads,
-        "device": args.device,
-        "machine": machine(),
-    }
+    settings = {"size": args.size, "batch": args.batch, "threads": args.threads}
+    settings |= {"device": args.device, "repeats": args.repeats}
+    result = {"settings": settings, "machine": machine()}
     with torch.no_grad():
         for name, config in (("plain", full.plain()), ("full", full)):
             world = SyntheticWorld(model, config)

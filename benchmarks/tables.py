@@ -94,11 +94,12 @@ def layer_table(report: dict) -> list[str]:
 
 def synthetic_table(report: dict) -> list[str]:
     """Rows of worlds: photographs and whole samples a second."""
-    rows = [["one thread" if report["threads"] == 1 else "", "photographs/s", "samples/s"]]
+    settings = report["settings"]
+    rows = [[f"threads: {settings['threads']}", "photographs/s", "samples/s"]]
     for name, what in (("plain", "plain: a lit face, no more"), ("full", "the default world")):
         speeds = (report[f"{name}_{kind}"]["per_second"] for kind in ("photographs", "samples"))
         rows.append([what, *(f"{speed:.0f}" for speed in speeds)])
-    size, batch = report["size"], report["batch"]
+    size, batch = settings["size"], settings["batch"]
     return [*markdown(rows), "", f"{size} x {size} pixels, batch {batch}; {machine(report)}."]
 
 
