@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 LIMITS = {
     "right °": (-90.0, 90.0, 5.0),
     "above °": (-90.0, 90.0, 5.0),
-    "strength": (0.0, 1.5, 0.05),
-    "ambient": (0.0, 1.5, 0.05),
+    "strength": (0.0, 2.5, 0.05),
+    "ambient": (0.0, 2.5, 0.05),
 }
 """Least, most and step of every slider."""
 
