@@ -208,7 +208,7 @@ def test_training_validates_on_heads(model, monkeypatch):
     config = CoarseTraining(
         network=CoarseNetConfig(width=4, squeeze=8),
         data=SyntheticConfig(size=64),
-        images_per_batch=2,
+        images_per_batch=4,
         validation_faces=2,
     )
     monkeypatch.setattr(coarse_training, "_HEADS", 4)

@@ -124,6 +124,14 @@ class FineTraining:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class DetectionNetConfig:
+    """Heat-map face detector; small enough to search a whole photograph on a CPU."""
+
+    widths: tuple[int, int, int] = (8, 16, 32)  # channels at strides 2, 4 and 8
+    dilations: tuple[int, ...] = (1, 2, 1)  # of the residual blocks at stride 8
+
+
 COARSE_PRESETS = {
     "quick": CoarseTraining(
         network=CoarseNetConfig(width=8),

@@ -11,7 +11,7 @@ from facerecon.camera import POSE_UNITS, split
 from facerecon.coarsenet import iterate
 from facerecon.data import Crop, to_grey
 
-OFF_CENTRE = 0.06
+OFF_CENTRE = 0.1
 """Crop widths, or logarithm of the size, from which a fit is off enough to cut its crop anew."""
 
 ASTRAY = 0.5

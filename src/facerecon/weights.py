@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from facerecon.coarsenet import CoarseNet
-from facerecon.config import CoarseNetConfig, FineNetConfig
+from facerecon.config import CoarseNetConfig, DetectionNetConfig, FineNetConfig
+from facerecon.detection.network import DetectionNet
 from facerecon.finenet import FineNet
 from facerecon.methods.aligned_net import AlignedNet
 
@@ -23,6 +24,7 @@ _CONFIGS = {
     "CoarseNet": CoarseNetConfig,
     "FineNet": FineNetConfig,
     "AlignedNet": CoarseNetConfig,
+    "DetectionNet": DetectionNetConfig,
 }
 
 _Regressor = TypeVar("_Regressor", CoarseNet, AlignedNet)
@@ -48,6 +50,7 @@ class ModelCard:
     started_from: str = "random weights"
     effective_batch: int | None = None  # samples per optimiser step, of all processes together
     processes: int = 1
+    command: str = ""
 
     @classmethod
     def of(
@@ -66,11 +69,12 @@ class ModelCard:
             metrics={name: round(value, 5) for name, value in metrics.items()},
             effective_batch=run.task.effective_batch,
             processes=run.processes.count,
-            **({"started_from": _lineage(started_from)} if started_from else {}),
+            **({"started_from": lineage(started_from)} if started_from else {}),
         )
 
 
-def _lineage(path: Path) -> str:
+def lineage(path: Path) -> str:
+    """What a network that starts with these weights owes to earlier training, for its card."""
     card = read_card(path)
     before = card.get("started_from", "random weights")
     return f"weights that had seen {card['samples']:,} samples, starting from {before}"
@@ -209,6 +213,19 @@ def load_finenet(path: str | Path | None = None) -> FineNet:
     return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
+def load_detector(path: str | Path | None = None) -> DetectionNet:
+    """The face detector's network in eval mode from a file, or the one that ships.
+
+    Raises:
+        WeightsError: missing, damaged, or another network's file.
+    """
+    path = Path(path) if path is not None else shipped("detector.safetensors")
+    tensors, metadata = _read(path, "DetectionNet")
+    network = DetectionNet(_config(path, metadata, "DetectionNet"))
+    _fill(path, network, tensors)
+    return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
 def read_card(path: str | Path) -> dict:
     """The model card inside a weights file.
 
@@ -228,6 +245,10 @@ def _batch_lines(card: dict) -> list[str]:
     return [f"- effective batch {card['effective_batch']}, processes: {card['processes']}"]
 
 
+def _command(card: dict) -> str:
+    return card.get("command") or f"facerecon train {card['task']} --preset {card['preset']}"
+
+
 def write_card(path: str | Path) -> Path:
     """Write the model card of a weights file as Markdown beside it; returns the card's path."""
     path = Path(path)
@@ -235,7 +256,7 @@ def write_card(path: str | Path) -> Path:
     lines = [
         f"# {path.stem}",
         "",
-        f"- trained by: `facerecon train {card['task']} --preset {card['preset']}`",
+        f"- trained by: `{_command(card)}`",
         f"- data: {card['data']}",
         f"- samples seen: {card['samples']:,} in {card['hours']} h, seed {card['seed']}, "
         f"commit {card['commit']}",

@@ -1,0 +1,58 @@
+"""Where a face is in a photograph: a box, and which of several boxes stay."""
+
+from dataclasses import dataclass
+
+CROP_MARGIN = 1.2
+"""Side of the crop over that of the detector's box; 1.2 times 178 mm are 214 mm of a mean head."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A face: left, top, width and height in pixels, counted from the image's left top corner.
+
+    The score says how sure its detector is; larger is surer.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    score: float = 0.0
+
+    def crop_box(self) -> tuple[float, float, float, float]:
+        """The square (x, y, side, side) with the same centre that the networks see."""
+        side = CROP_MARGIN * max(self.width, self.height)
+        return self.x + (self.width - side) / 2, self.y + (self.height - side) / 2, side, side
+
+    def overlap(self, other: "Box") -> float:
+        """Intersection over union, 0 to 1."""
+        width = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
+        height = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
+        shared = max(width, 0.0) * max(height, 0.0)
+        return shared / (self.width * self.height + other.width * other.height - shared)
+
+    def holds_centre_of(self, other: "Box") -> bool:
+        """Whether the middle of another box lies in this one."""
+        x, y = other.x + other.width / 2, other.y + other.height / 2
+        return self.x < x < self.x + self.width and self.y < y < self.y + self.height
+
+
+def clash(box: Box, better: Box, most_overlap: float = 0.3) -> bool:
+    """Whether two boxes cannot both be faces: they overlap, or one has its middle in the other."""
+    inside = better.holds_centre_of(box) or box.holds_centre_of(better)
+    return inside or box.overlap(better) > most_overlap
+
+
+def mean(box: Box, other: Box, score: float) -> Box:
+    """The box between two."""
+    places = ("x", "y", "width", "height")
+    return Box(*((getattr(box, p) + getattr(other, p)) / 2 for p in places), score)
+
+
+def distinct(boxes: list[Box], most_overlap: float = 0.3) -> list[Box]:
+    """The best boxes that do not overlap, best first; one within a much larger one may stay."""
+    kept: list[Box] = []
+    for box in sorted(boxes, key=lambda box: -box.score):
+        if not any(box.overlap(k) > most_overlap for k in kept):
+            kept.append(box)
+    return kept
