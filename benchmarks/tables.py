@@ -163,12 +163,52 @@ def stored(file: str, table: Callable[[dict], list[str]]) -> Callable[[], list[s
     return make
 
 
+def heads_table(report: dict) -> list[str]:
+    """Rows of detectors on heads whose boxes are known."""
+    heads = report["heads"]
+    bins = list(next(iter(heads["detectors"].values()))["recall_pct_by_yaw"])
+    rows = [
+        ["", *(f"{b}°" for b in bins), "within 60°", "false boxes", "off centre", "width off", "ms"]
+    ]
+    for name, row in heads["detectors"].items():
+        recall = [f"{row['recall_pct_by_yaw'][b]:.0f} %" for b in bins]
+        within, false = row["recall_pct_within_60"], row["false_boxes_per_100_images"]
+        off, width = row["off_centre_pct_of_width_median"], row["width_off_pct_median"]
+        numbers = [f"{within:.1f} %", f"{false:.1f}", f"{off:.1f} %", f"{width:.1f} %"]
+        rows.append([name, *recall, *numbers, f"{row['cpu_ms']:.0f}"])
+    foot = (
+        f"{heads['images']} images of {heads['size'][1]} x {heads['size'][0]} pixels. Recall by"
+        " yaw; false boxes per 100 images; medians of the distance between a right box's middle and"
+        " the true one, and of the error of its width, in percent of the true width; milliseconds"
+        " of processor time per image."
+    )
+    return [*markdown(rows), "", foot]
+
+
+def photographs_table(report: dict) -> list[str]:
+    """Rows of detectors on photographs, by their agreement with the consensus."""
+    photos = report["photographs"]
+    rows = [["", "right", "some box", "more than one", "ms"]]
+    for name, row in photos["detectors"].items():
+        shares = ("right_pct_of_consensus", "some_box_pct", "more_than_one_box_pct")
+        rows.append([name, *(f"{row[s]:.1f} %" for s in shares), f"{row['cpu_ms']:.0f}"])
+    foot = (
+        f"{photos['images']} portraits; right: of the {photos['with_consensus']} on which the"
+        " detectors have a consensus."
+    )
+    return [*markdown(rows), "", foot]
+
+
 TABLES = {
     "performance.md": {
         "rasterize": stored("rasterize.json", rasterize_table),
         "stages": stored("render_layer.json", stages_table),
         "synthetic": stored("synthetic.json", synthetic_table),
         "layer": stored("render_layer.json", layer_table),
+    },
+    "detection.md": {
+        "heads": stored("detect.json", heads_table),
+        "photographs": stored("detect.json", photographs_table),
     },
     "training.md": {
         "processes": stored("processes.json", processes_table),
