@@ -2,20 +2,30 @@
 
     python benchmarks/processes.py [--out benchmarks/results/processes.json]
 
-Trains the preset `cpu` from random weights for a few steps, rendering included, each in processes
-of their own that torchrun starts. For a machine with two processor cores.
+Trains the preset `cpu` from random weights for a few steps, images drawn as it goes by one worker
+beside each process. For a machine with two processor cores; nothing else should run.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
-import tempfile
+import socket
+from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+import numba
+import torch
 from timing import finish, machine
 
+from facerecon.config import COARSE_PRESETS
+from facerecon.morphable_model import MorphableModel
+from facerecon.training import plan
+from facerecon.training.coarse import CoarseTask
+from facerecon.training.processes import joined
+
+CPU = torch.device("cpu")
 WAYS = {
     "one process, one thread": (1, 1),
     "one process, two threads": (1, 2),
@@ -23,39 +33,61 @@ WAYS = {
 }
 
 
-def speed(processes: int, threads: int) -> float:
-    """Samples a second of the steps that `--dry-run` measures."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "facerecon"]
-        if processes > 1:
-            command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-            command += ["--nproc-per-node", str(processes), "-m", "facerecon"]
-        command += ["train", "coarse", "--preset", "cpu", "--dry-run", "--run", folder]
-        command += ["--threads", str(threads)]
-        environment = os.environ | {"OMP_WAIT_POLICY": "passive", "NUMBA_NUM_THREADS": str(threads)}
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    (line,) = (line for line in done.stdout.splitlines() if line.strip().startswith("speed"))
-    return float(line.split()[1])
+def work(rank: int, count: int, threads: int, batches: int, port: int, answer: Connection) -> None:
+    """One of the processes; the first one answers."""
+    torch.set_num_threads(threads)
+    numba.set_num_threads(threads)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank)}
+    os.environ["WORLD_SIZE"] = str(count)
+    with joined(CPU) as (processes, device):
+        config = replace(COARSE_PRESETS["cpu"], validation_faces=1)
+        task = CoarseTask(MorphableModel.default(), config, device, processes=processes)
+        plan.MEASURED_BATCHES = batches
+        cost = plan.measure(task, device)
+    if rank == 0:
+        answer.send((cost["samples_per_second"], cost["samples"]))
+
+
+def speed(count: int, threads: int, batches: int) -> tuple[float, float]:
+    """Samples a second of so many processes with so many threads each, and how many samples."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    context = multiprocessing.get_context("spawn")
+    arguments = [(rank, count, threads, batches, port, sender) for rank in range(count)]
+    children = [context.Process(target=work, args=each) for each in arguments]
+    for child in children:
+        child.start()
+    result = receiver.recv()
+    for child in children:
+        child.join()
+    return result
 
 
 def main() -> None:
     """Measure each way, and print or write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batches", type=int, default=4, help="measured, of 256 samples")
     parser.add_argument("--way", choices=WAYS, help="only this one; joins what --out holds")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     speeds = {}
     if args.way and args.out and args.out.exists():
         speeds = json.loads(args.out.read_text())["samples_per_second"]
-    for name, (processes, threads) in WAYS.items():
-        if args.way in (None, name):
-            speeds[name] = round(speed(processes, threads), 1)
-    report = {
-        "settings": {"device": "cpu"},
-        "machine": machine(),
-        "samples_per_second": {name: speeds[name] for name in WAYS if name in speeds},
-    }
-    finish(report, args.out)
+    for name in [args.way] if args.way else WAYS:
+        per_second, samples = speed(*WAYS[name], args.batches)
+        speeds[name] = round(per_second, 1)
+        print(name, speeds[name], flush=True)
+    finish(
+        {
+            "settings": {"device": "cpu"},
+            "machine": machine(),
+            "samples": samples,
+            "samples_per_second": {name: speeds[name] for name in WAYS if name in speeds},
+        },
+        args.out,
+    )
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def ablations_table(report: dict) -> list[str]:
         f"{settings['faces']:,} images of {settings['size']} pixels, in batches of 16, with a "
         f"network of width {settings['network']['width']}; measured from r = 0 on "
         f"{settings['test_faces']} other faces, after four iterations, and after up to eight in "
-        f"the last column. {machine(report)}."
+        f"the last column; r = 0 itself is off by {settings['start']:.2f} %. {machine(report)}."
     )
     return [*markdown(rows), "", foot]
 

@@ -18,6 +18,7 @@ ITEMS = {
     "fig_11": "paper/fig_11",
     "morphable_model": "01_morphable_model_and_projection",
     "synthetic_data": "02_synthetic_data",
+    "coarsenet": "03_coarsenet",
     "differentiable_rendering": "04_differentiable_rendering",
     "lighting_and_albedo": "05_lighting_and_albedo",
     "finenet": "06_finenet",
