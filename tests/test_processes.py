@@ -197,7 +197,7 @@ def test_torchrun_trains_from_the_command_line(tmp_path):
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
         *("-m", "facerecon", "train", "coarse", "--preset", "quick", "--samples", "32"),
-        *("--run", str(tmp_path / "run"), "--export", str(weights)),
+        *("--folder", str(tmp_path / "run"), "--export", str(weights)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -29,7 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `facerecon train`."""
     parser.add_argument("network", choices=list(PRESETS), help="what to train")
     parser.add_argument("--preset", default="cpu", help="quick, cpu or paper (default: cpu)")
-    parser.add_argument("--run", type=Path, help="folder of the run (default: runs/NETWORK-PRESET)")
+    # torchrun would take --run for its own --run-path: hence the second name.
+    parser.add_argument(
+        "--run",
+        "--folder",
+        type=Path,
+        help="folder of the run (default: runs/NETWORK-PRESET); under torchrun write --folder",
+    )
     parser.add_argument(
         "--samples", type=int, help="samples of the whole run instead of the preset's"
     )
