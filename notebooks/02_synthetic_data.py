@@ -18,7 +18,6 @@ seed = 0  # of everything that is drawn
 output_dir = "../runs/synthetic_data"  # where figures and result.json go
 
 # %% tags=["imports"]
-import math
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,8 +29,8 @@ import skimage
 import torch
 from matplotlib.cbook import get_sample_data
 
-from facerecon import MorphableModel, camera, coarsenet
-from facerecon import losses, mesh, rasterize, render, repro, viz, weights
+from facerecon import MorphableModel, camera, coarsenet, losses, mesh, rasterize, render
+from facerecon import repro, viz, weights
 from facerecon.realism import report as data_report, statistics as image_statistics
 from facerecon.synthetic import illumination, studio, world as synthetic, wrinkles
 
@@ -112,7 +111,7 @@ plt.show()
 # %% tags=["check"]
 limit, frontal = base.pose.yaw_limit, base.pose.yaw_frontal_std
 yaw = np.abs(physical[:, 1])
-normal = math.erf(2 / math.sqrt(2))  # share of a normal draw within two deviations
+normal = torch.erf(torch.tensor(2.0).sqrt()).item()  # of draws within two deviations
 expected = base.pose.p_frontal * normal
 expected += (1 - base.pose.p_frontal) * 2 * frontal / limit
 found = (yaw < 2 * frontal).mean()
