@@ -190,7 +190,7 @@ simple = looks.SyntheticConfig(
     detail=looks.DetailConfig(False, False),
     hair=looks.HairConfig(surround=False),
 )
-samples = {"quick": 4_000, "full": 200_000}[preset]
+samples = {"quick": 2_800, "full": 200_000}[preset]
 plan = config.CoarseTraining(
     network=config.CoarseNetConfig(width=16), data=simple, samples=samples, passes=1,
     images_per_batch=16, parts=1, warmup=0.05, cooldown=0.5, ema_decay=0.97,
@@ -276,7 +276,7 @@ for r in [answers[0], answers[1], answers[4], test.r]:
     columns.append(torch.where(shown.mask, 0.5 + 0.5 * shown.normals, test.image))
 titles = np.repeat(["image", "$r_0$", "$r_1$", "$r_4$", "truth"], 6)
 figure = viz.gallery(tiles(torch.cat(columns)), titles, 6, inches=1.2)
-figure.savefig(output / "small.png", dpi=70)
+figure.savefig(output / "small.png", dpi=50)
 figure
 
 # %% [markdown]
