@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from facerecon import MorphableModel, camera, explorer, lighting, mesh
-from facerecon import render, repro, viz
+from facerecon import rasterize, render, repro, viz
 
 # %%
 model = MorphableModel.default()
@@ -137,7 +137,7 @@ sign = torch.cat([-torch.eye(n_id + n_exp)[:shown], torch.eye(n_id + n_exp)[:sho
 pictures = surfaces(camera.join(2 * sign, torch.zeros(2 * shown, 6)))
 length = A[:shown].norm(dim=2)  # mm
 maps = render.render(model, torch.zeros(shown, n_id + n_exp + 6), 160)
-values = render.interpolate(length[..., None], maps.fragments, model.triangles)[:, 0]
+values = rasterize.interpolate(length[..., None], maps.fragments, model.triangles)[:, 0]
 most = length.amax(dim=1)
 for value, mask, top in zip(values, maps.mask[:, 0], most, strict=True):
     heat = plt.get_cmap("magma")(value / top)[..., :3]
@@ -361,7 +361,9 @@ turned = [posed(people[2:3], -5.0, 35.0, 8.0), posed(people[5:6], 10.0, -25.0, -
 feedback = []
 for r in turned:
     maps = render.render(model, r, size)
-    rgb = render.interpolate(model.albedo_mean[None], maps.fragments, model.triangles)
+    rgb = rasterize.interpolate(
+        model.albedo_mean[None], maps.fragments, model.triangles
+    )
     one = torch.ones_like(maps.depth)
     shading = lighting.shade(one, torch.tensor([[0.7, -0.4, 0.3, 0.7]]), maps.normals)
     for picture in (rgb * shading, maps.pncc, 0.5 + 0.5 * maps.normals):
@@ -421,7 +423,7 @@ assert (T - model.albedo(-alpha_T)).abs().max() > 0.01
 sign = torch.eye(model.n_albedo)[:5]
 maps = render.render(model, torch.zeros(10, n_id + n_exp + 6), 160)
 rgb = model.albedo(torch.cat([-2 * sign, 2 * sign]))
-rgb = render.interpolate(rgb, maps.fragments, model.triangles)
+rgb = rasterize.interpolate(rgb, maps.fragments, model.triangles)
 lights = [(-0.8, 0, 0.6), (0.8, 0, 0.6), (0, 0.8, 0.6), (0, -0.8, 0.6), (0, 0, 1)]
 pictures = [rgb]
 for direction in lights:
