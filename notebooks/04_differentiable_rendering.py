@@ -388,8 +388,7 @@ full = torch.autograd.functional.jvp(depth_at, zero, one)[1]
 fixed = torch.autograd.functional.jvp(lambda t: depth_at(t, "fixed"), zero, one)[1]
 
 # %% tags=["check"]
-views = [shifted(t) for t in (-step, zero, step)]
-ids = torch.stack([view.fragments.triangle[0] for view in views])
+ids = torch.stack([shifted(t).fragments.triangle[0] for t in (-step, zero, step)])
 face = (ids >= 0).any(0)
 same = face & (ids == ids[1]).all(0)
 outline = face & (ids < 0).any(0)
