@@ -8,13 +8,14 @@ import torch
 
 from facerecon.camera import CROP_MM
 from facerecon.coarsenet import DISPLACEMENT_MM, CoarseNet, feedback
-from facerecon.config import COARSE_PRESETS, CoarseNetConfig, CoarseTraining, SyntheticConfig
+from facerecon.config import COARSE_PRESETS, CoarseNetConfig, CoarseTraining
 from facerecon.evaluation.coarse import (
     coarse_metrics,
     explained,
     held_out_faces,
     landmark_error,
 )
+from facerecon.synthetic.config import DetailConfig, HairConfig, SyntheticConfig
 from facerecon.training.checkpoints import CHECKPOINT, read_checkpoint
 from facerecon.training.coarse import CoarseTask
 from facerecon.training.engine import Run
@@ -22,7 +23,11 @@ from facerecon.training.engine import Run
 CPU = torch.device("cpu")
 TINY = CoarseTraining(
     network=CoarseNetConfig(width=4, squeeze=8),
-    data=SyntheticConfig(size=64),
+    data=SyntheticConfig(
+        size=64,
+        detail=DetailConfig(wrinkles=False, texture=False),  # the world is made in no time
+        hair=HairConfig(surround=False),
+    ),
     samples=32,
     images_per_batch=4,
     validation_faces=4,
