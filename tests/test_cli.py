@@ -12,7 +12,7 @@ from PIL import Image
 from skimage import data as photographs
 
 from facerecon import __version__
-from facerecon.cli import FAILED, OK, USAGE, main
+from facerecon.cli import FAILED, OK, USAGE, _parser, main
 from facerecon.coarsenet import CoarseNet
 from facerecon.config import CoarseNetConfig, FineNetConfig
 from facerecon.finenet import FineNet
@@ -282,3 +282,17 @@ def test_module_can_be_run():
     assert result.returncode == FAILED
     assert "Traceback" not in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        ("synthetic", 200),
+        ("heads --heads x", 200),
+        ("photos x", 200),
+        ("detail", 16),
+        ("light", 100),
+    ],
+)
+def test_every_evaluation_has_its_own_count(kind, count):
+    assert _parser(training=False).parse_args(["evaluate", *kind.split()]).count == count

@@ -149,28 +149,17 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         description="Measure CoarseNet where the truth is known, and where it is not.",
         epilog=EXIT_CODES,
     )
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--coarse", type=Path, metavar="FILE", help="other CoarseNet weights")
-    shared.add_argument(
-        "--model", type=Path, metavar="FILE", help="morphable model that they were trained with"
-    )
-    shared.add_argument("--count", type=int, default=200, help="pictures (default: 200)")
-    shared.add_argument("--iterations", type=int, default=4, help="of CoarseNet (default: 4)")
-    shared.add_argument("--seed", type=int, default=0, help="of the pictures (default: 0)")
-    shared.add_argument("--device", default="cpu", help="torch device (default: cpu)")
-    shared.add_argument("--threads", type=int, help="CPU threads")
-    shared.add_argument("--out", type=Path, metavar="DIR", help="folder of the results as files")
     kinds = parser.add_subparsers(title="on what", metavar="WHAT", dest="on", required=True)
     kinds.add_parser(
         "synthetic",
-        parents=[shared],
+        parents=[_of_evaluations(200)],
         help="held-out faces of the training world",
         description="Errors on held-out faces of the training world, after every iteration.",
         epilog=EXIT_CODES,
     )
     heads = kinds.add_parser(
         "heads",
-        parents=[shared],
+        parents=[_of_evaluations(200)],
         help="photographed heads of another model",
         description=(
             "Errors on photographed heads of a model that the network has not learned from, beside"
@@ -201,7 +190,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     photos = kinds.add_parser(
         "photos",
-        parents=[shared],
+        parents=[_of_evaluations(200)],
         help="photographs without a truth",
         description=(
             "On photographs nothing is known, but a good network settles (each step changes less),"
@@ -211,10 +200,26 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         epilog=EXIT_CODES,
     )
     photos.add_argument("folder", type=Path, metavar="FOLDER", help="folder of photographs")
-    add_detail(kinds, shared, EXIT_CODES)
-    add_light(kinds, shared, EXIT_CODES)
+    add_detail(kinds, _of_evaluations(16), EXIT_CODES)
+    add_light(kinds, _of_evaluations(100), EXIT_CODES)
     parser.set_defaults(command=_evaluate)
     add_scans(kinds, EXIT_CODES)
+
+
+def _of_evaluations(count: int) -> argparse.ArgumentParser:
+    """The options of all kinds; each has its own, for a parent's options are shared objects."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--coarse", type=Path, metavar="FILE", help="other CoarseNet weights")
+    shared.add_argument(
+        "--model", type=Path, metavar="FILE", help="morphable model that they were trained with"
+    )
+    shared.add_argument("--count", type=int, default=count, help=f"pictures (default: {count})")
+    shared.add_argument("--iterations", type=int, default=4, help="of CoarseNet (default: 4)")
+    shared.add_argument("--seed", type=int, default=0, help="of the pictures (default: 0)")
+    shared.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    shared.add_argument("--threads", type=int, help="CPU threads")
+    shared.add_argument("--out", type=Path, metavar="DIR", help="folder of the results as files")
+    return shared
 
 
 def _add_data(commands: argparse._SubParsersAction) -> None:

@@ -22,7 +22,6 @@ def add_detail(
         ),
         epilog=epilog,
     )
-    parser.set_defaults(count=16)
     parser.add_argument("--fine", type=Path, metavar="FILE", help="other FineNet weights")
     parser.add_argument(
         "--supervised", type=Path, metavar="FILE", help="weights of the supervised FineNet"
@@ -43,7 +42,7 @@ def add_light(
     kinds: argparse._SubParsersAction, shared: argparse.ArgumentParser, epilog: str
 ) -> None:
     """The kind `light` of `facerecon evaluate`."""
-    parser = kinds.add_parser(
+    kinds.add_parser(
         "light",
         parents=[shared],
         help="recovered light and shading on faces under a known light",
@@ -55,4 +54,3 @@ def add_light(
         ),
         epilog=epilog,
     )
-    parser.set_defaults(count=100)
