@@ -1,6 +1,7 @@
 """Strict notebook runs, and the record of what they measured."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -300,8 +301,16 @@ def test_targets_hold_the_papers_table_and_all_figures() -> None:
     )
     assert min(table.rows.values()) == table.rows["Ours"]
     assert sorted(table.methods.values()) == sorted(table.rows)
-    for aim in targets.values():
-        assert aim.caption and aim.caption in aim.quote() and aim.text in aim.quote()
+
+
+@pytest.mark.parametrize("item", ["table_01", *(f"fig_{number:02}" for number in range(1, 12))])
+def test_a_notebook_quotes_the_caption_that_the_targets_hold(item: str) -> None:
+    root = Path(__file__).parents[1]
+    aim = read_targets(root / "figures/targets.toml")[item]
+    source = (root / "notebooks" / f"{ITEMS[item]}.py").read_text("utf-8")
+    prose = " ".join(source.replace("\n# >", "\n").replace("\n#", "\n").split())
+    assert aim.caption and f"“{aim.caption}”" in prose
+    assert re.search(rf"\*\*The paper, sections? {re.escape(aim.section)}:\*\*", prose)
 
 
 def test_a_damaged_targets_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ The faces have displacement wrinkles, so their true surface is finer than any mo
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -189,8 +188,3 @@ def erode(mask: Bool[Tensor, "n 1 size size"], width: float) -> Bool[Tensor, "n 
     reach = round(width * mask.shape[-1])
     outside = nn.functional.max_pool2d((~mask).float(), 2 * reach + 1, 1, reach)
     return outside == 0
-
-
-def mean_metrics(rows: Sequence[dict[str, Tensor]]) -> dict[str, float]:
-    """Means over all faces of several batches, NaN left out."""
-    return {name: torch.cat([row[name] for row in rows]).nanmean().item() for name in METRICS}

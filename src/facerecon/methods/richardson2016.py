@@ -19,7 +19,7 @@ from facerecon.render import render
 from facerecon.sfs import albedo_maps, detail_target, recover_robustly, refine_depth
 
 ITERATIONS = 4
-DETAIL_RADIUS, DETAIL_LIMIT = 0.03, 0.08  # as FineTraining's, of the same refinement
+DETAIL_RADIUS, DETAIL_LIMIT = 0.03, 0.08  # crop widths, intensity: see `sfs.detail_target`
 STEPS = 150
 _UNTRUSTED = (
     "lips", "brows", "eyelids", "eye_left", "eye_right", "mouth_interior", "ears", "neck"

@@ -40,11 +40,6 @@ class Target:
         name, numbers = next(iter(self.rows.items()))
         return f"{' / '.join(f'{number:.2f}' for number in numbers)} mm, row “{name}”"
 
-    def quote(self) -> str:
-        """The caption and the text as Markdown, marked as the paper's."""
-        text = f" In the text: “{self.text}”" if self.text else ""
-        return f"> **The paper, section {self.section}:** “{self.caption}”{text}"
-
 
 def read_targets(path: str | Path | None = None) -> dict[str, Target]:
     """All of the paper's tables and figures, by item.
