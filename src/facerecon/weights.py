@@ -27,7 +27,8 @@ _CONFIGS = {
     "DetectionNet": DetectionNetConfig,
 }
 
-_Regressor = TypeVar("_Regressor", CoarseNet, AlignedNet)
+_Network = TypeVar("_Network", CoarseNet, AlignedNet, FineNet, DetectionNet)
+_REGRESSORS = CoarseNet, AlignedNet  # built for a number of coefficients
 
 
 class WeightsError(ValueError):
@@ -109,7 +110,7 @@ def save_weights(path: str | Path, network: nn.Module, card: ModelCard) -> None:
         "config": json.dumps(asdict(network.config)),
         "card": json.dumps(asdict(card)),
     }
-    if isinstance(network, CoarseNet | AlignedNet):
+    if isinstance(network, _REGRESSORS):
         metadata["n_coefficients"] = str(network.n_coefficients)
     temporary = path.with_name(path.name + ".partial")
     try:
@@ -176,7 +177,7 @@ def load_coarsenet(path: str | Path | None = None) -> CoarseNet:
     Raises:
         WeightsError: missing, damaged, or another network's file.
     """
-    return _load_regressor(CoarseNet, path or shipped("coarsenet.safetensors"))
+    return _load(CoarseNet, path, "coarsenet.safetensors")
 
 
 def load_alignednet(path: str | Path | None = None) -> AlignedNet:
@@ -185,19 +186,7 @@ def load_alignednet(path: str | Path | None = None) -> AlignedNet:
     Raises:
         WeightsError: missing, damaged, or another network's file.
     """
-    return _load_regressor(AlignedNet, path or shipped("alignednet.safetensors"))
-
-
-def _load_regressor(kind: type[_Regressor], path: str | Path) -> _Regressor:
-    path, name = Path(path), kind.__name__
-    tensors, metadata = _read(path, name)
-    try:
-        n_coefficients = int(metadata["n_coefficients"])
-    except (KeyError, ValueError) as error:
-        raise WeightsError(f"{path}: does not say how many coefficients it predicts") from error
-    network = kind(n_coefficients, _config(path, metadata, name))
-    _fill(path, network, tensors)
-    return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return _load(AlignedNet, path, "alignednet.safetensors")
 
 
 def load_finenet(path: str | Path | None = None) -> FineNet:
@@ -206,11 +195,7 @@ def load_finenet(path: str | Path | None = None) -> FineNet:
     Raises:
         WeightsError: missing, damaged, or another network's file.
     """
-    path = Path(path) if path is not None else shipped("finenet.safetensors")
-    tensors, metadata = _read(path, "FineNet")
-    network = FineNet(_config(path, metadata, "FineNet"))
-    _fill(path, network, tensors)
-    return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return _load(FineNet, path, "finenet.safetensors")
 
 
 def load_detector(path: str | Path | None = None) -> DetectionNet:
@@ -219,11 +204,23 @@ def load_detector(path: str | Path | None = None) -> DetectionNet:
     Raises:
         WeightsError: missing, damaged, or another network's file.
     """
-    path = Path(path) if path is not None else shipped("detector.safetensors")
-    tensors, metadata = _read(path, "DetectionNet")
-    network = DetectionNet(_config(path, metadata, "DetectionNet"))
+    return _load(DetectionNet, path, "detector.safetensors")
+
+
+def _load(kind: type[_Network], path: str | Path | None, asset: str) -> _Network:
+    path = Path(path) if path is not None else shipped(asset)
+    tensors, metadata = _read(path, kind.__name__)
+    numbers = (_n_coefficients(path, metadata),) if issubclass(kind, _REGRESSORS) else ()
+    network = kind(*numbers, _config(path, metadata, kind.__name__))
     _fill(path, network, tensors)
     return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def _n_coefficients(path: Path, metadata: dict[str, str]) -> int:
+    try:
+        return int(metadata["n_coefficients"])
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"{path}: does not say how many coefficients it predicts") from error
 
 
 def read_card(path: str | Path) -> dict:

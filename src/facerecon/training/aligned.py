@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from facerecon.camera import POSE_UNITS, join, split
 from facerecon.coarsenet import CoarseNet
@@ -15,7 +15,7 @@ from facerecon.methods.aligned_net import AlignedNet, aligned_input, iterate_ali
 from facerecon.render import render
 from facerecon.synthetic.draws import mixed_seed
 from facerecon.synthetic.world import SyntheticWorld, intermediate
-from facerecon.training.coarse import From, one_thread
+from facerecon.training.ahead import drawn_ahead
 from facerecon.training.processes import Processes
 
 
@@ -111,16 +111,8 @@ class AlignedTask:
 
     def batches(self, start: int) -> Iterable:
         """Batches, drawn ahead by the workers."""
-        loader = DataLoader(
-            _Batches(self.world, self.config, self.share),
-            batch_size=None,
-            sampler=From(start),
-            num_workers=self.workers,
-            multiprocessing_context="spawn" if self.workers else None,
-            prefetch_factor=2 if self.workers else None,
-            worker_init_fn=one_thread,
-        )
-        return loader if self.workers else (loader.dataset[i] for i in loader.sampler)
+        batches = _Batches(self.world, self.config, self.share)
+        return drawn_ahead(batches, start, self.workers)
 
     def losses(self, batch: Sequence[Tensor]) -> Iterator[dict[str, Tensor]]:
         """First from r_t of Eq. (3), then from the network's own answers."""

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from facerecon.camera import CROP_MM, POSE_UNITS, project, rotation_matrix, split
 from facerecon.coarsenet import DISPLACEMENT_MM, CoarseNet, feedback, iterate
@@ -27,6 +27,7 @@ from facerecon.synthetic.draws import mixed_seed
 from facerecon.synthetic.shards import StoredFaces
 from facerecon.synthetic.texture_bank import TextureBank
 from facerecon.synthetic.world import SyntheticWorld
+from facerecon.training.ahead import drawn_ahead
 from facerecon.training.engine import computes_bfloat16
 from facerecon.training.processes import Processes
 
@@ -75,27 +76,6 @@ class _Pairs(Dataset):
             image, r = (all_[chosen].to(generator.device) for all_ in self.stored[index])
         r_t = self.world.feedback(r, generator, self.config.p_zero_start, self.config.beta)
         return image, r, r_t
-
-
-class From(Sampler):
-    """start, start + 1, ... without end."""
-
-    def __init__(self, start: int):
-        self.start = start
-
-    def __iter__(self) -> Iterator[int]:
-        index = self.start
-        while True:
-            yield index
-            index += 1
-
-
-def one_thread(_worker: int) -> None:
-    """Keep a worker process to one core."""
-    import numba
-
-    torch.set_num_threads(1)
-    numba.set_num_threads(1)
 
 
 class CoarseTask:
@@ -201,16 +181,7 @@ class CoarseTask:
 
     def batches(self, start: int) -> Iterable:
         """Pairs of batches, drawn ahead by the workers."""
-        loader = DataLoader(
-            self.pairs,
-            batch_size=None,
-            sampler=From(start),
-            num_workers=self.workers,
-            multiprocessing_context="spawn" if self.workers else None,
-            prefetch_factor=2 if self.workers else None,
-            worker_init_fn=one_thread,
-        )
-        return loader if self.workers else (loader.dataset[i] for i in loader.sampler)
+        return drawn_ahead(self.pairs, start, self.workers)
 
     def losses(self, batch: Sequence[_Batch]) -> Iterator[dict[str, Tensor]]:
         """Train on two batches in turns: while one trains, the other is rendered."""
