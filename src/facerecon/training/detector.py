@@ -32,7 +32,7 @@ class CanvasConfig:
     p_cover: float = 0.2  # a plain rectangle over part of the canvas
     gain: tuple[float, float] = (0.15, 1.6)
     gamma: tuple[float, float] = (0.6, 1.6)
-    p_negative: float = 0.08
+    p_washed_out: float = 0.08
     blur: tuple[float, float] = (0.0, 1.2)
     noise: tuple[float, float] = (0.0, 0.05)
     core: float = 0.16  # box widths around the centre in which a cell shall fire
@@ -187,8 +187,8 @@ class CanvasMaker:
         image = np.clip(image, 0, 1).astype(np.float32)
         image = image ** np.float32(random.uniform(*config.gamma))
         image = np.clip(image * random.uniform(*config.gain), 0, 1)
-        if random.random() < config.p_negative:
-            image = 0.3 + 0.4 * image  # washed out
+        if random.random() < config.p_washed_out:
+            image = 0.3 + 0.4 * image
         blur = random.uniform(*config.blur)
         if blur > 0.3:
             image = cv2.GaussianBlur(image, (0, 0), blur)
