@@ -3,7 +3,8 @@
     python benchmarks/synthetic.py [--size 200] [--batch 32] [--out FILE]
 
 A sample is what training takes: the photograph, its r, an estimate r_t by Eq. (3), and the feedback
-maps of r_t, hence two renders. "plain" is a lit face with the linear model's albedo before a soft
+maps of r_t, hence two renders. "lit" is no more than these two renders, the linear model's albedo
+under second-order spherical harmonics, and the feedback maps; "plain" is a lit face with the linear model's albedo before a soft
 gradient, with exposure and noise; "full" is the default. Times are of the process, not of the
 clock, but other programs slow the memory down all the same; `load_average` tells how many ran.
 """
@@ -19,7 +20,10 @@ from timing import finish, machine
 
 from facerecon.coarsenet import feedback
 from facerecon.config import SyntheticConfig
+from facerecon.lighting import LUMA, shade
 from facerecon.morphable_model import MorphableModel
+from facerecon.rasterize import interpolate
+from facerecon.render import render
 from facerecon.synthetic.world import SyntheticWorld
 
 SEED = 0
@@ -36,6 +40,39 @@ def seconds(step: Callable[[], object], repeats: int, device: torch.device) -> l
             torch.cuda.synchronize(device)
         times.append(clock() - start)
     return sorted(times[1:])
+
+
+def speeds(times: list[float], batch: int) -> dict[str, float]:
+    """What a list of sorted times means for one sample."""
+    median = statistics.median(times)
+    return {
+        "per_second": round(batch / median, 1),
+        "best_per_second": round(batch / times[0], 1),
+        "ms_each": round(1000 * median / batch, 2),
+    }
+
+
+def lit(world: SyntheticWorld, batch: int) -> dict[str, Callable[[], object]]:
+    """Shaded faces, alone and with the feedback maps of an estimate."""
+    model, generator, size = world.model, world.generator(SEED), world.config.size
+    luma = model.albedo_mean.new_tensor(LUMA)
+    mean, basis = model.albedo_mean @ luma, model.albedo_basis @ luma
+
+    def draw():
+        r = world.sample(batch, generator)
+        albedo, light = (
+            torch.randn(batch, count, generator=generator).to(mean) for count in (len(basis), 9)
+        )
+        face = render(model, r, size)
+        skin = interpolate((mean + albedo @ basis)[..., None], face.fragments, model.triangles)
+        light[:, 0] = 1
+        return shade(skin, 0.3 * light, face.normals).clamp(0, 1), r
+
+    def samples():
+        image, r = draw()
+        return feedback(model, image, world.feedback(r, generator))
+
+    return {"photographs": draw, "samples": samples}
 
 
 def main() -> None:
@@ -56,6 +93,8 @@ def main() -> None:
     settings |= {"device": args.device, "repeats": args.repeats}
     result = {"settings": settings, "machine": machine()}
     with torch.no_grad():
+        for kind, step in lit(SyntheticWorld(model, full.plain()), args.batch).items():
+            result[f"lit_{kind}"] = speeds(seconds(step, args.repeats, device), args.batch)
         for name, config in (("plain", full.plain()), ("full", full)):
             world = SyntheticWorld(model, config)
             generator = world.generator(SEED)
@@ -69,11 +108,7 @@ def main() -> None:
 
             for kind, step in (("photographs", photographs), ("samples", samples)):
                 times = seconds(step, args.repeats, device)
-                result[f"{name}_{kind}"] = {
-                    "per_second": round(args.batch / statistics.median(times), 1),
-                    "best_per_second": round(args.batch / times[0], 1),
-                    "ms_each": round(1000 * statistics.median(times) / args.batch, 2),
-                }
+                result[f"{name}_{kind}"] = speeds(times, args.batch)
     finish(result, args.out)
 
 

@@ -96,7 +96,12 @@ def synthetic_table(report: dict) -> list[str]:
     """Rows of worlds: photographs and whole samples a second."""
     settings = report["settings"]
     rows = [[f"threads: {settings['threads']}", "photographs/s", "samples/s"]]
-    for name, what in (("plain", "plain: a lit face, no more"), ("full", "the default world")):
+    worlds = {
+        "lit": "two renders, shading, feedback maps, no more",
+        "plain": "plain: a lit face before a gradient, through a camera",
+        "full": "the default world",
+    }
+    for name, what in worlds.items():
         speeds = (report[f"{name}_{kind}"]["per_second"] for kind in ("photographs", "samples"))
         rows.append([what, *(f"{speed:.0f}" for speed in speeds)])
     size, batch = settings["size"], settings["batch"]

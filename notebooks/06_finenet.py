@@ -77,7 +77,8 @@ for name, photo in photos.items():
 # path is that of VGG-Face, truncated "before the third pooling layer"; two channels go
 # in, grey and depth. The maps of the second and third block are half and a quarter as
 # wide; "cascaded 2-strided 2×2 up-convolution layers" bring them back. Per pixel: 2
-# inputs + 64 + 128 + 256 = 450 channels, the paper's "200 × 200 × 450".
+# inputs + 64 + 128 + 256 = 450 channels, the paper's "200 × 200 × 450". The network that
+# ships is narrower, for a processor had to train it: `config.width` says how wide.
 
 # %%
 I, face = images["grace_hopper"], maps["grace_hopper"]

@@ -21,6 +21,14 @@ GREY_MEAN, GREY_STD = 0.5, 0.25
 DEPTH_STD = 20.0
 """Pixel widths of depth that enter as one: the spread of a face's depth in a 200 px crop."""
 
+SLOPE_GAIN = 20.0
+"""Factor of the first filters of depth, which start without their mean.
+
+Shading depends on slopes: a 200th of the spread of depth from pixel to pixel, beside which filters
+that let the level pass would see little else. So the filters start as derivatives, scaled to give
+slopes about unit variance; from plain random ones, learning starts several times slower.
+"""
+
 CONVOLUTIONS = {
     "conv1_1": 1,
     "conv1_2": 1,
@@ -87,6 +95,8 @@ class FineNet(nn.Module):
             else:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
+        of_depth = self.conv1_1.weight[:, 1]
+        of_depth.copy_(SLOPE_GAIN * (of_depth - of_depth.mean((1, 2), keepdim=True)))
         nn.init.zeros_(self.regress3.weight)
 
     def forward(

@@ -43,12 +43,6 @@ def clash(box: Box, better: Box, most_overlap: float = 0.3) -> bool:
     return inside or box.overlap(better) > most_overlap
 
 
-def mean(box: Box, other: Box, score: float) -> Box:
-    """The box between two."""
-    places = ("x", "y", "width", "height")
-    return Box(*((getattr(box, p) + getattr(other, p)) / 2 for p in places), score)
-
-
 def distinct(boxes: list[Box], most_overlap: float = 0.3) -> list[Box]:
     """The best boxes that do not overlap, best first; one within a much larger one may stay."""
     kept: list[Box] = []

@@ -160,7 +160,8 @@ class FineTask:
         """One step of 4.3, or end to end of 4.4 with the gradient through the last iteration."""
         config = self.config
         if batch.faces is None:
-            sample = self.detail.batch(batch.index, config.batch).part(self.share)
+            drawn = self.detail.batch(batch.index // config.windows_per_face, config.batch)
+            sample = drawn.part(self.share)
             yield self.supervised_criterion(sample, batch.places)
             return
         image, even, original = self._faces(batch.faces, batch.size)
@@ -202,6 +203,8 @@ class FineTask:
         # Light and albedo were read at the original pose; its scale is not theirs to change.
         mm_per_pixel = start.mm_per_pixel.detach()
         fine = self._refine(image, depth, mask, mm_per_pixel, places is not None)
+        if config.gradient_cutoff > 0 and fine.requires_grad:
+            fine.register_hook(lambda g: sobolev_gradient(g, config.gradient_cutoff))
         weights = config.shading_weight, config.fidelity_weight, config.smoothness_weight
         loss = finenet_loss(fine, coarse, goal_image, albedo, light, mask, mm_per_pixel, *weights)
         return {
@@ -226,16 +229,11 @@ class FineTask:
     def _refine(
         self, image: Tensor, depth: Tensor, mask: Tensor, mm_per_pixel: Tensor, shared: bool
     ) -> Tensor:
-        """FineNet's answer, whose gradient is the Sobolev one if the settings say so."""
-        cutoff, training = self.config.gradient_cutoff, torch.is_grad_enabled()
-        with torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16 and training
-        ):
+        """FineNet's answer."""
+        bfloat16 = self.bfloat16 and torch.is_grad_enabled()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
             finenet = self.trained["finenet"] if shared else self.networks["finenet"]
-            fine = finenet(image, depth, mask, mm_per_pixel).float()
-        if cutoff > 0 and fine.requires_grad:
-            fine.register_hook(lambda g: sobolev_gradient(g, cutoff))
-        return fine
+            return finenet(image, depth, mask, mm_per_pixel).float()
 
     def _cut(self, maps: list[Tensor], skin: Tensor, places: Tensor | None) -> list[Tensor]:
         """The same window of every map, centred on a pixel of skin: at this share of them all."""

@@ -81,10 +81,17 @@ class SyntheticDetail:
         self.model, self.seed, self.size = model, seed, size
         self.true_start, self.spread, self.pose_spread = true_start, spread, pose_spread
         self.world = SyntheticWorld(model, detail_config(size, (0.0, 1.0)))
+        self._last: tuple[tuple, DetailSample] | None = None
+
+    def batch(self, index: int, count: int, stream: str = "detail") -> DetailSample:
+        """The index-th batch of a named stream; the last one is kept."""
+        key = (stream, index, count)
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._draw(index, count, stream)
+        return self._last[1]
 
     @torch.no_grad()
-    def batch(self, index: int, count: int, stream: str = "detail") -> DetailSample:
-        """The index-th batch of a named stream."""
+    def _draw(self, index: int, count: int, stream: str) -> DetailSample:
         generator = self.world.generator(mixed_seed(stream, self.seed, index))
         r = self.world.sample(count, generator)
         faces = self.world.draw(count, generator, r)
