@@ -4,6 +4,7 @@ import torch
 from skimage import data as photographs
 
 from facerecon import pipeline
+from facerecon.appearance import model_maps
 from facerecon.camera import N_POSE
 from facerecon.coarsenet import CoarseNet, iterate
 from facerecon.config import CoarseNetConfig, FineNetConfig
@@ -63,8 +64,9 @@ def test_on_the_crops_grid_it_is_iterate_render_refine(reconstruct, portrait, fa
     with torch.no_grad():
         steps = iterate(reconstruct.coarsenet, model, grey, 3)
         rendering = render(model, steps[-1], 200)
+        coarse = model_maps(model, steps[-1], 200).depth
         scale = rendering.projected.new_tensor([1 / face.mm_per_pixel])
-        fine = reconstruct.finenet(grey, rendering.depth, rendering.mask, 1 / scale)
+        fine = reconstruct.finenet(grey, coarse, rendering.mask, 1 / scale)
     assert len(face.iterations) == 4
     for kept, step in zip(face.iterations, steps, strict=True):
         np.testing.assert_allclose(kept, step[0], atol=1e-5)
@@ -75,7 +77,7 @@ def test_on_the_crops_grid_it_is_iterate_render_refine(reconstruct, portrait, fa
     same = face.mask == rendering.mask[0, 0].numpy()
     assert (~same).mean() < 2e-4
     both = face.mask & same
-    np.testing.assert_allclose(face.coarse_depth_mm[both], rendering.depth[0, 0][both], atol=0.02)
+    np.testing.assert_allclose(face.coarse_depth_mm[both], coarse[0, 0][both], atol=0.02)
     np.testing.assert_allclose(face.depth_mm[both], fine[0, 0][both], atol=0.02)
     assert np.abs(face.depth_mm - face.coarse_depth_mm)[both].max() > 0.2
     assert np.isnan(face.depth_mm[~face.mask]).all()

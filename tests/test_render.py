@@ -6,7 +6,8 @@ from meshes import TinyModel, head, sphere
 
 from facerecon import mesh
 from facerecon.camera import POSE_NAMES, join, pose_parameters, project, split, to_camera
-from facerecon.render import FaceModel, render
+from facerecon.rasterize import interpolate
+from facerecon.render import FaceModel, curved_depth, place, render
 
 BACKENDS = ["numba", "torch"]
 both = pytest.mark.parametrize("backend", BACKENDS)
@@ -259,3 +260,33 @@ def test_errors():
         render(model, r, 30, smooth=True)
     with pytest.raises(ValueError, match="needs the backend nvdiffrast, and numba was chosen"):
         render(model, zero_r(model), 30, "numba", "full", smooth=True)
+
+
+def test_curved_depth_is_that_of_the_sphere_behind_its_facets():
+    radius, size = 80.0, 107
+    model = TinyModel(*sphere(radius, 24, 24), 1, torch.Generator().manual_seed(0))
+    r = zero_r(model)
+    rendering = render(model, r, size)
+    normals = (model.mean / radius)[None]  # exact
+    curved = curved_depth(model.mean[None], normals, rendering.fragments, model.triangles)
+    scale = pose_parameters(r[:, 1:], size).scale.item()
+    centre = (size - 1) / 2
+    row, column = torch.meshgrid(2 * [torch.arange(size, dtype=torch.float64)], indexing="ij")
+    squared = ((row - centre) / scale) ** 2 + ((column - centre) / scale) ** 2
+    true = (radius**2 - squared).clamp(min=0).sqrt()
+    inside = rendering.mask[0, 0] & (squared < (0.7 * radius) ** 2)
+    flat, bent = ((d[0, 0] - true)[inside].abs().max() for d in (rendering.depth, curved))
+    assert bent < 0.05 * flat, (flat, bent)
+    assert (curved[~rendering.mask] == 0).all()
+
+
+def test_curved_depth_leaves_a_plane_as_it_is():
+    model, r = tiny(), zero_r(tiny(), yaw=0.4)
+    x, y, _ = place(model, r, 60)[0].unbind(2)
+    plane = torch.stack([x, y, 0.2 * x - 0.1 * y + 5], 2)
+    normals = torch.tensor([-0.2, 0.1, 1.0], dtype=torch.float64)
+    normals = (normals / normals.norm()).expand_as(plane).contiguous()
+    fragments = render(model, r, 60).fragments
+    flat = interpolate(plane[..., 2:].contiguous(), fragments, model.triangles)
+    curved = curved_depth(plane, normals, fragments, model.triangles)
+    assert fragments.mask.any() and (curved - flat).abs().max() < 1e-9

@@ -10,17 +10,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from facerecon.camera import pose_parameters, split
+from facerecon.camera import pose_parameters, split, to_pixels
 from facerecon.coarsenet import CoarseNet
 from facerecon.data import Crop, ImageSource, crop, load_image, to_grey
 from facerecon.depth import depth_to_mesh, trim_rim
 from facerecon.detect import Box, detect_faces
 from facerecon.finenet import FineNet
 from facerecon.fit import fit
+from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel
-from facerecon.rasterize import interpolate, rasterize
+from facerecon.rasterize import rasterize
 from facerecon.reconstruction import Reconstruction
-from facerecon.render import render
+from facerecon.render import curved_depth, place
 from facerecon.weights import load_coarsenet, load_finenet
 
 COARSE_SIZE = 200
@@ -171,30 +172,33 @@ class Reconstructor:
         device = self.model.mean.device
         steps, square = fit(self.coarsenet, self.model, photo, square, self.iterations)
         square = square.at(self.size)
-        rendering = render(self.model, steps[-1], self.size)
+        camera_vertices, projected = place(self.model, steps[-1], self.size)
+        normals = vertex_normals(camera_vertices, self.model.triangles)
+        fragments = rasterize(projected, self.model.triangles, self.size, self.size)
         inside = torch.from_numpy(_inside_image(square, photo.shape[:2])).to(device)
-        mask = rendering.mask & inside
+        mask = fragments.mask & inside
         coefficients, pose = split(steps[-1], self.model.n_coefficients)
         if mask.float().mean() < LEAST_COVER or pose.abs().max() > FARTHEST_POSE:
             raise ReconstructionError(_ASTRAY)
         scale = pose_parameters(pose, self.size).scale
-        coarse = fine = rendering.depth
+        coarse = curved_depth(camera_vertices, normals, fragments, self.model.triangles)
+        fine = coarse
         if refine and self.finenet is not None:
             grey = _grey(square.cut(photo), device)
-            fine = self.finenet(grey, coarse, rendering.mask, 1 / scale)
+            fine = self.finenet(grey, coarse, fragments.mask, 1 / scale)
 
         depth_mm, coarse_depth_mm = self._on_photo(
-            rendering.projected, square, fine - coarse, rendering.mask, photo.shape[:2]
+            camera_vertices, normals, pose, square, fine - coarse, fragments.mask, photo.shape[:2]
         )
         if not np.isfinite(depth_mm).any():
             raise ReconstructionError(_ASTRAY)
         pixel_mm = 1 / scale.item()
         solid = trim_rim(fine[0, 0], mask[0, 0], pixel_mm)
         mesh = depth_to_mesh(fine[0, 0], solid, pixel_mm)
-        coarse_vertices = rendering.projected[0].clone()
+        coarse_vertices = projected[0].clone()
         coarse_vertices[:, :2] -= (self.size - 1) / 2
         coarse_vertices[:, :2] /= scale * scale.new_tensor([1.0, -1.0])
-        landmarks = rendering.projected[0, self.model.landmarks, :2].cpu().numpy()
+        landmarks = projected[0, self.model.landmarks, :2].cpu().numpy()
         return Reconstruction(
             image=photo,
             box=box,
@@ -216,7 +220,9 @@ class Reconstructor:
 
     def _on_photo(
         self,
-        projected: Float[Tensor, "1 vertices 3"],
+        vertices: Float[Tensor, "1 vertices 3"],
+        normals: Float[Tensor, "1 vertices 3"],
+        pose: Float[Tensor, "1 6"],
         square: Crop,
         detail: Float[Tensor, "1 1 size size"],
         mask: Bool[Tensor, "1 1 size size"],
@@ -228,17 +234,16 @@ class Reconstructor:
         resolution; only FineNet's detail, smooth by comparison, is interpolated from the crop.
         """
         fine, coarse = (np.full(shape, np.nan, dtype=np.float32) for _ in range(2))
-        column, row = square.x - 0.5, square.y - 0.5
-        offset = projected.new_tensor([column, row]) + 0.5 * square.step
-        on_photo = projected.clone()
-        on_photo[..., :2] = projected[..., :2] * square.step + offset
+        on_photo = to_pixels(vertices, pose, square.size)
+        offset = on_photo.new_tensor([square.x - 0.5, square.y - 0.5]) + 0.5 * square.step
+        on_photo[..., :2] = on_photo[..., :2] * square.step + offset
         known = mask.to(detail)
         maps = torch.cat([detail * known, known], dim=1)
         for rows, columns in _strips(square, shape):
             local = on_photo - on_photo.new_tensor([columns.start, rows.start, 0])
             height, width = rows.stop - rows.start, columns.stop - columns.start
             fragments = rasterize(local, self.model.triangles, height, width)
-            depth = interpolate(local[..., 2:], fragments, self.model.triangles)[0, 0]
+            depth = curved_depth(vertices, normals, fragments, self.model.triangles)[0, 0]
             grid = _sampling_grid(square, rows, columns).to(detail)
             value, weight = functional.grid_sample(maps, grid, align_corners=False)[0]
             refined = depth + value / weight.clamp(min=1e-6)

@@ -3,7 +3,7 @@
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from facerecon.camera import in_perspective, split, to_camera, to_pixels
@@ -11,10 +11,14 @@ from facerecon.mesh import vertex_normals
 from facerecon.rasterize import (
     Fragments,
     antialias,
+    interpolate,
     interpolate_maps,
     rasterize,
     require_gradient,
 )
+
+LEAST_FACING = 0.25
+"""n_z below which a lift along the normal no longer grows on the pixel grid."""
 
 
 @runtime_checkable
@@ -92,6 +96,36 @@ def render(
         maps = image.split([1, 3, 3], dim=1)
     depth, normals, pncc = maps
     return Rendering(depth, fragments.mask, normals, pncc, fragments, projected)
+
+
+def curved_depth(
+    vertices: Float[Tensor, "batch vertices 3"],
+    normals: Float[Tensor, "batch vertices 3"],
+    fragments: Fragments,
+    triangles: Int[Tensor, "triangles 3"],
+) -> Float[Tensor, "batch 1 height width"]:
+    """Depth of the curved surface that a mesh stands for: without its facets.
+
+    Eq. (5) interpolates depth, so the depth map is flat over each triangle, and its normals jump by
+    degrees from one to the next: as much as wrinkles turn them. Here each pixel is lifted half of
+    the way to where the tangent planes of its triangle's corners would have it. Half makes that
+    exact for surfaces of second order.
+
+    Args:
+        vertices: mm; x to the right, y up, z to the viewer; the origin does not matter.
+        normals: of the vertices, unit. fragments, triangles: the rasterized mesh.
+
+    Returns:
+        mm; 0 in the background.
+
+    Source: the projections of Phong tessellation, Boubekeur and Alexa, SIGGRAPH Asia 2008.
+    """
+    level = (vertices * normals).sum(dim=2, keepdim=True)
+    maps = interpolate(torch.cat([vertices, normals, level], dim=2), fragments, triangles)
+    point, normal, level = maps.split([3, 3, 1], dim=1)
+    lift = 0.5 * (level - (point * normal).sum(dim=1, keepdim=True))
+    facing = normal[:, 2:] / normal.square().sum(dim=1, keepdim=True).clamp(min=1e-12).sqrt()
+    return point[:, 2:] + lift / facing.clamp(min=LEAST_FACING)
 
 
 def place(

@@ -18,6 +18,7 @@ from facerecon.config import FineTraining
 from facerecon.depth import normals_from_depth
 from facerecon.evaluation.metrics import LEAST_PIXELS, depth_errors, normal_error
 from facerecon.sfs import gaussian_blur, refine_depth
+from facerecon.training.synthetic_detail import wrinkled
 
 HIGH_PASS = 0.03
 """Standard deviation in crop widths (6.4 mm on a mean face) of the Gaussian that is taken off."""
@@ -90,7 +91,7 @@ def synthetic_faces(world: nn.Module, count: int, seed: int) -> DetailFaces:
     faces = world.draw(count, generator, r)
     smooth = model_maps(model, r, world.config.size)
     face = smooth.mask & (smooth.skin > 0.5) & (faces.rendering.normals[:, 2:] > STEEPEST)
-    return DetailFaces(faces.image, faces.fine_depth, faces.fine_normals, smooth, face)
+    return DetailFaces(faces.image, wrinkled(smooth, faces), faces.fine_normals, smooth, face)
 
 
 @torch.no_grad()

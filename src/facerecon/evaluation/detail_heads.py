@@ -12,6 +12,7 @@ from facerecon.lighting import LUMA
 from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import sample_activations
 from facerecon.rasterize import interpolate, rasterize
+from facerecon.render import curved_depth
 from facerecon.synthetic.chart import Chart
 from facerecon.synthetic.config import DetailConfig
 from facerecon.synthetic.wrinkles import Relief, displace
@@ -48,7 +49,8 @@ def head_faces(
         return torch.einsum("vnk,vn->vk", values[heads.skin_index], heads.skin_weight)
 
     mm_per_pixel = torch.full((count,), 1 / scale, device=device)
-    depth = interpolate(camera[..., 2:].contiguous(), fragments, heads.triangles)
+    normals = vertex_normals(camera, heads.triangles)
+    depth = curved_depth(camera, normals, fragments, heads.triangles)
     appearance = across(vertex_appearance(model))
     smooth = face_maps(depth, fragments, heads.triangles, appearance, mm_per_pixel)
 
@@ -61,7 +63,6 @@ def head_faces(
     face = heads.face[heads.triangles].all(1)[fragments.triangle.clamp(min=0)][:, None]
     face = face & fragments.mask
     coordinates = torch.where(face, coordinates, 4.0)  # no wrinkles elsewhere
-    normals = vertex_normals(camera, heads.triangles)
     normals = normalize(interpolate(normals, fragments, heads.triangles), dim=1)
     height = chart.sample(relief.sample(neutral, age, generator), coordinates)
     fine = displace(depth, normals, fragments.mask, height, mm_per_pixel)

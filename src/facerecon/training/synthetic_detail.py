@@ -12,7 +12,7 @@ from facerecon.camera import join, split
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.config import SyntheticConfig
 from facerecon.synthetic.draws import Draw, mixed_seed
-from facerecon.synthetic.world import SyntheticWorld
+from facerecon.synthetic.world import SyntheticFaces, SyntheticWorld
 
 
 class DetailSample(NamedTuple):
@@ -103,5 +103,11 @@ class SyntheticDetail:
         )
         exact = draw.uniform(0, 1, 1) < self.true_start
         start = model_maps(self.model, torch.where(exact, r, near), self.size)
+        depth = wrinkled(model_maps(self.model, r, self.size), faces)
         valid = start.mask & faces.rendering.mask & (start.skin > 0.5)
-        return DetailSample(faces.image, start, faces.fine_depth, faces.fine_normals, valid)
+        return DetailSample(faces.image, start, depth, faces.fine_normals, valid)
+
+
+def wrinkled(smooth: FaceMaps, faces: SyntheticFaces) -> Float[Tensor, "batch 1 size size"]:
+    """The true depth of synthetic faces: their curved surface, and what the wrinkles add to it."""
+    return smooth.depth + faces.fine_depth - faces.rendering.depth
