@@ -194,21 +194,23 @@ assert error < 1e-3
 # under the light $\vec l$ looks like $\rho \langle \vec l, Y \rangle$ (Eq. 8) with $Y =
 # (1, n_x, n_y, n_z)$ (Eq. 9). Chapter 5 finds $\vec l$ and $\rho$, by Eqs. (10) to
 # (12); here they are needed for the criterion alone. The normals in $Y$ are those of a
-# depth map, by central differences:
+# depth map, by central differences. Facets would pass for wrinkles there, so from here
+# on the coarse depth is that of the curved surface behind the triangles
+# (`render.curved_depth`).
 
 # %%
+maps = {key: appearance.model_maps(model, rs[-1], 200) for key, rs in states.items()}
 scale = {
     n: camera.pose_parameters(camera.split(rs[-1])[1], 200).scale
     for n, rs in states.items()
 }
 h = 1 / scale[name].item()  # mm per pixel
-surface = shown.depth[0, 0].numpy()
+surface = maps[name].depth[0, 0].numpy()
 z_x = np.gradient(surface, h, axis=1)
 z_y = -np.gradient(surface, h, axis=0)  # rows go down, y goes up
 n = np.stack([-z_x, -z_y, np.ones_like(z_x)]) / np.sqrt(1 + z_x**2 + z_y**2)
 
 # %% tags=["check"]
-maps = {key: appearance.model_maps(model, rs[-1], 200) for key, rs in states.items()}
 lit = {key: appearance.explain(grey[key], maps[key], 1) for key in grey}
 inner = losses.five_point_interior(shown.mask)[0, 0]  # all neighbours are on the face
 difference = np.abs(n - maps[name].normals[0].numpy())[:, inner].max()

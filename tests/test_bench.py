@@ -10,7 +10,8 @@ from facerecon.bench.cache import bench_folder, cached_bench, cached_photograph,
 from facerecon.bench.sensor import Camera, face_mask
 from facerecon.bench.shapes import Subjects
 from facerecon.bench.subjects import CARD, subject, write_bench
-from facerecon.cli import FAILED, OK, main
+from facerecon.cli import main
+from facerecon.commands.outcome import FAILED, OK
 from facerecon.detect import detect_faces
 from facerecon.evaluation.head_models import load_heads
 from facerecon.scans.frgc import find_frgc, read_frgc

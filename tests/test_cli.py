@@ -12,8 +12,9 @@ from PIL import Image
 from skimage import data as photographs
 
 from facerecon import __version__
-from facerecon.cli import FAILED, OK, USAGE, _parser, main
+from facerecon.cli import _parser, main
 from facerecon.coarsenet import CoarseNet
+from facerecon.commands.outcome import FAILED, OK, USAGE
 from facerecon.config import CoarseNetConfig, FineNetConfig
 from facerecon.finenet import FineNet
 from facerecon.weights import ModelCard, save_weights

@@ -28,7 +28,8 @@ from model_files import (
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from facerecon.cli import FAILED, OK, main
+from facerecon.cli import main
+from facerecon.commands.outcome import FAILED, OK
 from facerecon.config import SyntheticConfig
 from facerecon.converters import KINDS, bfm, convert, find, flame, gnm, ict
 from facerecon.converters.complete import in_order

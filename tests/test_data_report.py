@@ -7,7 +7,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from facerecon.cli import FAILED, OK, main
+from facerecon.cli import main
+from facerecon.commands.outcome import FAILED, OK
 from facerecon.realism.report import compare_images
 from facerecon.realism.sheets import contact_sheet
 from facerecon.realism.statistics import (

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from facerecon.appearance import FaceMaps
-from facerecon.cli import OK, main
+from facerecon.cli import main
 from facerecon.coarsenet import CoarseNet
+from facerecon.commands.outcome import OK
 from facerecon.config import CoarseNetConfig, FineNetConfig, FineTraining
 from facerecon.depth import normals_from_depth
 from facerecon.evaluation.detail import (

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from skimage import data as photographs
 
-from facerecon.cli import FAILED, OK, main
+from facerecon.cli import main
 from facerecon.coarsenet import CoarseNet
+from facerecon.commands.outcome import FAILED, OK
 from facerecon.config import CoarseNetConfig
 from facerecon.weights import ModelCard, save_weights
 

@@ -7,7 +7,8 @@ import torch
 
 from facerecon.appearance import explain, model_maps
 from facerecon.camera import N_POSE
-from facerecon.cli import OK, main
+from facerecon.cli import main
+from facerecon.commands.outcome import OK
 from facerecon.evaluation.light import (
     LitFaces,
     direction_error,

@@ -9,7 +9,8 @@ import pytest
 import scan_fixtures
 from scan_fixtures import write_fixture
 
-from facerecon.cli import FAILED, OK, main
+from facerecon.cli import main
+from facerecon.commands.outcome import FAILED, OK
 from facerecon.methods.registry import (
     MethodSettings,
     build_method,

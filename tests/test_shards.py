@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from facerecon.cli import FAILED, OK, main
+from facerecon.cli import main
+from facerecon.commands.outcome import FAILED, OK
 from facerecon.config import CoarseNetConfig, CoarseTraining, SyntheticConfig
 from facerecon.reconstruction import OutputError
 from facerecon.synthetic import shards

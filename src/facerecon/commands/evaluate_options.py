@@ -1,0 +1,147 @@
+"""Options of `facerecon evaluate`. Imports wait for the run."""
+
+import argparse
+from pathlib import Path
+
+from facerecon.commands.outcome import EXIT_CODES, check_device
+from facerecon.commands.scans import add_scans
+
+
+def add_evaluate(commands: argparse._SubParsersAction) -> None:
+    """The command, its kinds and their options."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure CoarseNet on synthetic faces, on other heads, on photographs",
+        description="Measure CoarseNet where the truth is known, and where it is not.",
+        epilog=EXIT_CODES,
+    )
+    kinds = parser.add_subparsers(title="on what", metavar="WHAT", dest="on", required=True)
+    kinds.add_parser(
+        "synthetic",
+        parents=[_of_evaluations(200)],
+        help="held-out faces of the training world",
+        description="Errors on held-out faces of the training world, after every iteration.",
+        epilog=EXIT_CODES,
+    )
+    heads = kinds.add_parser(
+        "heads",
+        parents=[_of_evaluations(200)],
+        help="photographed heads of another model",
+        description=(
+            "Errors on photographed heads of a model that the network has not learned from, beside"
+            " the mean face as a baseline. --out also gets heads.json (every picture's errors) and"
+            " heads.png (photograph, true and predicted normals, depth error; best to worst)."
+        ),
+        epilog=EXIT_CODES,
+    )
+    heads.add_argument(
+        "--heads",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="ICT-FaceKit packed as .npz, or a morphable model in facerecon's format",
+    )
+    heads.add_argument(
+        "--profiles",
+        type=int,
+        default=50,
+        help="further pictures with a yaw of 60 to 90 degrees (default: 50)",
+    )
+    heads.add_argument(
+        "--boxes",
+        choices=("truth", "detector"),
+        default="truth",
+        help="crop by the true box, disturbed as a detector's is, or by the detector and the fit"
+        " (default: truth)",
+    )
+    photos = kinds.add_parser(
+        "photos",
+        parents=[_of_evaluations(200)],
+        help="photographs without a truth",
+        description=(
+            "On photographs nothing is known, but a good network settles (each step changes less),"
+            " gives plausible faces, and the same face for the mirrored photograph. --out also gets"
+            " photos.json (every photograph's values) and photos.png (overlays, worst first)."
+        ),
+        epilog=EXIT_CODES,
+    )
+    photos.add_argument("folder", type=Path, metavar="FOLDER", help="folder of photographs")
+    _add_detail(kinds, _of_evaluations(16), EXIT_CODES)
+    _add_light(kinds, _of_evaluations(100), EXIT_CODES)
+    parser.set_defaults(command=_evaluate)
+    add_scans(kinds, EXIT_CODES)
+
+
+def _of_evaluations(count: int) -> argparse.ArgumentParser:
+    """The options of all kinds; each has its own, for a parent's options are shared objects."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--coarse", type=Path, metavar="FILE", help="other CoarseNet weights")
+    shared.add_argument(
+        "--model", type=Path, metavar="FILE", help="morphable model that they were trained with"
+    )
+    shared.add_argument("--count", type=int, default=count, help=f"pictures (default: {count})")
+    shared.add_argument("--iterations", type=int, default=4, help="of CoarseNet (default: 4)")
+    shared.add_argument("--seed", type=int, default=0, help="of the pictures (default: 0)")
+    shared.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    shared.add_argument("--threads", type=int, help="CPU threads")
+    shared.add_argument("--out", type=Path, metavar="DIR", help="folder of the results as files")
+    return shared
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from facerecon.commands.evaluate import main as evaluate
+
+    check_device(args.device)
+    return evaluate(args)
+
+
+def _add_detail(
+    kinds: argparse._SubParsersAction, shared: argparse.ArgumentParser, epilog: str
+) -> None:
+    """The kind `detail` of `facerecon evaluate`."""
+    parser = kinds.add_parser(
+        "detail",
+        parents=[shared],
+        help="FineNet on wrinkled faces with a known surface",
+        description=(
+            "Depth error (mm), normal error (degrees) and correlation of the high-pass depth with"
+            " the truth, on synthetic faces (and on other --heads) with displacement wrinkles, for"
+            " the coarse surface, FineNet, the per-image minimum of its energy (sfs) and FineNet"
+            " trained on synthetic detail (supervised). Two coarse surfaces: the true one without"
+            " wrinkles, and CoarseNet's. --out gets detail.json and a picture of each kind of face."
+            " docs/evaluation.md defines the measures."
+        ),
+        epilog=epilog,
+    )
+    parser.add_argument("--fine", type=Path, metavar="FILE", help="other FineNet weights")
+    parser.add_argument(
+        "--supervised", type=Path, metavar="FILE", help="weights of the supervised FineNet"
+    )
+    parser.add_argument(
+        "--heads", type=Path, metavar="FILE", help="ICT-FaceKit packed as .npz, or a model file"
+    )
+    parser.add_argument(
+        "--sfs-steps",
+        type=int,
+        default=150,
+        metavar="N",
+        help="of the per-image minimisation; 0 leaves it out (default: 150)",
+    )
+
+
+def _add_light(
+    kinds: argparse._SubParsersAction, shared: argparse.ArgumentParser, epilog: str
+) -> None:
+    """The kind `light` of `facerecon evaluate`."""
+    kinds.add_parser(
+        "light",
+        parents=[shared],
+        help="recovered light and shading on faces under a known light",
+        description=(
+            "Angle of the recovered light and relative error of the recovered shading, Eqs. (11)"
+            " and (12), in a Lambertian world and in the full one, first and second order, and"
+            " where the ambiguity bites: flat light, dark skin, beards. --out gets light.json and"
+            " light.png."
+        ),
+        epilog=epilog,
+    )

@@ -1,0 +1,166 @@
+"""The command `facerecon reconstruct`. Imports wait for the run."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, check_device, fail
+
+if TYPE_CHECKING:
+    from facerecon.pipeline import Reconstructor
+    from facerecon.reconstruction import Reconstruction
+
+MESH_FORMATS = ("ply", "obj", "stl", "glb")
+SIZES = (200, 400)
+
+
+def add_reconstruct(commands: argparse._SubParsersAction) -> None:
+    """The command and its options."""
+    parser = commands.add_parser(
+        "reconstruct",
+        help="turn photographs into meshes and depth maps",
+        description=(
+            "Turn photographs into meshes and depth maps. For PHOTO.jpg, the output folder gets"
+            " PHOTO.ply (mesh in mm), PHOTO_depth.npy (mm on the photograph's grid, NaN outside"
+            " the face), PHOTO_depth.png (16 bits; PHOTO_depth.json says how to read it) and"
+            " PHOTO_preview.png. A photograph that fails does not stop the others."
+        ),
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="photographs, folders of them, or patterns such as 'holiday/*.jpg'",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
+    parser.add_argument(
+        "--box",
+        type=float,
+        nargs=4,
+        metavar=("X", "Y", "W", "H"),
+        help="the face in pixels (brows to chin), instead of asking the detector",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        choices=SIZES,
+        default=200,
+        help="pixels of the face crop that is refined; 400 keeps more of a sharp photograph"
+        " (default: 200)",
+    )
+    parser.add_argument(
+        "--formats",
+        type=_formats,
+        default=("ply",),
+        metavar="LIST",
+        help=f"mesh formats, separated by commas: {', '.join(MESH_FORMATS)} (default: ply)",
+    )
+    parser.add_argument(
+        "--solid",
+        type=float,
+        metavar="MM",
+        help="also write PHOTO_solid.stl for a 3D printer: closed, with a flat back, at least MM"
+        " thick",
+    )
+    parser.add_argument("--all-faces", action="store_true", help="not only the largest face")
+    parser.add_argument("--no-refine", action="store_true", help="coarse shape only")
+    parser.add_argument("--coarse", type=Path, metavar="FILE", help="other CoarseNet weights")
+    parser.add_argument("--fine", type=Path, metavar="FILE", help="other FineNet weights")
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    parser.set_defaults(command=_reconstruct, usage_error=parser.error)
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    formats = tuple(dict.fromkeys(part.strip().lower().lstrip(".") for part in text.split(",")))
+    unknown = [name for name in formats if name not in MESH_FORMATS]
+    if unknown:
+        known = ", ".join(MESH_FORMATS)
+        raise argparse.ArgumentTypeError(
+            f"unknown mesh format {unknown[0]!r} (choose from {known})"
+        )
+    return formats
+
+
+def _reconstruct(args: argparse.Namespace) -> int:
+    from facerecon.data import ImageError, list_images
+    from facerecon.pipeline import Reconstructor
+    from facerecon.solid import LEAST_THICKNESS_MM
+
+    photos: list[Path] = []
+    done = failures = 0
+    for item in args.photos:
+        try:
+            photos += [path for path in list_images([item]) if path not in photos]
+        except ImageError as error:
+            failures += 1
+            fail(error)
+    if args.box and (args.all_faces or len(photos) > 1):
+        args.usage_error("--box goes with one photograph, and not with --all-faces")
+    if args.solid is not None and not args.solid >= LEAST_THICKNESS_MM:
+        args.usage_error(f"--solid: at least {LEAST_THICKNESS_MM} mm, got {args.solid:g}")
+    if not photos:
+        return FAILED
+    check_device(args.device)
+    reconstructor = Reconstructor.from_pretrained(
+        args.coarse, args.fine, device=args.device, size=args.size
+    )
+    for number, (path, stem) in enumerate(zip(photos, _stems(photos), strict=True), start=1):
+        try:
+            meshes = _reconstruct_one(reconstructor, path, stem, args)
+        except (ValueError, OSError, MemoryError) as error:
+            failures += 1
+            message = str(error) or type(error).__name__
+            fail(message if str(path) in message else f"{path}: {message}")
+        else:
+            done += 1
+            for mesh in meshes:
+                print(f"[{number}/{len(photos)}] {path} -> {mesh}", flush=True)
+    if failures and done + failures > 1:
+        fail(f"{failures} failed, {done} done")
+    return FAILED if failures else OK
+
+
+def _reconstruct_one(
+    reconstructor: "Reconstructor", path: Path, stem: str, args: argparse.Namespace
+) -> list[Path]:
+    """Write all files of one photograph; returns the meshes (the first format's)."""
+    refine = not args.no_refine
+    if args.all_faces:
+        faces = reconstructor(path, all_faces=True, refine=refine)
+    else:
+        box = tuple(args.box) if args.box else None
+        faces = [reconstructor(path, box, refine=refine)]
+    stems = [stem, *(f"{stem}_face{number}" for number in range(2, len(faces) + 1))]
+    return [
+        _write(face, args.out / name, args.formats, args.solid)
+        for face, name in zip(faces, stems, strict=True)
+    ]
+
+
+def _write(
+    face: "Reconstruction", stem: Path, formats: Sequence[str], solid_mm: float | None
+) -> Path:
+    from facerecon.reconstruction import write_file
+    from facerecon.viz import figure_png, preview
+
+    for name in formats:
+        face.save(f"{stem}.{name}")
+    if solid_mm is not None:
+        face.save_solid(f"{stem}_solid.stl", solid_mm)
+    face.save_depth(f"{stem}_depth.npy")
+    face.save_depth(f"{stem}_depth.png")
+    write_file(Path(f"{stem}_preview.png"), figure_png(preview(face)))
+    return Path(f"{stem}.{formats[0]}")
+
+
+def _stems(photos: Sequence[Path]) -> list[str]:
+    """A name for each photograph's results; photographs of the same name get a number."""
+    stems: list[str] = []
+    for path in photos:
+        stem, number = path.stem, 2
+        while stem in stems:
+            stem, number = f"{path.stem}-{number}", number + 1
+        stems.append(stem)
+    return stems
