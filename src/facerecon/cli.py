@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from facerecon import __version__
 from facerecon.commands.evaluate_options import add_evaluate
