@@ -224,12 +224,14 @@ for key, found in lit.items():
 # ## 5 FineNet adds the detail
 #
 # FineNet reads the photograph and the coarse depth $z_0$ and answers with a depth map
-# $\hat z$. It was trained without any true depth, to make
+# $\hat z$. The paper trains it without any true depth, to make
 # $$\lambda_{sh}\left\|\rho\langle\vec l, Y(\hat z)\rangle - I\right\|^2 +
 # \lambda_f\left\|\hat z - z_0\right\|^2 + \lambda_{sm}\left\|\Delta\hat z\right\|_1
 # \qquad (14)$$
 # small on photographs. Light and albedo are part of the criterion only: at test time
-# the network needs the photograph and the coarse depth, nothing else (4.3.2).
+# the network needs the photograph and the coarse depth, nothing else (4.3.2). The
+# weights that ship learned from drawn faces whose wrinkles are known, which came nearer
+# to the truth (chapter 6).
 
 # %%
 coarse = {name: each.depth for name, each in maps.items()}
@@ -240,7 +242,7 @@ fine = {
 }
 
 # %% [markdown]
-# How good is the answer, by its own criterion? `appearance.target` prepares the
+# How good is the answer by the paper's criterion? `appearance.target` prepares the
 # photograph as in training: what changes slowly over the skin counts as albedo, and
 # what is left is bounded, for no detail of a surface explains a cast shadow. Chapter 6
 # takes the criterion apart, and compares the network with minimising it for each
@@ -612,7 +614,8 @@ assert torch.allclose(answer, expected, atol=1e-6)
 #
 # - **The data.** The paper's bases come from the Bosphorus scans; its FineNet starts
 #   from VGG-Face and learns from that network's photographs. We have none of these: our
-#   model is made of open data, and the model cards name what the networks learned from.
+#   model is made of open data, the model cards name what the networks learned from, and
+#   the FineNet that ships learned from drawn wrinkles (chapter 6).
 # - **Table 1.** FRGC needs a licence; nothing here was measured against true depth.
 # - **Figures 8 and 10**, the comparisons with other methods.
 # - **End-to-end training at scale.** Section 7 shows the mechanism on two photographs;

@@ -146,11 +146,13 @@ def test_command(model, tmp_path, capsys):
     card = ModelCard("x", "quick", "none", 0, 0, 0.0, "unknown", {}, {})
     coarse, fine = tmp_path / "coarse.safetensors", tmp_path / "fine.safetensors"
     save_weights(coarse, CoarseNet(model.n_coefficients, CoarseNetConfig(width=4)).eval(), card)
-    save_weights(fine, FineNet(FineNetConfig(width=2, regressor=(4, 2))), card)
+    other = tmp_path / "unsupervised.safetensors"
+    for path in (fine, other):
+        save_weights(path, FineNet(FineNetConfig(width=2, regressor=(4, 2))), card)
     argv = ["evaluate", "detail", "--count", "1", "--iterations", "1", "--sfs-steps", "2"]
-    argv += ["--coarse", str(coarse), "--fine", str(fine), "--supervised", str(fine)]
+    argv += ["--coarse", str(coarse), "--fine", str(fine), "--other", str(other)]
     assert main([*argv, "--heads", MODEL, "--out", str(tmp_path)]) == OK
-    assert "supervised" in capsys.readouterr().out
+    assert "unsupervised" in capsys.readouterr().out
     rows = json.loads((tmp_path / "detail.json").read_text())["rows"]
     assert {(row["faces"], row["size"]) for row in rows} == {
         ("synthetic", 200),
@@ -158,7 +160,7 @@ def test_command(model, tmp_path, capsys):
         ("heads", 200),
         ("heads", 400),
     }
-    assert {row["method"] for row in rows} == {"coarse", "fine", "sfs", "supervised"}
+    assert {row["method"] for row in rows} == {"coarse", "fine", "sfs", "unsupervised"}
     assert all(row["normals"] > 0 for row in rows if row["start"] == "true coarse")
     with Image.open(tmp_path / "detail_heads_400_true.png") as sheet:
         assert sheet.width > 800

@@ -9,7 +9,7 @@ import torch
 from facerecon.config import DetectionNetConfig
 from facerecon.detection import network as detection
 from facerecon.detection.network import STRIDE, TYPICAL_WIDTH, WIDTHS, DetectionNet
-from facerecon.training.detector import CanvasConfig, CanvasMaker, Scene, detection_loss
+from facerecon.training.detector import CanvasConfig, CanvasMaker, Scene, clutter, detection_loss
 from facerecon.weights import WeightsError, load_coarsenet, load_detector, shipped
 
 SMALL = DetectionNetConfig(widths=(4, 4, 8), dilations=(1,))
@@ -51,7 +51,7 @@ def test_boxes_of_a_peak():
 
 def test_targets_and_boxes_are_inverse(rng):
     """What a canvas teaches, read as a network's map, gives the boxes of its scenes."""
-    config = CanvasConfig(p_second=0, p_right_size=1, margin=0)
+    config = CanvasConfig(p_clutter=0, p_second=0, p_right_size=1, margin=0)
     maker = CanvasMaker([scene(rng)], [], config, seed=3)
     seen = []
     maker._targets, original = lambda *a: (seen.append(a[0]), original(*a))[1], maker._targets
@@ -100,6 +100,15 @@ def test_faces_of_another_size_are_not_taught(rng):
     maker = CanvasMaker([scene(rng)], [], large)
     _, label, _ = maker.batch(12)
     assert (label == 0).all()
+
+
+def test_clutter_shows_something_and_no_face(rng):
+    maker = CanvasMaker([scene(rng)], [], CanvasConfig(p_clutter=1))
+    image, label, _ = maker.batch(12)
+    assert (label == 0).all()
+    assert (image.std(dim=(1, 2, 3)) > 0.1).all()
+    pictures = [clutter(rng, 72) for _ in range(12)]
+    assert all(p.shape == (72, 72) and p.min() >= 0 and p.max() <= 1 for p in pictures)
 
 
 def test_doubtful_boxes_are_left_out(rng):

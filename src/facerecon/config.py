@@ -113,9 +113,10 @@ class FineTraining:
     detail_limit: float = 0.08  # intensity; larger leftovers are taken for albedo or highlights
     edge_contrast: float = 0.05  # relative; nearer to the coarse face's own edges: misalignment
     supervised_share: float = 0.5  # of the batches, where photographs and synthetic detail are used
-    windows_per_face: int = 2  # in turn, of each synthetic face: drawing it costs as much as a step
+    windows_per_face: int = 4  # in turn, of each synthetic face: drawing it costs as much as a step
     normal_weight: float = 10.0  # of the angle to the true normals in degrees, synthetic detail
-    depth_weight: float = 1.0  # of the squared depth error in pixels, synthetic detail
+    squared_normal_weight: float = 1.0  # of the square of that angle
+    depth_weight: float = 1e3  # of the squared depth error in pixels, synthetic detail
     gradient_cutoff: float = 0.2  # rad per pixel, of Eq. (14)'s Sobolev gradient; 0: the plain one
     iterations: int = 4  # CoarseNet iterations (4.4)
     coarse_learning_rate: float = 0.0  # > 0 trains CoarseNet through the rendering layer
@@ -165,7 +166,11 @@ ALIGNED_PRESETS = {
 FINE_PRESETS = {
     "quick": FineTraining(network=FineNetConfig(width=8, regressor=(16, 8)), crops=32),
     "cpu": FineTraining(
-        network=FineNetConfig(width=24, regressor=(48, 32)), crops=40_000, learning_rate=3e-3
+        network=FineNetConfig(width=16, regressor=(32, 32)),
+        crops=100_000,
+        batch=8,
+        face_sizes=(200, 400),
+        learning_rate=3e-3,
     ),
     "paper": FineTraining(crops=400_000, batch=16, crop_size=200),
 }

@@ -171,11 +171,13 @@ class DetailLoss(NamedTuple):
     Attributes:
         total: the weighted sum.
         normals: mean angle to the true normals, degrees.
+        squared_normals: mean of its square.
         depth: mean squared depth error without its mean, squared pixels.
     """
 
     total: Float[Tensor, ""]
     normals: Float[Tensor, ""]
+    squared_normals: Float[Tensor, ""]
     depth: Float[Tensor, ""]
 
 
@@ -187,12 +189,14 @@ def detail_loss(
     valid: Bool[Tensor, "batch 1 height width"],
     mm_per_pixel: Float[Tensor, " batch"],
     normal_weight: float = 10.0,
-    depth_weight: float = 1.0,
+    squared_normal_weight: float = 1.0,
+    depth_weight: float = 1000.0,
 ) -> DetailLoss:
     """Distance to a known surface, the criterion that section 4.3 argues against.
 
-    The mean squared depth error that the paper names hardly feels wrinkles, so that of the normals
-    stands beside it.
+    The mean squared depth error that the paper names hardly feels wrinkles, so the angle of the
+    normals stands beside it: its mean, for all of the skin, and its mean square, for the few pixels
+    of wrinkles. Where the mean alone counts, no line is drawn that is not more likely than not.
 
     Args:
         depth: refined, mm, on `mask`. truth, normals: the true surface, on `valid`.
@@ -200,12 +204,14 @@ def detail_loss(
     """
     found = normals_from_depth(depth, mm_per_pixel, mask)
     chord = ((found - normals).square().sum(1, keepdim=True) + 1e-8).sqrt()
-    angle = torch.rad2deg(masked_mean(chord, valid))  # the chord of a small angle
+    chord = torch.rad2deg(chord)  # of a small angle: that angle
+    angle, squared_angle = masked_mean(chord, valid), masked_mean(chord.square(), valid)
     error = torch.where(valid, (depth - truth) / mm_per_pixel.view(-1, 1, 1, 1), 0.0)
     area = valid.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)
     error = error - error.sum(dim=(1, 2, 3), keepdim=True) / area
     squared = masked_mean(error.square(), valid)
-    return DetailLoss(normal_weight * angle + depth_weight * squared, angle, squared)
+    total = normal_weight * angle + squared_normal_weight * squared_angle + depth_weight * squared
+    return DetailLoss(total, angle, squared_angle, squared)
 
 
 def sobolev_gradient(

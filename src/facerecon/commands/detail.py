@@ -33,8 +33,7 @@ def evaluate_detail(
 ) -> tuple[dict, dict[str, Image.Image]]:
     """Measure as the arguments say; returns the content of detail.json, and sheets by file name."""
     networks = {"fine": load_finenet(args.fine).to(args.device)}
-    if args.supervised:
-        networks["supervised"] = load_finenet(args.supervised).to(args.device)
+    networks |= {path.stem: load_finenet(path).to(args.device) for path in args.other}
     large = 2 * COARSE_SIZE
     world = SyntheticWorld(model, detail_config(large, STRENGTH, bare=True))
     sets = {"synthetic": synthetic_faces(world, args.count, args.seed)}
@@ -57,7 +56,7 @@ def evaluate_detail(
         "high_pass_crop_widths": HIGH_PASS,
         "wrinkle_strength": STRENGTH,
         "sfs_steps": args.sfs_steps,
-        "fine_weights": [str(args.fine or "shipped"), str(args.supervised or "")],
+        "fine_weights": [str(args.fine or "shipped"), *map(str, args.other)],
         "rows": rows,
     }
     return about, sheets

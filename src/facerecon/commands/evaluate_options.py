@@ -106,16 +106,21 @@ def _add_detail(
         description=(
             "Depth error (mm), normal error (degrees) and correlation of the high-pass depth with"
             " the truth, on synthetic faces (and on other --heads) with displacement wrinkles, for"
-            " the coarse surface, FineNet, the per-image minimum of its energy (sfs) and FineNet"
-            " trained on synthetic detail (supervised). Two coarse surfaces: the true one without"
-            " wrinkles, and CoarseNet's. --out gets detail.json and a picture of each kind of face."
+            " the coarse surface, FineNet, the per-image minimum of Eq. (14) (sfs) and other"
+            " FineNets. Two coarse surfaces: the true one without wrinkles, and CoarseNet's. --out"
+            " gets detail.json and a picture of each kind of face."
             " docs/evaluation.md defines the measures."
         ),
         epilog=epilog,
     )
     parser.add_argument("--fine", type=Path, metavar="FILE", help="other FineNet weights")
     parser.add_argument(
-        "--supervised", type=Path, metavar="FILE", help="weights of the supervised FineNet"
+        "--other",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="FineNet weights to measure beside it, named by their file; may be repeated",
     )
     parser.add_argument(
         "--heads", type=Path, metavar="FILE", help="ICT-FaceKit packed as .npz, or a model file"

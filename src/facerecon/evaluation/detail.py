@@ -1,4 +1,4 @@
-"""Detail against a known truth: coarse, FineNet, per-image shape from shading, supervised FineNet.
+"""Detail against a known truth: coarse surface, FineNets, per-image shape from shading.
 
 The faces have displacement wrinkles, so their true surface is finer than any morphable model.
 """
@@ -18,16 +18,13 @@ from facerecon.config import FineTraining
 from facerecon.depth import normals_from_depth
 from facerecon.evaluation.metrics import LEAST_PIXELS, depth_errors, normal_error
 from facerecon.sfs import gaussian_blur, refine_depth
-from facerecon.training.synthetic_detail import wrinkled
+from facerecon.training.synthetic_detail import STEEPEST
 
 HIGH_PASS = 0.03
 """Standard deviation in crop widths (6.4 mm on a mean face) of the Gaussian that is taken off."""
 
 RIM = 0.015
 """Crop widths at the border of both masks where no error counts: a silhouette is no detail."""
-
-STEEPEST = 0.3
-"""Least n_z that counts."""
 
 YAW_LIMIT = 45.0
 """Degrees; beyond, half of the face has no detail to see."""
@@ -91,7 +88,8 @@ def synthetic_faces(world: nn.Module, count: int, seed: int) -> DetailFaces:
     faces = world.draw(count, generator, r)
     smooth = model_maps(model, r, world.config.size)
     face = smooth.mask & (smooth.skin > 0.5) & (faces.rendering.normals[:, 2:] > STEEPEST)
-    return DetailFaces(faces.image, wrinkled(smooth, faces), faces.fine_normals, smooth, face)
+    depth = smooth.depth + faces.fine_depth - faces.rendering.depth
+    return DetailFaces(faces.image, depth, faces.fine_normals, smooth, face)
 
 
 @torch.no_grad()
@@ -109,7 +107,7 @@ def shape_from_shading(
     settings: FineTraining,
     steps: int = 300,
 ) -> Float[Tensor, "n 1 size size"]:
-    """The energy that FineNet was trained with, minimised for each photograph on its own."""
+    """Eq. (14), minimised for each photograph on its own."""
     shading = explain(image, start, settings.light_order)
     goal = target(image, start, shading.albedo, shading.light, settings)
     return refine_depth(

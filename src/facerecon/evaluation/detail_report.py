@@ -99,7 +99,7 @@ def clay(
 def table(rows: list[dict]) -> str:
     """The rows as text, each with its gain in normal error over the coarse surface."""
     lines = [
-        f"{'faces':<10}{'size':>5}  {'start':<12}{'method':<11}"
+        f"{'faces':<10}{'size':>5}  {'start':<12}{'method':<16}"
         + "".join(f"{name:>10}" for name in METRICS)
         + f"{'gain':>8}"
     ]
@@ -110,7 +110,7 @@ def table(rows: list[dict]) -> str:
         gain = 100 * (1 - row["normals"] / coarse)
         numbers = "".join(f"{row[name]:>10.3f}" for name in METRICS)
         lines.append(
-            f"{row['faces']:<10}{row['size']:>5}  {row['start']:<12}{row['method']:<11}{numbers}"
+            f"{row['faces']:<10}{row['size']:>5}  {row['start']:<12}{row['method']:<16}{numbers}"
             f"{gain:>6.0f} %"
         )
     return "\n".join(lines)

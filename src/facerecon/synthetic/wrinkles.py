@@ -42,18 +42,36 @@ def displace(
 ) -> FineSurface:
     """Move a surface along its normals and turn the normals with it, on the pixel grid.
 
-    The depth rises by relief / max(n_z, MIN_FACING). The slopes of the normals grow by the central
-    differences of that rise (`depth.normals_from_depth`), so that the fine normals are to the fine
-    depth what the coarse normals are to the coarse depth. The sideways part of the movement, under
-    a fraction of a pixel, is neglected.
+    The depth rises by relief / max(n_z, MIN_FACING), the normals turn as in `raised`. The sideways
+    part of the movement, under a fraction of a pixel, is neglected.
 
     Args:
-        depth, normals, mask: of the coarse surface. relief: mm, along the normal.
+        relief: mm, along the normal. The others: as in `raised`.
+    """
+    rise = torch.where(mask, relief / normals[:, 2:].clamp(min=MIN_FACING), 0.0)
+    return raised(depth, normals, mask, rise, mm_per_pixel, distance)
+
+
+def raised(
+    depth: Float[Tensor, "batch 1 height width"],
+    normals: Float[Tensor, "batch 3 height width"],
+    mask: Bool[Tensor, "batch 1 height width"],
+    rise: Float[Tensor, "batch 1 height width"],
+    mm_per_pixel: Float[Tensor, " batch"],
+    distance: Float[Tensor, " batch"] | None = None,
+) -> FineSurface:
+    """Add to a depth map and turn the normals with it.
+
+    The slopes of the normals grow by the central differences of the rise
+    (`depth.normals_from_depth`), so that the fine normals are to the fine depth what the coarse
+    normals are to the coarse depth.
+
+    Args:
+        depth, normals, mask: of the coarse surface. rise: mm of depth.
         mm_per_pixel: width of a pixel in mm.
         distance: of a perspective camera in mm; its pixels are narrower in front of the model's
             origin, by 1 - depth / distance.
     """
-    rise = torch.where(mask, relief / normals[:, 2:].clamp(min=MIN_FACING), 0.0)
     tilted = normals_from_depth(rise, mm_per_pixel, mask)
     slopes = tilted[:, :2] / tilted[:, 2:].clamp(min=1e-6)  # minus the derivatives of the rise
     if distance is not None:

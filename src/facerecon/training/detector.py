@@ -27,6 +27,7 @@ class CanvasConfig:
     least_inside: float = 0.22  # box widths from its middle to the border, else left open
     turn: float = 0.25  # rad, standard deviation of the additional roll
     stretch: float = 0.06  # the same, of the logarithm of the aspect
+    p_clutter: float = 0.15  # shapes and noise instead of a scene: not all that is round is a face
     p_second: float = 0.5  # another scene beside the first
     p_flip: float = 0.5
     p_cover: float = 0.2  # a plain rectangle over part of the canvas
@@ -92,9 +93,12 @@ class CanvasMaker:
         """One canvas."""
         config, random = self.config, self.random
         image, boxes, sure, inside = self._warped()
-        image = np.where(inside, image, random.uniform(0, 1))
-        if random.random() < config.p_second:
-            image, boxes, sure = self._beside(image, boxes, sure, inside)
+        if random.random() < config.p_clutter:
+            image, boxes, sure = clutter(random, config.size), boxes[:0], sure[:0]
+        else:
+            image = np.where(inside, image, random.uniform(0, 1))
+            if random.random() < config.p_second:
+                image, boxes, sure = self._beside(image, boxes, sure, inside)
         image = self._cover(image)
         image = self._expose(image)
         label, place = self._targets(boxes, sure)
@@ -224,6 +228,40 @@ class CanvasMaker:
             place[1][core] = np.broadcast_to(dy / STRIDE, core.shape)[core]
             place[2][core] = np.log(width / TYPICAL_WIDTH)
         return label, place
+
+
+def clutter(random: np.random.Generator, size: int) -> Float[np.ndarray, "size size"]:
+    """A grey picture of no face in [0, 1]: noise of all sizes, rows of strokes, balls and boxes."""
+    wide = 2 * size  # drawn twice as large, then shrunk
+    image = np.zeros((wide, wide), np.float32)
+    roughness = random.uniform(0.3, 1.5)
+    for cells in (2, 4, 8, 16, 32, 64, wide):
+        grid = random.standard_normal((cells, cells)).astype(np.float32)
+        grid = cv2.resize(grid, (wide, wide), interpolation=cv2.INTER_CUBIC)
+        image += cells**-roughness * grid
+    image = 0.5 + random.uniform(0.05, 0.3) * image / image.std()
+    if random.random() < 0.4:  # a pavement of many
+        count, largest = int(random.integers(20, 80)), random.uniform(0.05, 0.2)
+    else:
+        count, largest = int(random.integers(0, 8)), random.uniform(0.2, 0.6)
+    row, column = np.mgrid[:wide, :wide].astype(np.float32)
+    for _ in range(count):
+        x, y = random.uniform(0, wide, 2)
+        a, b = wide * largest * random.uniform(0.3, 1, 2)
+        turn, power = random.uniform(0, np.pi), random.choice([1.0, 2.0, 8.0])
+        u = ((column - x) * np.cos(turn) + (row - y) * np.sin(turn)) / a
+        v = ((row - y) * np.cos(turn) - (column - x) * np.sin(turn)) / b
+        inside = np.abs(u) ** (2 * power) + np.abs(v) ** (2 * power)
+        light = random.uniform(-0.4, 0.4, 3)  # shaded as a ball is, seen from the front
+        shade = random.uniform(0.1, 0.9) + light[0] * u + light[1] * v
+        shade += light[2] * np.sqrt(np.clip(1 - u * u - v * v, 0, 1))
+        cover = np.clip((1 - inside) * random.uniform(2, 20), 0, 1)
+        image = image + cover * (shade - image)
+    if random.random() < 0.3:  # rows of strokes, as in text, hair, fences
+        angle, period = random.uniform(0, np.pi), random.uniform(3, 20)
+        wave = np.cos(2 * np.pi / period * (column * np.cos(angle) + row * np.sin(angle)))
+        image += random.uniform(0.05, 0.4) * wave
+    return cv2.resize(np.clip(image, 0, 1), (size, size), interpolation=cv2.INTER_AREA)
 
 
 def detection_loss(

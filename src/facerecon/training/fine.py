@@ -92,7 +92,9 @@ class FineTask:
         self.model = model.to(device)
         if supervised:
             self.name += "-supervised" if photos is None else "-mixed"
-            self.detail = SyntheticDetail(self.model, config.seed, min(config.face_sizes))
+            self.detail = {
+                size: SyntheticDetail(self.model, config.seed, size) for size in config.face_sizes
+            }
             described.append("synthetic faces with known detail")
         self.data_description = ", ".join(described)
         torch.manual_seed(config.seed)  # initial weights
@@ -146,10 +148,10 @@ class FineTask:
             share = config.supervised_share if self.faces is not None else 1.0
             synthetic = float(torch.rand(1, generator=generator)) < share
             sizes = config.face_sizes
-            size = sizes[int(torch.randint(len(sizes), (1,), generator=generator))]
+            size = sizes[index // config.windows_per_face % len(sizes)]
             places = torch.rand(config.batch, generator=generator)[self.share]
             if self.detail is not None and synthetic:
-                yield Batch(index, None, self.detail.size, places)
+                yield Batch(index, None, size, places)
             else:
                 count = len(self.faces.r)
                 chosen = torch.randint(count, (config.batch,), generator=generator)
@@ -160,7 +162,8 @@ class FineTask:
         """One step of 4.3, or end to end of 4.4 with the gradient through the last iteration."""
         config = self.config
         if batch.faces is None:
-            drawn = self.detail.batch(batch.index // config.windows_per_face, config.batch)
+            detail, number = self.detail[batch.size], batch.index // config.windows_per_face
+            drawn = detail.batch(number, config.batch)
             sample = drawn.part(self.share)
             yield self.supervised_criterion(sample, batch.places)
             return
@@ -222,9 +225,14 @@ class FineTask:
         maps = [sample.image, start.depth, start.mask, sample.depth, sample.normals, sample.valid]
         image, depth, mask, truth, normals, valid = self._cut(maps, start.skin, places)
         fine = self._refine(image, depth, mask, start.mm_per_pixel, places is not None)
-        weights = config.normal_weight, config.depth_weight
+        weights = config.normal_weight, config.squared_normal_weight, config.depth_weight
         loss = detail_loss(fine, truth, normals, mask, valid, start.mm_per_pixel, *weights)
-        return {"loss": loss.total, "normals_deg": loss.normals, "depth_px2": loss.depth}
+        return {
+            "loss": loss.total,
+            "normals_deg": loss.normals,
+            "normals_deg2": loss.squared_normals,
+            "depth_px2": loss.depth,
+        }
 
     def _refine(
         self, image: Tensor, depth: Tensor, mask: Tensor, mm_per_pixel: Tensor, shared: bool
@@ -270,13 +278,16 @@ class FineTask:
     def _terms(self) -> dict[str, float]:
         terms = {}
         if self.detail is not None:
-            sample = self.detail.batch(0, VALIDATION_FACES // 2, "validation")
+            sample = self._validation_detail(VALIDATION_FACES // 2)
             terms |= self.supervised_criterion(sample)
         if self.faces is not None:
             image, even, r = self._faces(slice(VALIDATION_FACES), COARSE_SIZE)
             shading = self.light[:VALIDATION_FACES], self.albedo[:VALIDATION_FACES]
             terms |= self.criterion(image, even, r, *shading)
         return {name: value.item() for name, value in terms.items()}
+
+    def _validation_detail(self, count: int) -> DetailSample:
+        return self.detail[min(self.config.face_sizes)].batch(0, count, "validation")
 
     @torch.no_grad()
     def pictures(self, networks: nn.ModuleDict) -> dict[str, Tensor]:
@@ -285,7 +296,7 @@ class FineTask:
             image, _, r = self._faces(slice(4), COARSE_SIZE)
             start = model_maps(self.model, r, COARSE_SIZE)
         else:
-            image, start, *_ = self.detail.batch(0, 4, "validation")
+            image, start, *_ = self._validation_detail(4)
         mm = start.mm_per_pixel
         fine = networks["finenet"](image, start.depth, start.mask, mm)
         columns = [image, _clay(start, start.depth), _clay(start, fine)]

@@ -10,15 +10,23 @@ from torch import Tensor
 from facerecon.appearance import FaceMaps, model_maps
 from facerecon.camera import join, split
 from facerecon.morphable_model import MorphableModel
+from facerecon.render import render
 from facerecon.synthetic.config import SyntheticConfig
 from facerecon.synthetic.draws import Draw, mixed_seed
-from facerecon.synthetic.world import SyntheticFaces, SyntheticWorld
+from facerecon.synthetic.world import SyntheticWorld
+from facerecon.synthetic.wrinkles import raised
+
+STEEPEST = 0.3
+"""Least n_z of skin that counts."""
 
 
 class DetailSample(NamedTuple):
-    """Photographs, a coarse surface to start from, and the true surface on the same pixels.
+    """Photographs, a coarse surface to start from, and that surface with the face's wrinkles.
 
-    valid: skin that both surfaces show.
+    The goal is not the true surface: where the start is wrong over centimetres, no detail of the
+    photograph tells how, and guessing at it drowns what is to be learnt. depth, normals: of the
+    goal; the normals are free of facets. valid: what both surfaces show and faces the camera, eyes
+    and lips too: there, nothing is to be added.
     """
 
     image: Float[Tensor, "batch 1 size size"]
@@ -80,7 +88,7 @@ class SyntheticDetail:
     ):
         self.model, self.seed, self.size = model, seed, size
         self.true_start, self.spread, self.pose_spread = true_start, spread, pose_spread
-        self.world = SyntheticWorld(model, detail_config(size, (0.0, 1.0)))
+        self.world = SyntheticWorld(model, detail_config(size, (0.2, 1.0)))
         self._last: tuple[tuple, DetailSample] | None = None
 
     def batch(self, index: int, count: int, stream: str = "detail") -> DetailSample:
@@ -102,12 +110,10 @@ class SyntheticDetail:
             pose + self.pose_spread * draw.normal(pose.shape[1]),
         )
         exact = draw.uniform(0, 1, 1) < self.true_start
-        start = model_maps(self.model, torch.where(exact, r, near), self.size)
-        depth = wrinkled(model_maps(self.model, r, self.size), faces)
-        valid = start.mask & faces.rendering.mask & (start.skin > 0.5)
-        return DetailSample(faces.image, start, depth, faces.fine_normals, valid)
-
-
-def wrinkled(smooth: FaceMaps, faces: SyntheticFaces) -> Float[Tensor, "batch 1 size size"]:
-    """The true depth of synthetic faces: their curved surface, and what the wrinkles add to it."""
-    return smooth.depth + faces.fine_depth - faces.rendering.depth
+        r = torch.where(exact, r, near)
+        start = model_maps(self.model, r, self.size)
+        normals = render(self.model, r, self.size).normals
+        rise = faces.fine_depth - faces.rendering.depth
+        goal = raised(start.depth, normals, start.mask, rise, start.mm_per_pixel)
+        valid = start.mask & faces.rendering.mask & (normals[:, 2:] > STEEPEST)
+        return DetailSample(faces.image, start, goal.depth, goal.normals, valid)
