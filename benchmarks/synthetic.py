@@ -4,9 +4,10 @@
 
 A sample is what training takes: the photograph, its r, an estimate r_t by Eq. (3), and the feedback
 maps of r_t, hence two renders. "lit" is no more than these two renders, the linear model's albedo
-under second-order spherical harmonics, and the feedback maps; "plain" is a lit face with the linear model's albedo before a soft
-gradient, with exposure and noise; "full" is the default. Times are of the process, not of the
-clock, but other programs slow the memory down all the same; `load_average` tells how many ran.
+under second-order spherical harmonics, and the feedback maps; "plain" is such a face before a soft
+gradient, with highlights, exposure and noise; "full" is the default. Times are of the process, not
+of the clock, but other programs slow the memory down all the same; `load_average` tells how many
+ran.
 """
 
 import argparse

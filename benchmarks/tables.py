@@ -1,4 +1,4 @@
-"""Write the measured tables of docs/performance.md and docs/training.md.
+"""Write the measured tables of the pages in docs.
 
     python benchmarks/tables.py            write them
     python benchmarks/tables.py --check    exit 1 if a page shows other numbers
@@ -204,7 +204,25 @@ def photographs_table(report: dict) -> list[str]:
     return [*markdown(rows), "", foot]
 
 
+def detail_table(report: dict) -> list[str]:
+    """Rows of the detail benchmark: each method from each start, on each kind of faces."""
+    rows = [["faces, pixels", "from", "", "depth, mm", "normals", "gain", "highpass", "detail"]]
+    coarse = 0.0
+    for row in report["rows"]:
+        first = row["method"] == "coarse"
+        coarse = row["normals"] if first else coarse
+        gain = "" if first else f"{100 * (1 - row['normals'] / coarse):.0f} %"
+        places = [f"{row['faces']}, {row['size']}", row["start"]] if first else ["", ""]
+        numbers = [f"{row['depth']:.3f}", f"{row['normals']:.2f}°", gain]
+        detail = "" if first else f"{row['detail']:.2f}"
+        rows.append([*places, row["method"], *numbers, f"{row['highpass']:.3f}", detail])
+    count = len(report["rows"][0]["per_face"]["depth"])
+    foot = f"{count} faces of each kind, seed 0; `sfs`: {report['sfs_steps']} steps."
+    return [*markdown(rows), "", foot]
+
+
 TABLES = {
+    "evaluation.md": {"detail": stored("detail.json", detail_table)},
     "performance.md": {
         "rasterize": stored("rasterize.json", rasterize_table),
         "stages": stored("render_layer.json", stages_table),

@@ -20,7 +20,7 @@ SURE = 0.9
 ASSENT = 0.3
 """What it adds to the network's probability that a cascade sees the face, too."""
 
-LIKELY = 0.45
+LIKELY = 0.7
 """Probability from which the only face of a photograph counts; further ones must be sure."""
 
 POSSIBLE = 0.1

@@ -243,7 +243,9 @@ def _batch_lines(card: dict) -> list[str]:
 
 
 def _command(card: dict) -> str:
-    return card.get("command") or f"facerecon train {card['task']} --preset {card['preset']}"
+    task = card["task"].replace("-supervised", " --supervised")
+    task = task.replace("-mixed", " --supervised --photos FOLDER")
+    return card.get("command") or f"facerecon train {task} --preset {card['preset']}"
 
 
 def write_card(path: str | Path) -> Path:
