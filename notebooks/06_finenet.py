@@ -270,8 +270,9 @@ print(f"12 pixels agree; the last: {slope:.3e} and {leaf.grad[0, 0, row, col]:.3
 # %% [markdown]
 # Shading depends on slopes, so the gradient of one pixel's residual is a *dipole*:
 # raise one neighbour, lower the other. Plain gradient descent builds folds out of such
-# grains very slowly. In training we divide the gradient's spectrum by $k_0^2 + k^2$
-# (`losses.sobolev_gradient`): the same minimum, reached along a smooth way.
+# grains very slowly. `facerecon train fine --photos` divides the gradient's spectrum by
+# $k_0^2 + k^2$ (`losses.sobolev_gradient`): the same minimum, reached along a smooth
+# way.
 
 # %%
 plain = leaf.grad.float()
@@ -443,10 +444,10 @@ figure
 # %% [markdown]
 # ## 8 A training run
 #
-# A small FineNet (an eighth of the width) learns from the two portraits and their
+# A FineNet of the width that ships learns from the two portraits and their
 # mirror images, without any true depth: Eqs. (11) and (12) gave light and albedo, once;
 # then, in each step, a window of each face goes through the network, Eq. (14) is
-# calculated, and its gradient (in the Sobolev norm) goes back. That is 4.3 as a whole.
+# calculated, and its gradient goes back. That is 4.3 as a whole.
 # In half a minute a network does not learn to be smoother than the coarse mesh, which
 # is most of what the paper's weights ask for on these photographs (section 7). So the
 # smoothness has a tenth of its weight here, and what is learned is shading.
@@ -458,9 +459,9 @@ faces = model_maps(model, fits, size)
 found = explain(both, faces, 1)
 wanted = target(both, faces, found.albedo, found.light, settings)
 torch.manual_seed(seed)
-small = finenet.FineNet(config.FineNetConfig(width=8, regressor=(32, 16)))
+small = finenet.FineNet(config.FineNetConfig(width=16, regressor=(32, 16)))
 optimiser = torch.optim.AdamW(small.parameters(), lr=1e-2, betas=(0.9, 0.98))
-rounds = {"quick": 150, "full": 3000}[preset]
+rounds = {"quick": 180, "full": 3000}[preset]
 schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=rounds)
 
 
@@ -470,9 +471,6 @@ def criterion(window):
     maps_of = (both, faces.depth, faces.mask, *wanted)
     photo, z_0, mask, image, albedo = (m[window] for m in maps_of)
     z = small(photo, z_0, mask, faces.mm_per_pixel)
-    if z.requires_grad:
-        cutoff = settings.gradient_cutoff
-        z.register_hook(lambda g: losses.sobolev_gradient(g, cutoff))
     known = z_0, image, albedo, found.light, mask, faces.mm_per_pixel
     return losses.finenet_loss(z, *known, smoothness_weight=0.1)
 

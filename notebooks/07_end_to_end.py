@@ -375,7 +375,7 @@ plt.show()
 
 # %%
 rounds = {"quick": 4, "full": 60}[preset]
-slow = 0.2  # of the full rates, as at the beginning of the warm-up
+slow = 0.02  # of the full rates, as at the beginning of the warm-up
 groups = [{"params": teacher.parameters(), "lr": slow * end_to_end.learning_rate}]
 rate = slow * end_to_end.coarse_learning_rate
 groups += [{"params": pupil.parameters(), "lr": rate}]

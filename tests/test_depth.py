@@ -237,3 +237,10 @@ def test_a_steep_place_inside_the_face_stays():
     depth[15:25, 15:25] = 50.0
     trimmed = trim_rim(depth, mask, 1.0, rounding=1.0, least_share=0.01)
     assert not trimmed[15, 15] and trimmed[20, 20] and trimmed[5, 5]  # an occlusion
+
+
+def test_the_rim_keeps_steep_places_inside():
+    row, column = torch.meshgrid(torch.arange(60.0), torch.arange(60.0), indexing="ij")
+    away = ((row - 30) ** 2 + (column - 30) ** 2).sqrt()
+    depth = 15 * torch.sigmoid(20 * (6 - away))  # a cylinder: its side is a jump
+    assert trim_rim(depth, torch.ones(60, 60, dtype=torch.bool), 1.0).all()

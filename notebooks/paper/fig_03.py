@@ -7,9 +7,10 @@
 # Ours, drawn from the modules that ship while they reconstruct a portrait: every slab
 # is a layer as high as its maps and as thick as it has channels (on a logarithmic
 # scale), every number was read off a tensor. What to see: the paper's FineNet, VGG-16
-# before its third pooling and a 200 × 200 × 450 hypercolumn; and where our CoarseNet is
-# smaller than the paper's. `carry` reads the coefficients of the state before;
-# `displacement` matters in training only.
+# before its third pooling and a hypercolumn of 2 + 7 w channels, where the paper's width
+# w is 64 and that of the network that ships is 16; and where our CoarseNet is smaller.
+# `carry` reads the coefficients of the state before; `displacement` matters in training
+# only.
 
 # %% tags=["parameters"]
 preset = "quick"
@@ -27,6 +28,7 @@ import torch
 from facerecon import Reconstructor, camera, data, depth, detect, repro, viz, weights
 from facerecon import diagrams as draw
 from facerecon.coarsenet import feedback, iterate, step
+from facerecon.finenet import FineNet
 from facerecon.portraits import portraits
 from facerecon.render import render
 
@@ -116,14 +118,16 @@ figure
 
 # %% [markdown]
 # The paper's numbers: the image of 200 × 200 with two feedback maps of three channels;
-# 290 numbers out; a hypercolumn of 450 channels from conv1_2, conv2_2 and conv3_3; and
-# a network of which every weight is in the drawing.
+# 290 numbers out; at the paper's width, a hypercolumn of 450 channels from conv1_2,
+# conv2_2 and conv3_3; and networks of which every weight is in the drawing.
 
 # %% tags=["check"]
 drawn = {layer.name: layer for layer in fine_layers}
 assert tuple(maps.shape[1:]) == (7, 200, 200) and r.shape[1] == 200 + 84 + 6
-assert [drawn[f"conv{n}"].shape[0] for n in ("1_2", "2_2", "3_3")] == [64, 128, 256]
-assert column == 2 + 64 + 128 + 256 == 450
+width = finenet.config.width
+scales = [drawn[f"conv{n}"].shape[0] for n in ("1_2", "2_2", "3_3")]
+assert scales == [width, 2 * width, 4 * width] and column == 2 + sum(scales)
+assert FineNet().regress1.in_channels == 2 + 64 + 128 + 256 == 450
 assert sum(layer.parameters for layer in fine_layers) == total_fine
 norms = [m for m in coarsenet.modules() if isinstance(m, torch.nn.BatchNorm2d)]
 inside = {id(m) for b in coarsenet.body for m in b.modules()}

@@ -36,6 +36,9 @@ LEAST_COVER = 0.05
 FARTHEST_POSE = 6.0
 """Pose units within which a fit is believed: 3 rad of yaw, 3/8 of the crop off its middle."""
 
+MAX_JUMP_MM = 25.0
+"""Depth between neighbouring pixels beyond which the mesh is cut; under a nose it can be 15 mm."""
+
 _STRIP_PIXELS = 1 << 22
 _ASTRAY = (
     "the fitted face lies outside its crop or the photograph; pass a box that fits the face (brows"
@@ -194,7 +197,7 @@ class Reconstructor:
             raise ReconstructionError(_ASTRAY)
         pixel_mm = 1 / scale.item()
         solid = trim_rim(fine[0, 0], mask[0, 0], pixel_mm)
-        mesh = depth_to_mesh(fine[0, 0], solid, pixel_mm)
+        mesh = depth_to_mesh(fine[0, 0], solid, pixel_mm, MAX_JUMP_MM)
         coarse_vertices = projected[0].clone()
         coarse_vertices[:, :2] -= (self.size - 1) / 2
         coarse_vertices[:, :2] /= scale * scale.new_tensor([1.0, -1.0])
