@@ -388,16 +388,14 @@ assert min(by_units, key=by_units.get) == "grey levels, 1/128 pixel"
 # ## 7 The network against the optimisation
 #
 # "[T]ransforming the problem from an online optimization problem to a regression one"
-# (4.3): what the optimisation finds in hundreds of steps, with light and albedo given,
-# a network can learn to say at once, and without being told $\vec l$ and $\rho$.
-#
-# The weights that ship learned it otherwise. The paper needs its criterion because
-# "there is no known model that captures the diversity of fine facial details" (4.3).
-# Ours draws wrinkles (chapter 2), so a network can be shown the right answer
-# (`facerecon train fine --supervised`); and on faces with known wrinkles it comes nearer
-# to the truth than a network that learned Eq. (14) from photographs (`--photos`), and
-# than minimising Eq. (14) itself. The numbers are in `docs/evaluation.md`. So compare
-# the pictures, not the energies: this network was never asked to make them small.
+# (4.3): what the optimisation finds in hundreds of steps, given light and albedo, a
+# network can learn to say at once. The weights that ship learned otherwise. The paper
+# needs its criterion as "there is no known model that captures the diversity of fine
+# facial details"; we draw wrinkles (chapter 2), so a network can be shown the answer
+# (`facerecon train fine --supervised`). Where wrinkles are known, it comes nearer to the
+# truth than one that learned Eq. (14) from photographs, and than minimising it
+# (`docs/evaluation.md`). So compare the pictures: the network was not asked for a small
+# energy.
 
 # %%
 energies, surfaces, spent = {}, {}, {}

@@ -152,7 +152,7 @@ def test_supervision_alone_and_beside_photographs(model, coarsenet, photos, tmp_
 
 def test_supervised_training_comes_nearer_to_the_truth(model, coarsenet, tmp_path):
     task = FineTask(model, coarsenet, TINY, None, tmp_path, CPU, quiet=True, supervised=True)
-    sample = task.detail.batch(0, 2)
+    sample = task.detail[100].batch(0, 2)
     optimizer = torch.optim.Adam(task.networks["finenet"].parameters(), lr=2e-3)
     angles = []
     for _ in range(15):
