@@ -77,8 +77,8 @@ for name, photo in photos.items():
 # path is that of VGG-Face, truncated "before the third pooling layer"; two channels go
 # in, grey and depth. The maps of the second and third block are half and a quarter as
 # wide; "cascaded 2-strided 2×2 up-convolution layers" bring them back. Per pixel: 2
-# inputs + 64 + 128 + 256 = 450 channels, the paper's "200 × 200 × 450". The network that
-# ships is narrower, for a processor had to train it: `config.width` says how wide.
+# inputs + 64 + 128 + 256 = 450 channels, the paper's "200 × 200 × 450". The network
+# that ships is narrower, for a processor had to train it: see `config.width`.
 
 # %%
 I, face = images["grace_hopper"], maps["grace_hopper"]
@@ -392,8 +392,8 @@ assert min(by_units, key=by_units.get) == "grey levels, 1/128 pixel"
 # network can learn to say at once. The weights that ship learned otherwise. The paper
 # needs its criterion as "there is no known model that captures the diversity of fine
 # facial details"; we draw wrinkles (chapter 2), so a network can be shown the answer
-# (`facerecon train fine --supervised`). Where wrinkles are known, it comes nearer to the
-# truth than one that learned Eq. (14) from photographs, and than minimising it
+# (`facerecon train fine --supervised`). Where wrinkles are known, it comes nearer to
+# the truth than one that learned Eq. (14) from photographs, and than minimising it
 # (`docs/evaluation.md`). So compare the pictures: the network was not asked for a small
 # energy.
 

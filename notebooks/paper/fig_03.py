@@ -7,10 +7,10 @@
 # Ours, drawn from the modules that ship while they reconstruct a portrait: every slab
 # is a layer as high as its maps and as thick as it has channels (on a logarithmic
 # scale), every number was read off a tensor. What to see: the paper's FineNet, VGG-16
-# before its third pooling and a hypercolumn of 2 + 7 w channels, where the paper's width
-# w is 64 and that of the network that ships is 16; and where our CoarseNet is smaller.
-# `carry` reads the coefficients of the state before; `displacement` matters in training
-# only.
+# before its third pooling and a hypercolumn of 2 + 7 w channels, where the paper's
+# width w is 64 and that of the network that ships is 16; and where our CoarseNet is
+# smaller. `carry` reads the coefficients of the state before; `displacement` matters in
+# training only.
 
 # %% tags=["parameters"]
 preset = "quick"
