@@ -593,7 +593,7 @@ assert len(down) == 6  # its steps fell from 4 to a quarter, downward
 # %% tags=["record"]
 record = repro.Recorder(output, preset, seed, weights=[shipped])
 record("small/samples", run.samples)
-record("small/samples_per_second", round(float(rate), 1))
+record.timing("small/thousand_samples", 1000 / float(rate))
 for name in ("landmarks_pct", "yaw_deg", "gmse_mm2"):
     record(f"small/{name}", [round(before[name], 3), round(after[name], 3)])
 for name in names:
