@@ -11,7 +11,7 @@ from PIL import Image
 from facerecon.appearance import FaceMaps
 from facerecon.cli import main
 from facerecon.coarsenet import CoarseNet
-from facerecon.commands.outcome import OK
+from facerecon.commands.outcome import FAILED, OK
 from facerecon.config import CoarseNetConfig, FineNetConfig, FineTraining
 from facerecon.depth import normals_from_depth
 from facerecon.evaluation.detail import (
@@ -164,3 +164,9 @@ def test_command(model, tmp_path, capsys):
     assert all(row["normals"] > 0 for row in rows if row["start"] == "true coarse")
     with Image.open(tmp_path / "detail_heads_400_true.png") as sheet:
         assert sheet.width > 800
+
+
+def test_two_methods_of_one_name_are_refused(tmp_path, capsys):
+    argv = ["evaluate", "detail", "--count", "1", "--other", str(tmp_path / "fine.safetensors")]
+    assert main(argv) == FAILED
+    assert "rename the file" in capsys.readouterr().err

@@ -26,7 +26,7 @@ SLOPE_GAIN = 20.0
 
 Shading depends on slopes: a 200th of the spread of depth from pixel to pixel, beside which filters
 that let the level pass would see little else. So the filters start as derivatives, scaled to give
-slopes about unit variance; from plain random ones, learning starts several times slower.
+slopes about unit variance; from plain random ones, learning starts slower.
 """
 
 CONVOLUTIONS = {

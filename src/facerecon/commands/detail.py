@@ -33,7 +33,10 @@ def evaluate_detail(
 ) -> tuple[dict, dict[str, Image.Image]]:
     """Measure as the arguments say; returns the content of detail.json, and sheets by file name."""
     networks = {"fine": load_finenet(args.fine).to(args.device)}
-    networks |= {path.stem: load_finenet(path).to(args.device) for path in args.other}
+    for path in args.other:
+        if path.stem in {"coarse", "sfs", *networks}:
+            raise ValueError(f"--other {path}: another method has this name; rename the file")
+        networks[path.stem] = load_finenet(path).to(args.device)
     large = 2 * COARSE_SIZE
     world = SyntheticWorld(model, detail_config(large, STRENGTH, bare=True))
     sets = {"synthetic": synthetic_faces(world, args.count, args.seed)}

@@ -17,7 +17,7 @@ from facerecon.synthetic.world import SyntheticWorld
 from facerecon.synthetic.wrinkles import raised
 
 STEEPEST = 0.3
-"""Least n_z of skin that counts."""
+"""Least n_z that counts."""
 
 
 class DetailSample(NamedTuple):
