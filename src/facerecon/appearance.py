@@ -10,10 +10,9 @@ from facerecon.camera import pose_parameters, split
 from facerecon.config import FineTraining
 from facerecon.depth import normals_from_depth
 from facerecon.lighting import LUMA
-from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel
-from facerecon.rasterize import Fragments, interpolate, rasterize
-from facerecon.render import curved_depth, place
+from facerecon.rasterize import Fragments, interpolate
+from facerecon.render import curved_surface
 from facerecon.sfs import Shading, Target, detail_target, recover_robustly
 
 BARE_FOREHEAD_MM = 8.0
@@ -76,13 +75,11 @@ def face_maps(
 
 def model_maps(model: MorphableModel, r: Float[Tensor, "batch numbers"], size: int) -> FaceMaps:
     """Maps of the faces that r describes, on `size` x `size` pixels; their depth is curved."""
-    camera_vertices, projected = place(model, r, size)
-    fragments = rasterize(projected, model.triangles, size, size)
-    normals = vertex_normals(camera_vertices, model.triangles)
-    depth = curved_depth(camera_vertices, normals, fragments, model.triangles)
+    surface = curved_surface(model, r, size)
     pose = split(r, model.n_coefficients)[1]
     mm_per_pixel = 1 / pose_parameters(pose, size).scale
-    return face_maps(depth, fragments, model.triangles, vertex_appearance(model), mm_per_pixel)
+    known = surface.fragments, model.triangles, vertex_appearance(model)
+    return face_maps(surface.depth, *known, mm_per_pixel)
 
 
 def explain(

@@ -17,11 +17,10 @@ from facerecon.depth import depth_to_mesh, trim_rim
 from facerecon.detect import Box, detect_faces
 from facerecon.finenet import FineNet
 from facerecon.fit import fit
-from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import rasterize
 from facerecon.reconstruction import Reconstruction
-from facerecon.render import curved_depth, place
+from facerecon.render import curved_depth, curved_surface
 from facerecon.weights import load_coarsenet, load_finenet
 
 COARSE_SIZE = 200
@@ -175,16 +174,14 @@ class Reconstructor:
         device = self.model.mean.device
         steps, square = fit(self.coarsenet, self.model, photo, square, self.iterations)
         square = square.at(self.size)
-        camera_vertices, projected = place(self.model, steps[-1], self.size)
-        normals = vertex_normals(camera_vertices, self.model.triangles)
-        fragments = rasterize(projected, self.model.triangles, self.size, self.size)
+        surface = curved_surface(self.model, steps[-1], self.size)
+        coarse, fragments, camera_vertices, normals, projected = surface
         inside = torch.from_numpy(_inside_image(square, photo.shape[:2])).to(device)
         mask = fragments.mask & inside
         coefficients, pose = split(steps[-1], self.model.n_coefficients)
         if mask.float().mean() < LEAST_COVER or pose.abs().max() > FARTHEST_POSE:
             raise ReconstructionError(_ASTRAY)
         scale = pose_parameters(pose, self.size).scale
-        coarse = curved_depth(camera_vertices, normals, fragments, self.model.triangles)
         fine = coarse
         if refine and self.finenet is not None:
             grey = _grey(square.cut(photo), device)

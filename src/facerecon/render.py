@@ -98,6 +98,28 @@ def render(
     return Rendering(depth, fragments.mask, normals, pncc, fragments, projected)
 
 
+class CurvedSurface(NamedTuple):
+    """The curved surface of one batch of faces. depth: mm, as of `curved_depth`.
+
+    vertices, normals: of the mesh, camera frame (mm, unit). projected: as of `Rendering`.
+    """
+
+    depth: Float[Tensor, "batch 1 height width"]
+    fragments: Fragments
+    vertices: Float[Tensor, "batch vertices 3"]
+    normals: Float[Tensor, "batch vertices 3"]
+    projected: Float[Tensor, "batch vertices 3"]
+
+
+def curved_surface(model: FaceModel, r: Float[Tensor, "batch numbers"], size: int) -> CurvedSurface:
+    """What FineNet starts from: `curved_depth` of the faces that r describes, as `render` does."""
+    vertices, projected = place(model, r, size)
+    fragments = rasterize(projected, model.triangles, size, size)
+    normals = vertex_normals(vertices, model.triangles)
+    depth = curved_depth(vertices, normals, fragments, model.triangles)
+    return CurvedSurface(depth, fragments, vertices, normals, projected)
+
+
 def curved_depth(
     vertices: Float[Tensor, "batch vertices 3"],
     normals: Float[Tensor, "batch vertices 3"],
