@@ -42,21 +42,21 @@ BASE = CoarseTraining(
     validation_every=0,
 )
 ROWS = {
-    "base": ("r_t from Eq. (3), a quarter 0; criterion with posed vertices, displacements", {}),
+    "base": ("r_t from Eq. (3), a quarter 0; displacements; criterion with posed vertices", {}),
     "seed": ("the same with another seed: what chance does", {"seed": 1}),
     "pncc": ("feedback: PNCC alone", {"network": {"feedback": "pncc"}}),
     "normals": ("feedback: normals alone", {"network": {"feedback": "normals"}}),
     "unmasked": ("image not masked by the visible vertices", {"network": {"masked": False}}),
     "beta_low": ("beta of Eq. (3) in [0, 1/2]: far from the truth", {"beta": (0.0, 0.5)}),
     "beta_high": ("beta of Eq. (3) in [1/2, 1]: near the truth", {"beta": (0.5, 1.0)}),
-    "no_displacement": ("criterion without displacements", {"displacement_loss": 0.0}),
+    "no_displacement": ("regression alone, without displacements", {"network": {"points": 0}}),
     "plain": (
-        "criterion of 3.3: GMSE and pose alone",
-        {"vertex_loss": 0.0, "displacement_loss": 0.0},
+        "regression, and criterion of 3.3: GMSE and pose alone",
+        {"vertex_loss": 0.0, "network": {"points": 0}},
     ),
     "paper": (
-        "as the paper says: all r_t from Eq. (3), criterion of 3.3",
-        {"p_zero_start": 0.0, "vertex_loss": 0.0, "displacement_loss": 0.0},
+        "as the paper says: regression, all r_t from Eq. (3), criterion of 3.3",
+        {"p_zero_start": 0.0, "vertex_loss": 0.0, "network": {"points": 0}},
     ),
     "own_output": (
         "three of four r_t are the network's own answers, as in the preset `cpu`",

@@ -4,10 +4,10 @@
 
 A sample is what training takes: the photograph, its r, an estimate r_t by Eq. (3), and the feedback
 maps of r_t, hence two renders. "lit" is no more than these two renders, the linear model's albedo
-under second-order spherical harmonics, and the feedback maps; "plain" is such a face before a soft
-gradient, with highlights, exposure and noise; "full" is the default. Times are of the process, not
-of the clock, but other programs slow the memory down all the same; `load_average` tells how many
-ran.
+under second-order spherical harmonics at the vertices, and the feedback maps; "plain" is such a
+face before a soft gradient, with highlights, exposure and noise; "full" is the default. Times are
+of the process, not of the clock, but other programs slow the memory down all the same;
+`load_average` tells how many ran.
 """
 
 import argparse
@@ -22,12 +22,14 @@ from timing import finish, machine
 from facerecon.coarsenet import feedback
 from facerecon.config import SyntheticConfig
 from facerecon.lighting import LUMA, shade
+from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel
-from facerecon.rasterize import interpolate
-from facerecon.render import render
+from facerecon.rasterize import interpolate, rasterize
+from facerecon.render import place
 from facerecon.synthetic.world import SyntheticWorld
 
 SEED = 0
+CHUNK = 8  # faces at a time: their maps stay in the cache
 
 
 def seconds(step: Callable[[], object], repeats: int, device: torch.device) -> list[float]:
@@ -64,10 +66,17 @@ def lit(world: SyntheticWorld, batch: int) -> dict[str, Callable[[], object]]:
         albedo, light = (
             torch.randn(batch, count, generator=generator).to(mean) for count in (len(basis), 9)
         )
-        face = render(model, r, size)
-        skin = interpolate((mean + albedo @ basis)[..., None], face.fragments, model.triangles)
         light[:, 0] = 1
-        return shade(skin, 0.3 * light, face.normals).clamp(0, 1), r
+        reflected = (mean + albedo @ basis)[:, None, None]  # (batch, 1, 1, vertices)
+        camera_vertices, projected = place(model, r, size)
+        images = []
+        for first in range(0, batch, CHUNK):
+            part = slice(first, first + CHUNK)
+            normals = vertex_normals(camera_vertices[part], model.triangles).mT[:, :, None]
+            colours = shade(reflected[part], 0.3 * light[part], normals).clamp(0, 1)
+            fragments = rasterize(projected[part], model.triangles, size, size)
+            images.append(interpolate(colours[:, 0].mT, fragments, model.triangles))
+        return torch.cat(images), r
 
     def samples():
         image, r = draw()

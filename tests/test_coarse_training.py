@@ -5,10 +5,12 @@ import itertools
 
 import pytest
 import torch
+from stand_ins import StandIn
 
 from facerecon.camera import CROP_MM
-from facerecon.coarsenet import DISPLACEMENT_MM, CoarseNet, feedback
+from facerecon.coarsenet import CoarseNet, Estimate, feedback
 from facerecon.config import COARSE_PRESETS, CoarseNetConfig, CoarseTraining
+from facerecon.correspondence import DISPLACEMENT_MM, seen
 from facerecon.evaluation.coarse import (
     coarse_metrics,
     explained,
@@ -22,7 +24,7 @@ from facerecon.training.engine import Run
 
 CPU = torch.device("cpu")
 TINY = CoarseTraining(
-    network=CoarseNetConfig(width=4, squeeze=8),
+    network=CoarseNetConfig(width=4, squeeze=8, points=80, field=8),
     data=SyntheticConfig(
         size=64,
         detail=DetailConfig(wrinkles=False, texture=False),  # the world is made in no time
@@ -66,7 +68,11 @@ def test_starts_from_given_weights(model):
     given = CoarseNet(model.n_coefficients, TINY.network)
     task = CoarseTask(model, TINY, CPU, workers=0, start=given)
     ours = task.networks["coarsenet"].state_dict()
-    assert all(torch.equal(ours[k], v) for k, v in given.state_dict().items())
+    learnt = {k: v for k, v in given.state_dict().items() if k != "points"}
+    assert all(torch.equal(ours[k], v) for k, v in learnt.items())
+    papers = CoarseNet(model.n_coefficients, dataclasses.replace(TINY.network, points=0))
+    ours = CoarseTask(model, TINY, CPU, workers=0, start=papers).networks["coarsenet"].state_dict()
+    assert all(torch.equal(ours[k], v) for k, v in papers.state_dict().items())
     other = CoarseNet(model.n_coefficients, CoarseNetConfig(width=8, squeeze=8))
     with pytest.raises(ValueError, match="another architecture"):
         CoarseTask(model, TINY, CPU, workers=0, start=other)
@@ -103,36 +109,42 @@ def test_own_output_is_rendered_for_the_next_pass(task, monkeypatch):
     """The maps of the second pass are those of the first pass's prediction, whichever thread
     made them.
     """
-    seen, network = [], task.networks["coarsenet"]
-    estimate = network.estimate
+    asked, network = [], task.networks["coarsenet"]
 
-    def watched(maps, r):
-        output = estimate(maps, r)
-        seen.append((maps, r, output[0].detach()))
-        return output
+    def watched(maps, r, points):
+        answer = network(maps, r, points)
+        asked.append((maps, r, answer.r.detach()))
+        return answer
 
-    monkeypatch.setattr(network, "estimate", watched)
+    monkeypatch.setattr(task, "estimate", watched)
     batch = next(iter(task.batches(0)))
     list(task.losses(batch))
     for first, second, one in ((0, 2, batch[0]), (1, 3, batch[1])):
-        maps, r, _ = seen[second]
-        assert torch.equal(r, seen[first][2])
+        maps, r, _ = asked[second]
+        assert torch.equal(r, asked[first][2])
         assert torch.equal(maps, feedback(task.model, one[0], r))
 
 
 def test_displacements_are_those_between_estimate_and_truth(task):
-    """A map that holds the truth everywhere has no error; one that holds nothing, the mean one."""
+    """Points that hold the truth have no error; a stated error that is too large is unlikely."""
     r_gt = task.world.sample(4, task.world.generator(3))
     r = r_gt.clone()
-    n, size = task.model.n_coefficients, task.config.data.size
-    r[:, n + 3] += 0.5  # half of 1/16 of the crop to the right: r_gt lies to the left
-    left = -0.5 / 16 * CROP_MM / DISPLACEMENT_MM
-    truth = torch.zeros(4, 3, size // 8, size // 8)
-    assert task._displacement_error(truth, r, r_gt) > 0.05
-    truth[:, 0] = left
-    torch.testing.assert_close(
-        task._displacement_error(truth, r, r_gt), torch.tensor(0.0), atol=1e-6, rtol=0
-    )
+    r[:, task.model.n_coefficients + 3] += 0.5  # half of 1/16 of the crop to the right
+    truth = torch.zeros(4, len(task.points.mean), 3)
+    truth[..., 0] = -0.5 / 16 * CROP_MM / DISPLACEMENT_MM  # r_gt lies to the left
+    assert (seen(task.points, r).sum(1) > 10).all()
+
+    def error(displacement, log_error):
+        said = Estimate(r, r, displacement, torch.full_like(truth, log_error))
+        return task._displacement_error(said, r, r_gt)
+
+    mean, surprise = error(truth, -3.0)
+    torch.testing.assert_close(mean, torch.tensor(0.0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(surprise, torch.tensor(-3.0), atol=1e-4, rtol=0)
+    off, fitting = error(truth + 0.05, -3.0)
+    torch.testing.assert_close(off, torch.tensor(0.05), atol=1e-5, rtol=0)
+    for other in (-5.0, -1.0):  # e^-3 is about 0.05
+        assert error(truth + 0.05, other)[1] > fitting
 
 
 def test_learns_a_few_faces_by_heart(model):
@@ -173,12 +185,12 @@ def test_held_out_faces_keep_the_yaw_limit(task):
 def test_metrics_return_a_planted_error(task, model):
     faces = held_out_faces(task.world, 6, seed=1)
 
-    class Oracle(torch.nn.Module):
+    class Oracle(StandIn):
         """Answers the truth with a yaw that is 3 degrees too large."""
 
         n_coefficients = model.n_coefficients
 
-        def forward(self, maps, r):
+        def answer(self, maps, r):
             answer = faces.r.clone()
             answer[:, 285] += torch.deg2rad(torch.tensor(3.0)) / 0.5
             return answer
@@ -215,8 +227,8 @@ def test_metrics_see_an_iteration_that_contracts(task, model):
     """A network that halves what is missing: steps halve, too, and every face comes closer."""
     faces = held_out_faces(task.world, 4, seed=1, yaw_limit=10)
 
-    class Halving(torch.nn.Module):
-        def forward(self, maps, r):
+    class Halving(StandIn):
+        def answer(self, maps, r):
             return r + 0.5 * (faces.r - r)
 
     metrics = coarse_metrics(Halving(), model, faces, iterations=4)

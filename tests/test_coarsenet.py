@@ -1,22 +1,35 @@
 """CoarseNet's input, architecture and iteration."""
 
+import dataclasses
 from itertools import pairwise
 
 import pytest
 import torch
 
 from facerecon.camera import N_POSE
-from facerecon.coarsenet import POSE_LIMIT, CoarseNet, coarse_input, feedback, iterate, step
+from facerecon.coarsenet import (
+    POSE_LIMIT,
+    CoarseNet,
+    coarse_input,
+    feedback,
+    iterate,
+    mirrored,
+    mirrored_input,
+    step,
+)
 from facerecon.config import CoarseNetConfig
+from facerecon.correspondence import place_points, seen
 from facerecon.render import render
 
-SMALL = CoarseNetConfig(width=4, squeeze=4, grid=2)
+SMALL = CoarseNetConfig(width=4, squeeze=4, grid=2, points=80, field=8)  # and both sides
 
 
 @pytest.fixture
-def network():
+def network(model):
     torch.manual_seed(0)
-    return CoarseNet(284, SMALL).eval()
+    network = CoarseNet(284, SMALL)
+    network.set_points(model)
+    return network.eval()
 
 
 @pytest.fixture
@@ -47,9 +60,9 @@ def test_feedback_in_one_pass_is_the_input_of_the_rendered_maps(model, image):
 
 @pytest.mark.parametrize("stem", ["patch", "resnet"])
 def test_shapes_and_size_invariance(stem):
-    network = CoarseNet(284, CoarseNetConfig(width=4, squeeze=4, stem=stem)).eval()
+    network = CoarseNet(284, CoarseNetConfig(width=4, squeeze=4, stem=stem, points=0)).eval()
     for size in (100, 200):
-        assert network(torch.zeros(2, 7, size, size), torch.zeros(2, 290)).shape == (2, 290)
+        assert network(torch.zeros(2, 7, size, size), torch.zeros(2, 290)).r.shape == (2, 290)
 
 
 def test_unknown_stem_is_refused():
@@ -60,10 +73,56 @@ def test_unknown_stem_is_refused():
 def test_pose_is_a_correction_and_geometry_is_not(network):
     maps = torch.randn(1, 7, 64, 64, generator=torch.Generator().manual_seed(2))
     r = torch.randn(1, 290, generator=torch.Generator().manual_seed(3))
-    from_zero, from_r = network(maps, torch.zeros(1, 290)), network(maps, r)
+    from_zero, from_r, far = (network(maps, start).r for start in (0 * r, r, r + 100))
     torch.testing.assert_close(from_zero[:, :284], from_r[:, :284])
     torch.testing.assert_close(from_r[:, 284:] - from_zero[:, 284:], r[:, 284:])
-    assert (network(maps, r + 100)[:, 284:] == POSE_LIMIT).all()
+    assert (far[:, 284:] == POSE_LIMIT).all()
+
+
+def test_displacements_move_the_answer_and_the_papers_network_has_none(network, model, image):
+    """A field that says "10 mm to the right", surely: the face moves there, and stays a face."""
+    points = network.points_of(model)
+    network.field.output.bias.data = torch.tensor([1.0, 0, 0, -3, -3, -3])
+    network.field.output.weight.data.zero_()
+    r = torch.zeros(len(image), 290)
+    answer = network(feedback(model, image, r), r, points)
+    move = place_points(points, answer.r) - place_points(points, r)
+    mean = (move * seen(points, r)).sum((0, 1)) / seen(points, r).sum((0, 1))
+    torch.testing.assert_close(mean[:2], torch.tensor([10.0, 0.0]), atol=0.5, rtol=0)
+    assert answer.r[:, :284].abs().max() < 0.5
+    plain = CoarseNet(284, dataclasses.replace(SMALL, points=0)).eval()
+    state = network.state_dict()
+    plain.load_state_dict({name: state[name] for name in plain.state_dict()})
+    answer, theirs = plain(feedback(model, image, r), r, plain.points_of(model)), answer.regressed
+    assert torch.equal(answer.r, theirs) and answer.displacement is None
+
+
+def test_mixed_precision_does_not_reach_the_linear_system(network, model, image):
+    r = 0.1 * torch.randn(2, 290, generator=torch.Generator().manual_seed(9))
+    maps, points = feedback(model, image, r), network.points_of(model)
+    exact = network(maps, r, points)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = network(maps, r, points)
+    assert all(value.dtype == torch.float32 for value in mixed)
+    assert (mixed.r - exact.r).abs().max() < 0.05
+
+
+def test_the_mirrored_photograph_has_the_mirrored_face(network, model, image):
+    one, other = (iterate(network, model, side, iterations=2) for side in (image, image.flip(3)))
+    for r, mirror_image in zip(one, other, strict=True):
+        torch.testing.assert_close(mirrored(model, mirror_image), r, atol=2e-3, rtol=0)
+    sides = (step(network, model, image, one[1], both_sides=value) for value in (True, False))
+    assert (next(sides) - next(sides)).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["both", "pncc", "normals"])
+def test_mirrored_input_is_the_input_of_the_mirrored_state(model, image, kind):
+    config = dataclasses.replace(SMALL, feedback=kind)
+    r = 0.3 * torch.randn(2, 290, generator=torch.Generator().manual_seed(8))
+    expected = feedback(model, image.flip(3), mirrored(model, r), config)
+    found = mirrored_input(feedback(model, image, r, config))
+    close = (found - expected).abs().amax(1) < 0.02
+    assert close.float().mean() > 0.995  # but for pixels on edges
 
 
 def test_iteration_is_repeated_steps_from_zero(network, model, image):
@@ -87,6 +146,6 @@ def test_batch_equals_single(network, model, image):
 def test_gradient_reaches_every_parameter(network, model, image):
     network.train()
     r = 0.1 * torch.randn(2, 284 + N_POSE)
-    for output in network.estimate(feedback(model, image, r), r):
-        output.square().sum().backward(retain_graph=True)
+    answer = network(feedback(model, image, r), r, network.points_of(model))
+    answer.r.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())

@@ -11,8 +11,9 @@ from skimage import data as photographs
 
 from facerecon.camera import POSE_UNITS
 from facerecon.data import load_image
-from facerecon.detect import CROP_MARGIN, Box, NoFaceError, detect_faces
+from facerecon.detect import CROP_MARGIN, EXPLAINED_MM, Box, NoFaceError, detect_faces
 from facerecon.detection.box import clash, distinct
+from facerecon.detection.judge import expected_errors
 from facerecon.synthetic.world import SyntheticWorld
 
 # Two portraits in the public domain that come with packages. The boxes were read off the pictures:
@@ -206,3 +207,13 @@ def test_the_result_does_not_depend_on_threads(astronaut):
         torch.set_num_threads(before)
     one = detect_faces(astronaut)
     assert [b.x for b in one] == pytest.approx([b.x for b in two], abs=0.01)
+
+
+def test_the_fit_tells_a_face_from_what_is_none(astronaut):
+    coffee = load_image(photographs.coffee())
+    beside = [Box(300, 100, 93, 93), Box(100, 300, 150, 150), Box(20, 20, 93, 93)]
+    on_face, *elsewhere = expected_errors(astronaut, [ASTRONAUT, *beside])
+    cup = expected_errors(coffee, [Box(200, 60, 200, 200), Box(20, 20, 150, 150)])
+    assert on_face < EXPLAINED_MM < min(*elsewhere, *cup)
+    grey = expected_errors(astronaut.mean(2), [ASTRONAUT])
+    assert grey[0] == pytest.approx(on_face, abs=0.5)

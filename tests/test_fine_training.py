@@ -46,7 +46,7 @@ def coarsenet():
     here.
     """
     torch.manual_seed(0)
-    network = CoarseNet(284, CoarseNetConfig(width=4, squeeze=4)).eval()
+    network = CoarseNet(284, CoarseNetConfig(width=4, squeeze=4, points=0, both_sides=False)).eval()
     torch.nn.init.zeros_(network.regressor.weight)
     return network.requires_grad_(False)
 

@@ -633,3 +633,13 @@ def test_broken_provenance(rng, tmp_path, provenance):
     np.savez(path, format=np.array("facerecon-3dmm/1"), **arrays, **extra)
     with pytest.raises(ModelFileError, match="`provenance` is"):
         MorphableModel.load(path)
+
+
+def test_mirrored_coefficients_are_the_mirrored_face(model):
+    coefficients = model.sample(3, torch.Generator().manual_seed(0))
+    flip = torch.tensor([-1.0, 1.0, 1.0])
+    expected = model.vertices(coefficients)[:, model.mirror] * flip
+    found = model.vertices(model.mirrored(coefficients))
+    torch.testing.assert_close(found, expected, atol=0.15, rtol=0)  # mm; bases are float16
+    back = model.mirrored(model.mirrored(coefficients))
+    torch.testing.assert_close(back, coefficients, atol=0.02, rtol=0)

@@ -21,7 +21,9 @@ CENTRED = Box(100 - 100 / CROP_MARGIN, 100 - 100 / CROP_MARGIN, *[200 / CROP_MAR
 def coarsenet(model, bias=None) -> CoarseNet:
     """A random CoarseNet; its last bias sets what it answers, roughly."""
     torch.manual_seed(1)
-    network = CoarseNet(model.n_coefficients, CoarseNetConfig(width=4)).eval()
+    network = CoarseNet(
+        model.n_coefficients, CoarseNetConfig(width=4, points=0, both_sides=False)
+    ).eval()
     if bias is not None:
         network.regressor.bias.data.copy_(bias)
     return network

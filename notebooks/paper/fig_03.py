@@ -9,8 +9,8 @@
 # scale), every number was read off a tensor. What to see: the paper's FineNet, VGG-16
 # before its third pooling and a hypercolumn of 2 + 7 w channels, where the paper's
 # width w is 64 and that of the network that ships is 16; and where our CoarseNet is
-# smaller. `carry` reads the coefficients of the state before; `displacement` matters in
-# training only.
+# smaller. `carry` reads the coefficients of the state before; `field` says where the
+# surface belongs (chapter 3, section 5), which the paper's network does not.
 
 # %% tags=["parameters"]
 preset = "quick"
@@ -54,8 +54,10 @@ with torch.no_grad():
     maps = feedback(model, grey, before)
     pixel = 1 / camera.pose_parameters(camera.split(r)[1], 200).scale
     known = grey, shown.depth, shown.mask, pixel
-    block = type(coarsenet.body[0])
-    coarse_layers = draw.trace(coarsenet, lambda: coarsenet(maps, before), [block])
+    block, points = type(coarsenet.body[0]), coarsenet.points_of(model)
+    coarse_layers = draw.trace(
+        coarsenet, lambda: coarsenet(maps, before, points), [block]
+    )
     fine_layers = draw.trace(finenet, lambda: finenet(*known))
     fine = finenet(*known)
 for layer in (*coarse_layers, *fine_layers):

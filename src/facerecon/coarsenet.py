@@ -1,6 +1,9 @@
 """CoarseNet (3.3) and its iterative use (3.4)."""
 
+import math
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +12,15 @@ from torch import Tensor, nn
 
 from facerecon.backend import choose_backend
 from facerecon.backends import feedback_numba
-from facerecon.camera import N_POSE
+from facerecon.camera import N_POSE, join, split
 from facerecon.config import CoarseNetConfig
+from facerecon.correspondence import (
+    Points,
+    most_likely,
+    read_field,
+    spread_points,
+    start_spread,
+)
 from facerecon.mesh import vertex_normals
 from facerecon.rasterize import SHORTEST, rasterize
 from facerecon.render import Rendering, place, render
@@ -18,8 +28,9 @@ from facerecon.shapes import require_shape
 
 INPUT_CHANNELS = 7  # masked grey, PNCC, normals
 CONTRAST = 0.5  # standard deviation of the grey values in the mask
-DISPLACEMENT_MM = 10.0
-"""Unit of the displacements that `CoarseNet.estimate` gives."""
+_CHUNK = 8  # images whose maps stay in a processor's cache from one pass to the next
+_LOG_ERROR = (-4.0, 2.0)
+_MIRRORED_POSE = (1.0, -1.0, -1.0, -1.0, 1.0, 1.0)  # signs: yaw, roll and t_x change theirs
 POSE_LIMIT = 8.0  # pose units; far outside the training world, keeps a lost iteration finite
 
 
@@ -112,12 +123,32 @@ def residual_blocks(width: int, counts: Sequence[int]) -> tuple[nn.Sequential, i
     return nn.Sequential(*blocks), inputs
 
 
+class Estimate(NamedTuple):
+    """What CoarseNet says of r_t.
+
+    r: (B, n) the next r. regressed: (B, n) before the displacements were taken into account.
+    displacement, log_error: (B, points, 3) how far points of r_t's surface are from where they
+        belong (x right, y down, z toward the viewer, `correspondence.DISPLACEMENT_MM` at the crop's
+        mean scale) and the logarithm of their expected error; None without points.
+    """
+
+    r: Tensor
+    regressed: Tensor
+    displacement: Tensor | None = None
+    log_error: Tensor | None = None
+
+
 class CoarseNet(nn.Module):
     """ResNet from (image, feedback maps) and the current r_t to the next r.
 
     Pose is a correction of r_t's, since the maps show pose relative to the image; geometry is
     predicted anew, with a learnt linear share of r_t's. The last feature map is pooled for what
     (geometry) and also read in place on a coarse grid for where (pose).
+
+    With `config.points` it also tells, in place, how far the surface of r_t is from where it
+    belongs, and the next r is the most likely one under both (`correspondence.most_likely`): the
+    regression, which knows faces, and the displacements, which know where things are in the image.
+    Without, it is the paper's network.
 
     Args:
         n_coefficients: identity and expression coefficients of the morphable model.
@@ -132,7 +163,6 @@ class CoarseNet(nn.Module):
                 f"unknown feedback {config.feedback!r}: use 'both', 'pncc' or 'normals'"
             )
         self.n_coefficients = n_coefficients
-        self.local = sum(config.blocks[:2])  # blocks whose output still tells places apart
         self.stem = stem(INPUT_CHANNELS, config)
         self.body, inputs = residual_blocks(config.width, config.blocks)
         self.squeeze = nn.Sequential(
@@ -145,36 +175,87 @@ class CoarseNet(nn.Module):
         nn.init.zeros_(self.regressor.bias)
         self.carry = nn.Linear(n_coefficients, n_coefficients, bias=False)
         nn.init.zeros_(self.carry.weight)
-        self.displacement = nn.Conv2d(2 * config.width, 3, 1)
+        if config.points:
+            self.field = DisplacementField(config)
+            self.log_spread = nn.Parameter(start_spread(n_coefficients))
+            self.log_repeats = nn.Parameter(torch.tensor(math.log(20.0)))
+            self.register_buffer("points", torch.zeros(config.points, dtype=torch.long))
+
+    def set_points(self, model: nn.Module) -> None:
+        """Choose the points of the model's surface; the choice is stored with the weights."""
+        if self.config.points:
+            self.points = spread_points(model, self.config.points)
+
+    def points_of(self, model: nn.Module) -> Points | None:
+        """The network's points on the model; None without any."""
+        return Points.of(model, self.points) if self.config.points else None
 
     def forward(
-        self, maps: Float[Tensor, "batch 7 height width"], r: Float[Tensor, "batch n"]
-    ) -> Float[Tensor, "batch n"]:
-        """The next r from the maps of the current one (`feedback`) and that r itself."""
-        return self.estimate(maps, r)[0]
+        self,
+        maps: Float[Tensor, "batch 7 height width"],
+        r: Float[Tensor, "batch n"],
+        points: Points | None = None,
+    ) -> Estimate:
+        """The next r from the maps of the current one (`feedback`) and that r itself.
 
-    def estimate(
-        self, maps: Float[Tensor, "batch 7 height width"], r: Float[Tensor, "batch n"]
-    ) -> tuple[Float[Tensor, "batch n"], Float[Tensor, "batch 3 rows columns"]]:
-        """The next r, and how far each place of r's surface still is from where it belongs.
-
-        The displacements (x to the right, y downward in the image, z toward the viewer; in units of
-        `DISPLACEMENT_MM` at the crop's mean scale) are read from the second stage, an eighth of the
-        crop's resolution. In training they teach the features to compare image and feedback.
+        points: `points_of(model)`; None: no displacements, the next r is the regressed one.
         """
-        features = self.stem(maps)
-        for block in self.body[: self.local]:
+        stages, features = [], self.stem(maps)
+        ends = list(accumulate(self.config.blocks))
+        for number, block in enumerate(self.body, start=1):
             features = block(features)
-        displacement = self.displacement(features).float()
-        for block in self.body[self.local :]:
-            features = block(features)
+            if number in ends:
+                stages.append(features)
         placed = F.adaptive_avg_pool2d(self.squeeze(features), self.config.grid)
         pooled = features.mean((2, 3))
         output = self.regressor(torch.cat([placed.flatten(1), pooled], dim=1)).float()
         coefficients, correction = output.split([self.n_coefficients, N_POSE], dim=1)
         coefficients = coefficients + self.carry(r[:, : self.n_coefficients]).float()
         pose = (r[:, self.n_coefficients :] + correction).clamp(-POSE_LIMIT, POSE_LIMIT)
-        return torch.cat([coefficients, pose], dim=1), displacement
+        regressed = torch.cat([coefficients, pose], dim=1)
+        if points is None:
+            return Estimate(regressed, regressed)
+        field = self.field(stages[1:]).float()
+        with torch.autocast(r.device.type, enabled=False):  # too coarse for a linear system
+            read = read_field(field, points, r)
+            displacement, log_error = read[..., :3], read[..., 3:].clamp(*_LOG_ERROR)
+            after = most_likely(
+                points, r, regressed, self.log_spread, displacement, log_error, self.log_repeats
+            )
+        pose = after[:, self.n_coefficients :].clamp(-POSE_LIMIT, POSE_LIMIT)
+        after = torch.cat([after[:, : self.n_coefficients], pose], dim=1)
+        return Estimate(after, regressed, displacement, log_error)
+
+
+class DisplacementField(nn.Module):
+    """Displacements and the logarithms of their errors at an eighth of the crop's resolution.
+
+    Reads the last three stages of the network, the coarse ones for what is where (a feature
+    pyramid, Lin et al. 2017).
+    """
+
+    def __init__(self, config: CoarseNetConfig):
+        super().__init__()
+        self.lateral = nn.ModuleList(
+            nn.Conv2d(config.width * 2**stage, config.field, 1) for stage in (1, 2, 3)
+        )
+        self.merge = nn.Sequential(
+            convolution_block(config.field, config.field, 3), nn.ReLU(inplace=True)
+        )
+        self.output = nn.Conv2d(config.field, 6, 1)
+        nn.init.normal_(self.output.weight, std=0.01)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, stages: Sequence[Tensor]) -> Float[Tensor, "batch 6 rows columns"]:
+        """From the features of the second to fourth stage."""
+        finer = None
+        for lateral, features in zip(reversed(self.lateral), reversed(stages), strict=True):
+            here = lateral(features)
+            if finer is not None:
+                size = here.shape[2:]
+                here = here + F.interpolate(finer, size, mode="bilinear", align_corners=False)
+            finer = F.relu(here)
+        return self.output(self.merge(finer))
 
 
 @torch.no_grad()
@@ -194,15 +275,22 @@ def feedback(
     config = config or CoarseNetConfig()
     require_shape("image", image, len(r), 1, image.shape[-1], None)
     if config.masked and choose_backend("auto", image, r) == "numba":
-        camera_vertices, projected = place(model, r, image.shape[-1])
-        normals = vertex_normals(camera_vertices, model.triangles)
-        fragments = rasterize(projected, model.triangles, *image.shape[2:])
-        maps = feedback_numba.coarse_input(
-            image, normals, model.pncc, *fragments, model.triangles, CONTRAST, SHORTEST
-        )
+        placed = place(model, r, image.shape[-1])
+        chunks = (values.split(_CHUNK) for values in (image, *placed))
+        maps = torch.cat([_compiled_input(model, *chunk) for chunk in zip(*chunks, strict=True)])
         return _left_out(maps, config)
     maps = coarse_input(image, render(model, r, image.shape[-1]), config)
     return maps.contiguous(memory_format=torch.channels_last)
+
+
+def _compiled_input(
+    model: nn.Module, image: Tensor, camera_vertices: Tensor, projected: Tensor
+) -> Tensor:
+    normals = vertex_normals(camera_vertices, model.triangles)
+    fragments = rasterize(projected, model.triangles, *image.shape[2:])
+    return feedback_numba.coarse_input(
+        image, normals, model.pncc, *fragments, model.triangles, CONTRAST, SHORTEST
+    )
 
 
 def step(
@@ -210,9 +298,38 @@ def step(
     model: nn.Module,
     image: Float[Tensor, "batch 1 size size"],
     r: Float[Tensor, "batch n"],
+    both_sides: bool | None = None,
 ) -> Float[Tensor, "batch n"]:
-    """One iteration: render the feedback of r (no gradient through it), predict the next r."""
-    return network(feedback(model, image, r, getattr(network, "config", None)), r)
+    """One iteration: render the feedback of r (no gradient through it), predict the next r.
+
+    both_sides: ask for the mirrored photograph, too, and average; None: as the network's
+        configuration says.
+    """
+    maps = feedback(model, image, r, network.config)
+    points = network.points_of(model)
+    if not (network.config.both_sides if both_sides is None else both_sides):
+        return network(maps, r, points).r
+    maps = torch.cat([maps, mirrored_input(maps)])
+    answer = network(maps, torch.cat([r, mirrored(model, r)]), points).r
+    one, other = answer.chunk(2)
+    return (one + mirrored(model, other)) / 2
+
+
+def mirrored_input(
+    maps: Float[Tensor, "batch 7 size size"],
+) -> Float[Tensor, "batch 7 size size"]:
+    """`coarse_input` of the mirrored image and face: PNCC's x is 1 - x, the normals' is -x."""
+    maps = maps.flip(3)
+    painted = maps[:, 1:4].sum(1) > 0
+    maps[:, 1] = torch.where(painted, 1 - maps[:, 1], 0)
+    maps[:, 4] = -maps[:, 4]
+    return maps
+
+
+def mirrored(model: nn.Module, r: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
+    """The representation of the mirrored faces in the mirrored images."""
+    coefficients, pose = split(r, model.n_coefficients)
+    return join(model.mirrored(coefficients), pose * pose.new_tensor(_MIRRORED_POSE))
 
 
 def iterate(
@@ -221,6 +338,7 @@ def iterate(
     image: Float[Tensor, "batch 1 size size"],
     iterations: int = 4,
     tolerance: float = 0.0,
+    both_sides: bool | None = None,
 ) -> list[Float[Tensor, "batch n"]]:
     """Apply the network from r_0 = 0 (3.4).
 
@@ -229,6 +347,7 @@ def iterate(
         iterations: the most steps taken.
         tolerance: stop earlier once no component of any pose moves by more than this (pose units);
             0 never stops early.
+        both_sides: as in `step`.
 
     Returns:
         r after every step, starting with r_0: `taken + 1` tensors (B, 290).
@@ -236,7 +355,7 @@ def iterate(
     r = image.new_zeros(len(image), model.n_coefficients + N_POSE)
     steps = [r]
     for _ in range(iterations):
-        r = step(network, model, image, steps[-1])
+        r = step(network, model, image, steps[-1], both_sides)
         steps.append(r)
         if tolerance > 0 and (r - steps[-2])[:, -N_POSE:].abs().max() < tolerance:
             break

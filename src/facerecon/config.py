@@ -15,6 +15,9 @@ class CoarseNetConfig:
     squeeze: int = 48  # channels kept in place (not pooled) for the regressor; pose needs position
     grid: int = 5  # side of the pooled grid that the regressor reads
     feedback: str = "both"  # maps of r_t that it sees (3.2.1): "both", or "pncc", "normals" alone
+    points: int = 256  # of the surface, whose displacements the network sees; 0: the paper's net
+    field: int = 64  # channels of the features that tell displacements
+    both_sides: bool = True  # applied to the mirrored photograph, too, and averaged
     masked: bool = True  # the image is hidden where r_t has no vertex (3.4); False shows it whole
 
 
@@ -37,7 +40,8 @@ class CoarseTraining:
     gradient_clip: float = 2.0
     ema_decay: float = 0.998  # per step, of the weights that are evaluated and shipped
     vertex_loss: float = 1.0  # weight of the posed-vertex distance beside GMSE and pose MSE
-    displacement_loss: float = 0.5  # weight of the local displacements that the features predict
+    displacement_loss: float = 2.0  # weight of the displacements, and of their stated errors
+    regression_loss: float = 0.5  # weight of the same criterion before the displacements are used
     bfloat16: bool = True  # forward pass only, where the processor computes in it
     validation_faces: int = 500
     validation_every: int = 50_000  # samples
@@ -145,13 +149,14 @@ COARSE_PRESETS = {
     ),
     "cpu": CoarseTraining(),
     "paper": CoarseTraining(
-        network=CoarseNetConfig(width=64, blocks=(2, 2, 2, 2), stem="resnet"),
+        network=CoarseNetConfig(
+            width=64, blocks=(2, 2, 2, 2), stem="resnet", points=0, both_sides=False
+        ),
         samples=20_000_000,
         images_per_batch=128,
         parts=8,
         passes=1,
         vertex_loss=0.0,
-        displacement_loss=0.0,
         learning_rate=1e-3,
     ),
 }

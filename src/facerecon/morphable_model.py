@@ -105,6 +105,7 @@ class MorphableModel(nn.Module):
         basis[: self.n_identity] = arrays["identity_basis"].reshape(self.n_identity, -1)
         basis[self.n_identity :] = arrays["expression_basis"].reshape(self.n_expression, -1)
         self.register_buffer("basis", torch.from_numpy(basis))
+        self._mirroring: Tensor | None = None  # made when it is asked for
         low, high = self.mean.amin(0), self.mean.amax(0)
         self.register_buffer("pncc", (self.mean - low) / (high - low))
 
@@ -164,6 +165,24 @@ class MorphableModel(nn.Module):
         Source: Eq. (10).
         """
         return self.albedo_mean + torch.tensordot(coefficients, self.albedo_basis, 1)
+
+    def mirrored(
+        self, coefficients: Float[Tensor, "batch coefficients"]
+    ) -> Float[Tensor, "batch coefficients"]:
+        """Coefficients of the mirror images: exact where the bases are symmetric, else the nearest.
+
+        Nearest in the metric of Eq. (4).
+        """
+        if self._mirroring is None or self._mirroring.device != coefficients.device:
+            flip = self.basis.new_tensor([-1.0, 1.0, 1.0])
+            basis = self.basis.view(self.n_coefficients, -1, 3)
+            weight = self.vertex_weight[self.mirror, None] + self.vertex_weight[:, None]
+            ours = (basis * weight).flatten(1).double()
+            theirs = (basis[:, self.mirror] * flip).flatten(1).double()
+            metric = ours @ self.basis.T.double()
+            least = 1e-9 * metric.trace() * torch.eye(len(metric)).to(metric)
+            self._mirroring = torch.linalg.solve(metric + least, ours @ theirs.T).T.float()
+        return coefficients @ self._mirroring.to(coefficients)
 
     def sample(
         self, n: int, generator: torch.Generator | None = None

@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--samples", type=int, help="samples of the whole run instead of the preset's"
     )
+    parser.add_argument(
+        "--cooldown",
+        type=float,
+        help="share of the samples over which the learning rate falls to zero, at the end",
+    )
     parser.add_argument("--minutes", type=float, help="stop, resumably, after this long")
     parser.add_argument("--seed", type=int, help="seed instead of the preset's")
     parser.add_argument(
@@ -117,6 +122,10 @@ def main(args: argparse.Namespace) -> int:
     if args.samples is not None:
         field = "samples" if args.network in ("coarse", "aligned") else "crops"
         config = dataclasses.replace(config, **{field: args.samples})
+    if args.cooldown is not None:
+        if not 0 <= args.cooldown <= 1:
+            raise ValueError(f"--cooldown {args.cooldown}: a share from 0 to 1")
+        config = dataclasses.replace(config, cooldown=args.cooldown)
     if args.threads:
         torch.set_num_threads(args.threads)
     with joined(torch.device(args.device)) as (processes, device):

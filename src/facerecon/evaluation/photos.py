@@ -110,7 +110,9 @@ def _measures(
     low, high = last.amin(1), last.amax(1)
     inside = (low >= frame[:, :2]).all(1) & (high <= frame[:, 2:]).all(1)
     largest = steps[-1][:, :n].abs().amax(1)
-    mirrored = _landmarks(model, iterate(network, model, image.flip(3), iterations)[-1], size)
+    sides = image, image.flip(3)  # each alone: together they agree by construction
+    alone = [iterate(network, model, side, iterations, both_sides=False)[-1] for side in sides]
+    ahead, mirrored = (_landmarks(model, r, size) for r in alone)
     mirrored = mirrored[:, mirror_landmarks(model)]
     mirrored[..., 0] = (size - 1) - mirrored[..., 0]
     return {
@@ -122,7 +124,7 @@ def _measures(
         "largest": largest,
         "inside": inside,
         "accepted": inside & (largest <= LARGEST_COEFFICIENT),
-        "mirror": point_error(mirrored, last),
+        "mirror": point_error(mirrored, ahead),
     }
 
 

@@ -8,20 +8,24 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from facerecon.camera import CROP_MM, POSE_UNITS, project, rotation_matrix, split
-from facerecon.coarsenet import DISPLACEMENT_MM, CoarseNet, feedback, iterate
+from facerecon.camera import split
+from facerecon.coarsenet import CoarseNet, Estimate, feedback, iterate
 from facerecon.config import CoarseTraining
+from facerecon.correspondence import (
+    DISPLACEMENT_MM,
+    Points,
+    place_points,
+    seen,
+    spread_points,
+)
 from facerecon.evaluation.coarse import HeldOut, coarse_metrics, held_out_faces
 from facerecon.evaluation.head_evaluation import head_metrics
 from facerecon.evaluation.head_models import load_heads
 from facerecon.evaluation.heads import Heads
 from facerecon.losses import gmse, pose_mse
-from facerecon.mesh import vertex_normals
 from facerecon.render import render
 from facerecon.synthetic.draws import mixed_seed
 from facerecon.synthetic.shards import StoredFaces
@@ -76,6 +80,17 @@ class _Pairs(Dataset):
             image, r = (all_[chosen].to(generator.device) for all_ in self.stored[index])
         r_t = self.world.feedback(r, generator, self.config.p_zero_start, self.config.beta)
         return image, r, r_t
+
+
+def _begin_with(network: CoarseNet, start: CoarseNet) -> None:
+    """Take over the weights of another network; those of a field that it lacks stay random.
+
+    Raises:
+        RuntimeError: the rest is of another architecture.
+    """
+    new = network.state_dict() if not start.config.points else {}
+    kept = {k: v for k, v in new.items() if k not in start.state_dict()}
+    network.load_state_dict(start.state_dict() | kept)
 
 
 class CoarseTask:
@@ -136,17 +151,16 @@ class CoarseTask:
         network = CoarseNet(model.n_coefficients, config.network)
         if start is not None:
             try:
-                network.load_state_dict(start.state_dict())
+                _begin_with(network, start)
             except RuntimeError as error:
                 raise ValueError(
                     "the weights to start from have another architecture than the preset's "
                     f"{config.network}; choose the preset that they were trained with"
                 ) from error
-        # Without its loss the head has no gradient, which other processes would wait for.
-        network.displacement.requires_grad_(config.displacement_loss > 0)
+        network.set_points(model)
         self.networks = nn.ModuleDict({"coarsenet": network})
         self.networks.to(device=device, memory_format=torch.channels_last)
-        self.estimate = self.processes.parallel(network, "estimate")
+        self.estimate = self.processes.parallel(network)
         self.total, self.effective_batch = config.samples, config.images_per_batch
         self.bfloat16 = config.bfloat16 and computes_bfloat16(device)
         self.world = SyntheticWorld(self.model, config.data, textures)
@@ -159,14 +173,8 @@ class CoarseTask:
         coefficients, pose = split(probe, model.n_coefficients)
         self.first_gmse = gmse(torch.zeros_like(coefficients), coefficients, self.metric).item()
         self.first_pose = pose_mse(torch.zeros_like(pose), pose).item()
-        points = torch.multinomial(
-            self.model.vertex_weight, 400, generator=self.world.generator(config.seed)
-        )
-        points = torch.cat([points, self.model.landmarks])
-        self.point_mean = self.model.mean[points]
-        basis = self.model.basis.view(model.n_coefficients, -1, 3)
-        self.point_basis = basis[:, points].flatten(1)
-        self.point_normals = vertex_normals(self.model.mean[None], self.model.triangles)[0, points]
+        self.points = network.points_of(self.model)
+        self.measured = self.points or Points.of(model, spread_points(model, 256))
         zero = torch.zeros_like(probe)
         self.first_vertex = self._vertex_distance(zero, probe).item()
 
@@ -197,20 +205,31 @@ class CoarseTask:
                     with torch.autocast(
                         self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16
                     ):
-                        predicted, displacement = self.estimate(maps, r)
+                        estimate = self.estimate(maps, r, self.points)
                     if number + 1 < self.config.passes:
-                        pair[i][2] = predicted.detach()
+                        pair[i][2] = estimate.r.detach()
                         waiting[i] = renderer.submit(
                             feedback, self.model, image, pair[i][2], self.config.network
                         )
-                    terms = self.criterion(predicted, r_gt)
-                    if self.config.displacement_loss > 0:
-                        terms["displacement"] = self._displacement_error(displacement, r, r_gt)
-                        terms["loss"] = (
-                            terms["loss"] + self.config.displacement_loss * terms["displacement"]
-                        )
+                    terms = self.estimate_criterion(estimate, r, r_gt)
                     start = "from_own_output" if number else "from_eq3"
                     yield {**terms, f"loss_{start}": terms["loss"].detach()}
+
+    def estimate_criterion(
+        self, estimate: Estimate, r_t: Tensor, r_gt: Tensor
+    ) -> dict[str, Tensor]:
+        """`criterion` of what the network says of r_t, with what its displacements add."""
+        terms = self.criterion(estimate.r, r_gt)
+        if estimate.displacement is not None:
+            regression = self.criterion(estimate.regressed, r_gt)
+            error, likelihood = self._displacement_error(estimate, r_t, r_gt)
+            terms |= {"displacement": error, "regressed_gmse": regression["gmse"]}
+            terms["loss"] = (
+                terms["loss"]
+                + self.config.regression_loss * regression["loss"]
+                + self.config.displacement_loss * (error + 0.05 * likelihood)
+            )
+        return terms
 
     def criterion(self, r: Tensor, r_gt: Tensor) -> dict[str, Tensor]:
         """Terms of the loss and their weighted sum `loss`."""
@@ -228,34 +247,24 @@ class CoarseTask:
 
     def _vertex_distance(self, r: Tensor, r_gt: Tensor) -> Tensor:
         """Mean distance of posed vertices in mm at the mean scale of the crop."""
-        difference = (self._posed(r) - self._posed(r_gt)) * self._millimetres(r)
+        difference = place_points(self.measured, r) - place_points(self.measured, r_gt)
         return (difference.square().sum(2) + 1e-4).sqrt().mean()
 
-    def _posed(self, r: Tensor) -> Float[Tensor, "batch points 3"]:
-        """Points of the face on the pixel grid: column, row, depth in mm."""
-        coefficients, pose = split(r, self.model.n_coefficients)
-        moved = (coefficients @ self.point_basis).view(len(r), -1, 3)
-        return project(self.point_mean + moved, pose, self.config.data.size)
+    def _displacement_error(
+        self, estimate: Estimate, r_t: Tensor, r_gt: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean error of the displacements of the points that are seen, and of what they expect.
 
-    def _millimetres(self, like: Tensor) -> Tensor:
-        pixel = CROP_MM / self.config.data.size
-        return like.new_tensor([pixel, pixel, 1.0])
-
-    def _displacement_error(self, predicted: Tensor, r: Tensor, r_gt: Tensor) -> Tensor:
-        """Of the displacements where points of r's surface that face the camera are seen."""
-        posed = self._posed(r)
-        missing = (self._posed(r_gt) - posed) * self._millimetres(r) / DISPLACEMENT_MM
-        places = (posed[..., :2] + 0.5) * (2 / self.config.data.size) - 1
-        found = F.grid_sample(
-            predicted, places[:, None], padding_mode="border", align_corners=False
-        )[:, :, 0].mT
-        angles = r[:, self.model.n_coefficients :][:, :3] * POSE_UNITS[:3].to(r)
-        facing = self.point_normals @ rotation_matrix(angles)[:, 2, :, None]
-        weight = (facing > 0.15) & (places.abs() < 1).all(2, keepdim=True)
-        error = F.smooth_l1_loss(found, missing, beta=0.3, reduction="none")
+        The second is the negative logarithm of the errors' likelihood (Laplace), which teaches the
+        expectation alone.
+        """
+        missing = place_points(self.points, r_gt) - place_points(self.points, r_t)
+        distance = (estimate.displacement - missing / DISPLACEMENT_MM).abs()
+        surprise = distance.detach() * (-estimate.log_error).exp() + estimate.log_error
+        weight = seen(self.points, r_t)
         # A mean per image first: processes that share a batch then share the mean, too.
-        each = (error * weight).sum((1, 2)) / (3 * weight.sum((1, 2)).clamp(min=1))
-        return each.mean()
+        count = 3 * weight.sum((1, 2)).clamp(min=1)
+        return tuple(((v * weight).sum((1, 2)) / count).mean() for v in (distance, surprise))
 
     def validate(self, networks: nn.ModuleDict) -> dict[str, float]:
         """`coarse_metrics` on the held-out faces, `head_metrics` on the heads."""
