@@ -235,7 +235,7 @@ def test_a_steep_place_inside_the_face_stays():
     depth[15:25, 15:25] = 5.0  # walls of slope 5, closed, no outline near
     assert trim_rim(depth, mask, 1.0).all()
     depth[15:25, 15:25] = 50.0
-    trimmed = trim_rim(depth, mask, 1.0, rounding=1.0, least_share=0.01)
+    trimmed = trim_rim(depth, mask, 1.0, rounding=1.0, island_share=0.01, hole_share=0.01)
     assert not trimmed[15, 15] and trimmed[20, 20] and trimmed[5, 5]  # an occlusion
 
 

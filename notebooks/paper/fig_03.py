@@ -134,7 +134,8 @@ assert sum(layer.parameters for layer in fine_layers) == total_fine
 norms = [m for m in coarsenet.modules() if isinstance(m, torch.nn.BatchNorm2d)]
 inside = {id(m) for b in coarsenet.body for m in b.modules()}
 outside = sum(p.numel() for m in norms if id(m) not in inside for p in m.parameters())
-assert sum(layer.parameters for layer in coarse_layers) + outside == total
+trust = sum(p.numel() for p in coarsenet.parameters(recurse=False))  # in what it says
+assert sum(layer.parameters for layer in coarse_layers) + outside + trust == total
 assert torch.allclose(step(coarsenet, model, grey, before), r, atol=1e-5)
 
 # %% tags=["record"]

@@ -101,15 +101,16 @@ def trim_rim(
     max_slope: float = 2.5,
     max_jump_mm: float = 10.0,
     rounding: float = 3.0,
-    least_share: float = 0.05,
+    island_share: float = 0.2,
+    hole_share: float = 0.05,
 ) -> Bool[Tensor, "height width"]:
     """The part of a mask that makes a mesh with a clean rim.
 
     Along an outline the surface turns away: one pixel there spans many mm of depth, and the steps
     of the outline from row to row become teeth. Pixels steeper than `max_slope` go if they reach
     the outline or a jump over other such pixels. What is left is rounded, and islands (of an ear,
-    of the neck under the chin) smaller than `least_share` of the largest go, too; holes as small as
-    that come back.
+    of the neck under the chin) smaller than `island_share` of the largest go, too; holes smaller
+    than `hole_share` of it come back.
 
     Args:
         depth: mm; ignored outside the mask (NaN allowed).
@@ -142,14 +143,14 @@ def trim_rim(
     label, count = ndimage.label(kept)
     if count:
         area = ndimage.sum_labels(kept, label, np.arange(1, count + 1))
-        large = np.flatnonzero(area >= least_share * area.max()) + 1
+        large = np.flatnonzero(area >= island_share * area.max()) + 1
         kept = np.isin(label, large)
     # A nostril's rim or the side of a nose may be as steep; a hole there is worse than the slope.
     holes = ndimage.binary_fill_holes(kept) & mask.cpu().numpy() & ~kept
     label, count = ndimage.label(holes)
     if count:
         area = ndimage.sum_labels(holes, label, np.arange(1, count + 1))
-        kept |= np.isin(label, np.flatnonzero(area < least_share * kept.sum()) + 1)
+        kept |= np.isin(label, np.flatnonzero(area < hole_share * kept.sum()) + 1)
     return torch.from_numpy(kept).to(mask.device)
 
 

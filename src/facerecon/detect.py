@@ -16,10 +16,13 @@ __all__ = ["CROP_MARGIN", "Box", "NoFaceError", "detect_faces"]
 SURE = 0.9
 """Probability from which the detector's word alone is enough."""
 
-POSSIBLE = 0.3
+POSSIBLE = 0.2
 """Probability below which its boxes are not looked at."""
 
-EXPLAINED_MM = 3.5
+FURTHER = 0.5
+"""The same, beside a sure box: a photograph need not show a second face."""
+
+EXPLAINED_MM = 3.75
 """Error that CoarseNet expects of its fit that leaves the odds of a face as the detector says."""
 
 WEIGHT = 2.0
@@ -56,6 +59,8 @@ def detect_faces(image: Float[np.ndarray, "height width 3"]) -> list[Box]:
     possible = search(_network(), grey, POSSIBLE)  # the surest first
     boxes = _apart([box for box in possible if box.score >= SURE])
     doubtful = [box for box in possible if not any(clash(box, sure) for sure in boxes)]
+    if boxes:
+        doubtful = [box for box in doubtful if box.score >= FURTHER]
     if doubtful := doubtful[:_MOST_ASKED]:
         scores = np.array([box.score for box in doubtful])
         log_odds = np.log(scores / (1 - scores))
