@@ -97,6 +97,15 @@ def test_displacements_move_the_answer_and_the_papers_network_has_none(network, 
     assert torch.equal(answer.r, theirs) and answer.displacement is None
 
 
+def test_points_are_made_anew_when_their_choice_changes(network, model):
+    before = network.points_of(model)
+    assert network.points_of(model) is before
+    state = network.state_dict()
+    state["points"] = state["points"].flip(0)
+    network.load_state_dict(state)
+    torch.testing.assert_close(network.points_of(model).mean, before.mean.flip(0))
+
+
 def test_mixed_precision_does_not_reach_the_linear_system(network, model, image):
     r = 0.1 * torch.randn(2, 290, generator=torch.Generator().manual_seed(9))
     maps, points = feedback(model, image, r), network.points_of(model)

@@ -180,6 +180,8 @@ class CoarseNet(nn.Module):
             self.log_spread = nn.Parameter(start_spread(n_coefficients))
             self.log_repeats = nn.Parameter(torch.tensor(math.log(20.0)))
             self.register_buffer("points", torch.zeros(config.points, dtype=torch.long))
+        self._known: tuple | None = None  # what `_points` were made of
+        self._points: Points | None = None
 
     def set_points(self, model: nn.Module) -> None:
         """Choose the points of the model's surface; the choice is stored with the weights."""
@@ -187,8 +189,13 @@ class CoarseNet(nn.Module):
             self.points = spread_points(model, self.config.points)
 
     def points_of(self, model: nn.Module) -> Points | None:
-        """The network's points on the model; None without any."""
-        return Points.of(model, self.points) if self.config.points else None
+        """The network's points on the model; None without any. Kept until either changes."""
+        if not self.config.points:
+            return None
+        known = id(model.basis), id(self.points), self.points._version
+        if self._known != known:
+            self._known, self._points = known, Points.of(model, self.points)
+        return self._points
 
     def forward(
         self,
