@@ -402,10 +402,8 @@ with torch.no_grad():
         before = feedback[name][-1].projected[0, model.landmarks, :2]
         moved[name] = (tuned - before).norm(dim=1).mean().item()
         print(f"{name}: landmarks have moved by {moved[name]:.3f} pixels of 200")
-for step, (criterion, fidelity) in enumerate(history):
+for step, (criterion, fidelity) in enumerate(history):  # 1: the outline may jump
     print(f"after {step} steps: Eq. (14) {criterion:.2f}, fidelity {fidelity:.4f}")
-# Which pixels the face covers has no gradient: the first step can win or lose a bright
-# one at the outline. From there on the criterion falls.
 assert history[-1][0] < history[1][0] and max(moved.values()) < 1
 
 # %% [markdown]
