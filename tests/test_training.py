@@ -27,6 +27,14 @@ def test_coarse_training_exports_weights_that_load(tmp_path, capsys):
     assert read_card(further)["started_from"] == before
 
 
+def test_cooldown_is_the_users_choice(tmp_path, capsys):
+    options = ["train", "coarse", "--preset", "quick", "--dry-run", "--run", str(tmp_path / "run")]
+    assert main([*options, "--cooldown", "2"]) == 1
+    assert "a share from 0 to 1" in capsys.readouterr().err
+    assert main([*options, "--cooldown", "0.4"]) == 0
+    assert "falling over the last 40%" in capsys.readouterr().out
+
+
 def test_dry_run_measures_and_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plan, "MEASURED_BATCHES", 1)

@@ -180,8 +180,7 @@ class CoarseNet(nn.Module):
             self.log_spread = nn.Parameter(start_spread(n_coefficients))
             self.log_repeats = nn.Parameter(torch.tensor(math.log(20.0)))
             self.register_buffer("points", torch.zeros(config.points, dtype=torch.long))
-        self._known: tuple | None = None  # what `_points` were made of
-        self._points: Points | None = None
+        self._known: tuple[Tensor, Tensor, Points] | None = None  # basis, index: their points
 
     def set_points(self, model: nn.Module) -> None:
         """Choose the points of the model's surface; the choice is stored with the weights."""
@@ -192,10 +191,14 @@ class CoarseNet(nn.Module):
         """The network's points on the model; None without any. Kept until either changes."""
         if not self.config.points:
             return None
-        known = id(model.basis), id(self.points), self.points._version
-        if self._known != known:
-            self._known, self._points = known, Points.of(model, self.points)
-        return self._points
+        if self._known is not None:
+            basis, index, points = self._known
+            same = basis is model.basis and index.device == self.points.device
+            if same and torch.equal(index, self.points):
+                return points
+        points = Points.of(model, self.points)
+        self._known = model.basis, self.points.clone(), points
+        return points
 
     def forward(
         self,

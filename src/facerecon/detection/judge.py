@@ -35,7 +35,7 @@ def expected_errors(
     """How wrong CoarseNet expects to be about where the face in each box lies, in mm.
 
     After some iterations it states the error of every displacement that it sees
-    (`coarsenet.Estimate`); their mean is 2 to 4 mm on a face. Where there is none, nothing is where
+    (`coarsenet.Estimate`); their mean is a few mm on a face. Where there is none, nothing is where
     a face has it, and it says so. The network and the model that ship judge, whichever reconstruct.
 
     Args:

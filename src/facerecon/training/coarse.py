@@ -35,6 +35,7 @@ from facerecon.training.ahead import drawn_ahead
 from facerecon.training.engine import computes_bfloat16
 from facerecon.training.processes import Processes
 
+_MEASURED = 256  # points that stand for the surface in the vertex distance
 _HEADS = 64  # photographs of other heads at each validation
 
 _Batch = Sequence[Tensor]  # image, r_gt, r_t, feedback maps of r_t
@@ -174,7 +175,7 @@ class CoarseTask:
         self.first_gmse = gmse(torch.zeros_like(coefficients), coefficients, self.metric).item()
         self.first_pose = pose_mse(torch.zeros_like(pose), pose).item()
         self.points = network.points_of(self.model)
-        self.measured = self.points or Points.of(model, spread_points(model, 256))
+        self.measured = self.points or Points.of(model, spread_points(model, _MEASURED))
         zero = torch.zeros_like(probe)
         self.first_vertex = self._vertex_distance(zero, probe).item()
 
