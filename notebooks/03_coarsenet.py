@@ -187,11 +187,11 @@ simple = looks.SyntheticConfig(
     detail=looks.DetailConfig(False, False),
     hair=looks.HairConfig(surround=False),
 )
-samples = {"quick": 2_800, "full": 200_000}[preset]
+samples = {"quick": 1_200, "full": 200_000}[preset]
 plan = config.CoarseTraining(
     network=config.CoarseNetConfig(width=16), data=simple, samples=samples, passes=1,
     images_per_batch=16, parts=1, warmup=0.05, cooldown=0.5, ema_decay=0.97,
-    validation_faces=60, validation_every=samples // 4, bfloat16=False, seed=seed,
+    validation_faces=40, validation_every=samples // 4, bfloat16=False, seed=seed,
 )  # fmt: skip
 device = torch.device("cpu")
 task = coarse.CoarseTask(model, plan, device, workers=0)
