@@ -64,6 +64,7 @@ def main() -> None:
             "load_networks_s": round(loading, 3),
             "first_photo_to_mesh_s": round(first, 3),
             "photo_to_mesh": seconds(lambda: reconstruct(args.photo), args.repeats),
+            "four_iterations": seconds(lambda: iterate(coarsenet, model, grey), args.repeats),
             "detect": seconds(lambda: detect_faces(image), args.repeats),
             "networks_and_mesh": seconds(lambda: reconstruct(image, box), args.repeats),
             "save_ply": seconds(lambda: face.save(Path(folder) / "face.ply"), args.repeats),

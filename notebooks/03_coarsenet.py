@@ -235,18 +235,21 @@ unit = correspondence.DISPLACEMENT_MM
 needed = (correspondence.place_points(points, faces.r) - places) / unit
 noise = torch.randn(needed.shape, generator=world.generator(seed + 13)) * 2 / unit
 spread = correspondence.start_spread(n)  # s, before any training
-found = needed + noise, torch.full_like(noise, np.log(2 / unit))
-solved = correspondence.most_likely(points, r_t, r_t, spread, *found, torch.tensor(0.0))
+found = needed + noise
+seen = correspondence.seen(points, r_t, places)
+trust = seen.expand_as(found) * (unit / 2) ** 2  # 1 / sigma^2
+target = places + unit * found
+solved = correspondence.most_likely(points, r_t, spread, target, trust)
 
 # %%
 pixel = size / camera.CROP_MM
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.6), layout="constrained")
-counted = correspondence.seen(points, r_t)[..., 0] > 0
+counted = seen[..., 0] > 0
 behind, ahead = (100 * landmark_error(model, r, faces.r, size) for r in (r_t, solved))
 for i, axis in enumerate(axes):
     axis.imshow(faces.image[i, 0], cmap="gray", vmin=0, vmax=1)
     x, y = ((size - 1) / 2 + pixel * places[i, counted[i], :2].T).numpy()
-    u, v = (pixel * unit * found[0][i, counted[i], :2].T).numpy()
+    u, v = (pixel * unit * found[i, counted[i], :2].T).numpy()
     arrows = dict(angles="xy", scale_units="xy", scale=1, color="tab:orange")
     axis.quiver(x, y, u, v, width=0.006, **arrows)
     axis.set_title(f"{behind[i]:.1f} % to {ahead[i]:.1f} %", fontsize=9)
@@ -255,8 +258,8 @@ figure.savefig(output / "displacements.png", dpi=70)
 plt.show()
 
 # %% tags=["check"]
-rows = correspondence.jacobian(points, r_t)[0][counted[0]].reshape(-1, n + 6) / unit
-right = found[0][0][counted[0]].reshape(-1, 1)
+rows = correspondence.jacobian(points, r_t)[0][:, counted[0]].flatten(1).T / unit
+right = found[0][counted[0]].reshape(-1, 1)
 weight = unit / 2  # 1 / sigma
 system = torch.cat([weight * rows, torch.diag(1 / spread.exp())])
 right = torch.cat([weight * right, torch.zeros(n + 6, 1)])

@@ -10,7 +10,7 @@ from stand_ins import StandIn
 from facerecon.camera import CROP_MM
 from facerecon.coarsenet import CoarseNet, Estimate, feedback
 from facerecon.config import COARSE_PRESETS, CoarseNetConfig, CoarseTraining
-from facerecon.correspondence import DISPLACEMENT_MM, seen
+from facerecon.correspondence import DISPLACEMENT_MM, place_points, seen
 from facerecon.evaluation.coarse import (
     coarse_metrics,
     explained,
@@ -132,7 +132,7 @@ def test_displacements_are_those_between_estimate_and_truth(task):
     r[:, task.model.n_coefficients + 3] += 0.5  # half of 1/16 of the crop to the right
     truth = torch.zeros(4, len(task.points.mean), 3)
     truth[..., 0] = -0.5 / 16 * CROP_MM / DISPLACEMENT_MM  # r_gt lies to the left
-    assert (seen(task.points, r).sum(1) > 10).all()
+    assert (seen(task.points, r, place_points(task.points, r)).sum(1) > 10).all()
 
     def error(displacement, log_error):
         said = Estimate(r, r, displacement, torch.full_like(truth, log_error))

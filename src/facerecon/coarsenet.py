@@ -15,9 +15,12 @@ from facerecon.backends import feedback_numba
 from facerecon.camera import N_POSE, join, split
 from facerecon.config import CoarseNetConfig
 from facerecon.correspondence import (
+    DISPLACEMENT_MM,
     Points,
     most_likely,
+    place_points,
     read_field,
+    seen,
     spread_points,
     start_spread,
 )
@@ -227,11 +230,13 @@ class CoarseNet(nn.Module):
             return Estimate(regressed, regressed)
         field = self.field(stages[1:]).float()
         with torch.autocast(r.device.type, enabled=False):  # too coarse for a linear system
-            read = read_field(field, points, r)
+            places = place_points(points, r)
+            read = read_field(field, places)
             displacement, log_error = read[..., :3], read[..., 3:].clamp(*_LOG_ERROR)
-            after = most_likely(
-                points, r, regressed, self.log_spread, displacement, log_error, self.log_repeats
-            )
+            # Neighbours err together: a few of them share the trust that one would have.
+            trust = (-2 * log_error - self.log_repeats).exp() * seen(points, r, places)
+            target = places + DISPLACEMENT_MM * displacement
+            after = most_likely(points, regressed, self.log_spread, target, trust)
         pose = after[:, self.n_coefficients :].clamp(-POSE_LIMIT, POSE_LIMIT)
         after = torch.cat([after[:, : self.n_coefficients], pose], dim=1)
         return Estimate(after, regressed, displacement, log_error)
@@ -347,26 +352,21 @@ def iterate(
     model: nn.Module,
     image: Float[Tensor, "batch 1 size size"],
     iterations: int = 4,
-    tolerance: float = 0.0,
     both_sides: bool | None = None,
 ) -> list[Float[Tensor, "batch n"]]:
     """Apply the network from r_0 = 0 (3.4).
 
     Args:
         image: grey face crops in [0, 1].
-        iterations: the most steps taken.
-        tolerance: stop earlier once no component of any pose moves by more than this (pose units);
-            0 never stops early.
-        both_sides: as in `step`.
+        iterations: number of steps.
+        both_sides: as in `step`, of the last one: what the mirrored photograph adds to the others,
+            the last makes up for, and they take half of the time.
 
     Returns:
-        r after every step, starting with r_0: `taken + 1` tensors (B, 290).
+        r after every step, starting with r_0: `iterations + 1` tensors (B, 290).
     """
-    r = image.new_zeros(len(image), model.n_coefficients + N_POSE)
-    steps = [r]
-    for _ in range(iterations):
-        r = step(network, model, image, steps[-1], both_sides)
-        steps.append(r)
-        if tolerance > 0 and (r - steps[-2])[:, -N_POSE:].abs().max() < tolerance:
-            break
+    steps = [image.new_zeros(len(image), model.n_coefficients + N_POSE)]
+    for number in range(1, iterations + 1):
+        sides = both_sides if number == iterations else False
+        steps.append(step(network, model, image, steps[-1], sides))
     return steps

@@ -77,86 +77,98 @@ def place_points(points: Points, r: Float[Tensor, "batch n"]) -> Float[Tensor, "
     return torch.cat([(camera[..., :2] * scale + shift) * flip, camera[..., 2:]], dim=2)
 
 
-def jacobian(points: Points, r: Float[Tensor, "batch n"]) -> Float[Tensor, "batch points 3 n"]:
-    """Derivative of `place_points` with respect to r."""
+def jacobian(points: Points, r: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n points 3"]:
+    """Derivative of `place_points` with respect to each number of r."""
     coefficients, pose = split(r, len(points.basis))
     units = POSE_UNITS.to(pose)
     rotation = _rotation(pose)
     scale = (pose[:, 5] * units[5]).exp()
     # From the camera's frame to the crop's: x right, y down, enlarged; the depth stays.
     zoom = torch.stack([scale, -scale, torch.ones_like(scale)], 1)
-    shape = torch.einsum("bij,cpj->bpic", zoom[:, :, None] * rotation, points.basis)
+    rows = r.new_empty(len(r), r.shape[1], len(points.mean), 3)
+    turned = points.basis @ (zoom[:, :, None] * rotation).flatten(0, 1).T
+    rows[:, : len(points.basis)] = turned.unflatten(2, (-1, 3)).permute(2, 0, 1, 3)
     moved = points.mean + torch.tensordot(coefficients, points.basis, 1)
     camera = moved @ rotation.mT
     roll = pose[:, 2] * units[2]
     zero = torch.zeros_like(roll)
-    axes = (  # in the camera's frame, of R = R_z(roll) R_x(pitch) R_y(yaw)
-        torch.stack([roll.cos(), roll.sin(), zero], 1),
-        rotation[:, :, 1],
-        torch.stack([zero, zero, zero + 1], 1),
+    axes = torch.stack(  # in the camera's frame, of R = R_z(roll) R_x(pitch) R_y(yaw)
+        [
+            torch.stack([roll.cos(), roll.sin(), zero], 1),
+            rotation[:, :, 1],
+            torch.stack([zero, zero, zero + 1], 1),
+        ],
+        dim=1,
     )
-    turns = [
-        torch.linalg.cross(axis[:, None].expand_as(camera), camera) * zoom[:, None] * unit
-        for axis, unit in zip(axes, units[:3], strict=True)
-    ]
-    flat = camera.new_zeros(3, *camera.shape)
-    flat[0, ..., 0], flat[1, ..., 1] = CROP_MM * units[3], -CROP_MM * units[4]
-    flat[2, ..., :2] = camera[..., :2] * zoom[:, None, :2] * units[5]
-    return torch.cat([shape, torch.stack([*turns, *flat], dim=3)], dim=3)
+    turns = torch.linalg.cross(axes[:, :, None], camera[:, None])
+    by_pose = rows[:, len(points.basis) :]
+    by_pose[:, :3] = turns * zoom[:, None, None] * units[:3, None, None]
+    by_pose[:, 3:5] = 0
+    by_pose[:, 3, :, 0], by_pose[:, 4, :, 1] = CROP_MM * units[3], -CROP_MM * units[4]
+    by_pose[:, 5, :, :2] = camera[..., :2] * zoom[:, None, :2] * units[5]
+    by_pose[:, 5, :, 2] = 0
+    return rows
 
 
 def _rotation(pose: Tensor) -> Tensor:
     return rotation_matrix(pose[:, :3] * POSE_UNITS[:3].to(pose))
 
 
-def seen(points: Points, r: Float[Tensor, "batch n"]) -> Float[Tensor, "batch points 1"]:
-    """1 for points that face the camera inside the crop, else 0."""
+def seen(
+    points: Points, r: Float[Tensor, "batch n"], places: Float[Tensor, "batch points 3"]
+) -> Float[Tensor, "batch points 1"]:
+    """1 for points of r that face the camera inside the crop, else 0.
+
+    places: `place_points(points, r)`.
+    """
     pose = split(r, len(points.basis))[1]
     facing = points.normals @ _rotation(pose)[:, 2, :, None] > _FACING
-    inside = (place_points(points, r)[..., :2].abs() < CROP_MM / 2).all(2, keepdim=True)
+    inside = (places[..., :2].abs() < CROP_MM / 2).all(2, keepdim=True)
     return (facing & inside).to(r)
 
 
 def read_field(
-    field: Float[Tensor, "batch channels rows columns"], points: Points, r: Float[Tensor, "batch n"]
+    field: Float[Tensor, "batch channels rows columns"], places: Float[Tensor, "batch points 3"]
 ) -> Float[Tensor, "batch points channels"]:
-    """Values of a map over the crop, of any resolution, where the points of r lie."""
-    places = place_points(points, r)[:, None, :, :2] * (2 / CROP_MM)
-    found = grid_sample(field, places, padding_mode="border", align_corners=False)
+    """Values of a map over the crop, of any resolution, where points lie (`place_points`)."""
+    grid = places[:, None, :, :2] * (2 / CROP_MM)
+    found = grid_sample(field, grid, padding_mode="border", align_corners=False)
     return found[:, :, 0].mT
 
 
 def most_likely(
     points: Points,
-    r_t: Float[Tensor, "batch n"],
     estimate: Float[Tensor, "batch n"],
     log_spread: Float[Tensor, " n"],
-    displacement: Float[Tensor, "batch points 3"],
-    log_error: Float[Tensor, "batch points 3"],
-    log_repeats: Float[Tensor, ""],
+    target: Float[Tensor, "batch points 3"],
+    precision: Float[Tensor, "batch points 3"],
 ) -> Float[Tensor, "batch n"]:
-    """The r that best agrees with an estimate of it and with displacements from r_t.
+    """The r that best agrees with an estimate of it and with where its points are to lie.
 
-    Both are taken for normally distributed: r about the estimate, and the points' places about
-    where the displacements point to. Linear about the estimate, so one Gauss-Newton step.
+    Both are taken for normally distributed: r about the estimate, the places about the target.
+    Linear about the estimate, so one Gauss-Newton step. Its derivative is that of the solution,
+    with the derivative of the places held.
 
     Args:
         log_spread: logarithm of the estimate's standard deviation, units of r.
-        displacement, log_error: `DISPLACEMENT_MM`, and logarithms of standard deviations in it.
-        log_repeats: logarithm of how many points share one error; neighbours err together.
+        target: mm, as of `place_points`.
+        precision: one over the variance of each number of the target, `DISPLACEMENT_MM`^-2; 0 for
+            one that says nothing.
     """
-    weight = seen(points, r_t) * (-2 * log_error - log_repeats).exp()
-    moved = (place_points(points, estimate) - place_points(points, r_t)) / DISPLACEMENT_MM
-    missing, weight = (v.flatten(1, 2)[..., None] for v in (displacement - moved, weight))
+    missing = ((target - place_points(points, estimate)) / DISPLACEMENT_MM).flatten(1)
+    weight = precision.flatten(1)
     tightness = (-2 * log_spread).exp()
     with torch.no_grad():
-        rows = jacobian(points, estimate).flatten(1, 2) / DISPLACEMENT_MM
-        system = (rows * weight).mT @ rows + tightness.diag()
+        rows = jacobian(points, estimate).flatten(2).div_(DISPLACEMENT_MM)
+        system = (rows * weight[:, None]) @ rows.mT
+        system.diagonal(dim1=1, dim2=2).add_(tightness)
         factor = torch.linalg.cholesky_ex(system).L  # NaN for NaN: training says which batch
-        change = torch.cholesky_solve(rows.mT @ (weight * missing), factor)
-    # A second, empty step: its value is zero, its derivative that of the solution.
-    slope = rows.mT @ (weight * (missing - rows @ change)) - tightness[:, None] * change
-    change = change + torch.cholesky_solve(slope, factor)
+        change = torch.cholesky_solve(rows @ (weight * missing)[..., None], factor)
+    if torch.is_grad_enabled():
+        # A second, empty step: its value is zero, its derivative that of the solution.
+        left = missing - (rows.mT @ change)[..., 0]
+        slope = rows @ (weight * left)[..., None] - tightness[:, None] * change
+        change = change + torch.cholesky_solve(slope, factor)
     return estimate + change[..., 0]
 
 

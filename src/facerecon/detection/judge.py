@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 
 from facerecon.coarsenet import CoarseNet, feedback, iterate
-from facerecon.correspondence import DISPLACEMENT_MM, seen
+from facerecon.correspondence import DISPLACEMENT_MM, place_points, seen
 from facerecon.data import crop, to_grey
 from facerecon.detection.box import Box
 from facerecon.morphable_model import MorphableModel
@@ -48,6 +48,6 @@ def expected_errors(
     r = iterate(network, model, image, _ITERATIONS, both_sides=False)[-1]
     points = network.points_of(model)
     log_error = network(feedback(model, image, r, network.config), r, points).log_error
-    weight = seen(points, r).expand_as(log_error)
+    weight = seen(points, r, place_points(points, r)).expand_as(log_error)
     mean = (log_error.exp() * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1)
     return DISPLACEMENT_MM * mean.numpy()

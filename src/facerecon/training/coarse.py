@@ -259,10 +259,11 @@ class CoarseTask:
         The second is the negative logarithm of the errors' likelihood (Laplace), which teaches the
         expectation alone.
         """
-        missing = place_points(self.points, r_gt) - place_points(self.points, r_t)
+        places = place_points(self.points, r_t)
+        missing = place_points(self.points, r_gt) - places
         distance = (estimate.displacement - missing / DISPLACEMENT_MM).abs()
         surprise = distance.detach() * (-estimate.log_error).exp() + estimate.log_error
-        weight = seen(self.points, r_t)
+        weight = seen(self.points, r_t, places)
         # A mean per image first: processes that share a batch then share the mean, too.
         count = 3 * weight.sum((1, 2)).clamp(min=1)
         return tuple(((v * weight).sum((1, 2)) / count).mean() for v in (distance, surprise))
