@@ -166,15 +166,15 @@ def test_even_out_ignores_exposure(rng):
 
 
 @pytest.mark.parametrize("shape", [(400, 400), (3000, 4000), (30, 50), (1, 1)])
-def test_pyramid_halves_until_the_largest_face_fits(shape):
+def test_pyramid_shrinks_until_the_largest_face_fits(shape):
     levels = list(detection.pyramid(np.zeros(shape, np.float32)))
     steps = [step for _, step in levels]
     assert steps[0] == max(1.0, max(shape) / detection.LONGEST)
-    assert all(b == 2 * a for a, b in itertools.pairwise(steps))
+    assert all(b == pytest.approx(2**0.5 * a) for a, b in itertools.pairwise(steps))
     assert max(shape) <= WIDTHS[1] * steps[-1] * 1.0 or max(levels[-1][0].shape) <= 48
     for level, step in levels:
         assert level.shape == tuple(max(1, round(n / step)) for n in shape)
-    # Neighbouring levels overlap, so that no width falls between them.
+    # Every width is answered for by two levels.
     assert WIDTHS[1] > 2 * WIDTHS[0]
 
 

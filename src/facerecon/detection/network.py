@@ -27,6 +27,7 @@ LONGEST = 1024
 _WINDOW = 25  # pixels over which brightness and contrast are evened out, about a face
 _FAINTEST = 0.02  # standard deviation below which contrast is not raised further
 _COARSEST = 48  # the pyramid ends with the first level that is not longer than this
+_SHRINK = 2**0.5  # from one level to the next; every face is seen in two or three of them
 
 
 class DetectionNet(nn.Module):
@@ -117,7 +118,7 @@ def search(
 def pyramid(
     grey: Float[np.ndarray, "height width"], longest: int = LONGEST
 ) -> Iterator[tuple[Float[np.ndarray, "h w"], float]]:
-    """The image at half the size again and again; with each, the photograph's pixels per pixel."""
+    """The image, smaller and smaller; with each level, the photograph's pixels per pixel."""
     side = max(grey.shape)
     step = max(1.0, side / longest)
     while True:
@@ -126,7 +127,7 @@ def pyramid(
         yield grey_here, step
         if side / step <= _COARSEST:
             return
-        step *= 2
+        step *= _SHRINK
 
 
 def boxes(maps: Float[Tensor, "4 h w"], threshold: float) -> list[Box]:
