@@ -221,9 +221,25 @@ def detail_table(report: dict) -> list[str]:
     return [*markdown(rows), "", foot]
 
 
+def reconstruct_table(report: dict) -> list[str]:
+    """Rows of steps from a photograph to a file."""
+    settings = report["settings"]
+    rows = [[f"threads: {settings['threads']}", "ms", "fastest", "CPU ms"]]
+    for name, row in report["steps"].items():
+        rows.append([name, *(f"{row[k]:.0f}" for k in ("median_ms", "fastest_ms", "cpu_ms"))])
+    rows_, columns = settings["pixels"]
+    foot = (
+        f"A photograph of {columns} x {rows_} pixels; medians of {settings['rounds']} rounds;"
+        f" {machine(report)}. Loading the networks takes {report['load_networks_s']:.2f} s, the"
+        f" first photograph {report['first_photograph_s']:.2f} s."
+    )
+    return [*markdown(rows), "", foot]
+
+
 TABLES = {
     "evaluation.md": {"detail": stored("detail.json", detail_table)},
     "performance.md": {
+        "reconstruct": stored("reconstruct.json", reconstruct_table),
         "rasterize": stored("rasterize.json", rasterize_table),
         "stages": stored("render_layer.json", stages_table),
         "synthetic": stored("synthetic.json", synthetic_table),
