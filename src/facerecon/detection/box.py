@@ -50,3 +50,14 @@ def distinct(boxes: list[Box], most_overlap: float = 0.3) -> list[Box]:
         if not any(box.overlap(k) > most_overlap for k in kept):
             kept.append(box)
     return kept
+
+
+def averaged(box: Box, boxes: list[Box]) -> Box:
+    """Where all boxes that nearly agree with a box lie, on average by squared score (above 0)."""
+    near = [b for b in boxes if b.overlap(box) > 0.5]
+    total = sum(b.score**2 for b in near)
+    x, y, width, height = (
+        sum(getattr(b, name) * b.score**2 for b in near) / total
+        for name in ("x", "y", "width", "height")
+    )
+    return Box(x, y, width, height, box.score)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from facerecon.config import DetectionNetConfig
-from facerecon.detection.box import Box, distinct
+from facerecon.detection.box import Box, averaged, distinct
 
 STRIDE = 8
 """Pixels between the cells of the map."""
@@ -102,7 +102,10 @@ def search(
     threshold: float,
     longest: int = LONGEST,
 ) -> list[Box]:
-    """All boxes whose probability reaches the threshold, best first; the score is that number."""
+    """All boxes whose probability reaches the threshold, best first; the score is that number.
+
+    A face that several levels of the pyramid see has its box where they see it on average.
+    """
     found = []
     for level, step in pyramid(grey, longest):
         rows, columns = level.shape
@@ -112,7 +115,7 @@ def search(
             Box(b.x * step, b.y * step, b.width * step, b.height * step, b.score)
             for b in boxes(maps, threshold)
         ]
-    return distinct(found)
+    return [averaged(box, found) for box in distinct(found)]
 
 
 def pyramid(
