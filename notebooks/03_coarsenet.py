@@ -420,14 +420,15 @@ assert metrics["identity_pct"] > 0  # better than the mean identity for everyone
 # %%
 root = next(p for p in [Path.cwd(), *Path.cwd().parents] if (p / "benchmarks").is_dir())
 ablations = json.loads((root / "benchmarks/results/ablations.json").read_text())["rows"]
-figure, axis = plt.subplots(figsize=(9, 3.6), layout="constrained")
-print(f"{'':58}samples  landm. %   yaw °  GMSE mm²")
-for row in ablations.values():
+figure, axis = plt.subplots(figsize=(10, 4), layout="constrained")
+print(f"{'':72}samples  landm. %   yaw °  GMSE mm²")
+for number, row in enumerate(ablations.values()):
     m = row["metrics"]
     values = f"{m['landmarks_pct_4']:10.2f}{m['yaw_deg_4']:8.2f}{m['gmse_mm2_4']:10.1f}"
-    print(f"{row['what']:58}{row['samples']:7,}{values}")
+    print(f"{row['what']:72}{row['samples']:7,}{values}")
     line = [m[f"landmarks_pct_{t}"] for t in range(1, 9)]
-    axis.plot(range(1, 9), line, "o-", label=row["what"])
+    style = "o-" if number < 8 else "s--"
+    axis.plot(range(1, 9), line, style, color=f"C{number % 8}", label=row["what"])
 axis.set(xlabel="iterations at test time", ylabel="landmark error, % of the face")
 axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 figure.savefig(output / "ablations.png", dpi=70)
