@@ -458,9 +458,9 @@ found = explain(both, faces, 1)
 wanted = target(both, faces, found.albedo, found.light, settings)
 torch.manual_seed(seed)
 small = finenet.FineNet(config.FineNetConfig(width=16, regressor=(32, 16)))
-optimiser = torch.optim.AdamW(small.parameters(), lr=1e-2, betas=(0.9, 0.98))
+optimiser = torch.optim.AdamW(small.parameters(), lr=4e-3, betas=(0.9, 0.98))
 rounds = {"quick": 180, "full": 3000}[preset]
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=rounds)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=rounds)
 
 
 # %%
