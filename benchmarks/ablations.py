@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from timing import machine
 
-from facerecon.config import CoarseNetConfig, CoarseTraining, SyntheticConfig
+from facerecon.coarsenet import CoarseNetConfig
 from facerecon.evaluation.coarse import HeldOut, coarse_metrics, held_out_faces, landmark_error
 from facerecon.morphable_model import MorphableModel
 from facerecon.reconstruction import write_file
@@ -25,6 +25,7 @@ from facerecon.synthetic.shards import write_shards
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.training.coarse import CoarseTask
 from facerecon.training.engine import Run
+from facerecon.training.presets import CoarseTraining, SyntheticConfig
 
 RESULTS = Path(__file__).resolve().parent / "results" / "ablations.json"
 SIZE = 100  # pixels

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from timing import machine
 
-from facerecon.data import Crop, list_images, load_image, to_grey
-from facerecon.detect import CROP_MARGIN, Box, NoFaceError, detect_faces
 from facerecon.detection import cascades, network
-from facerecon.evaluation.head_evaluation import YAW_BINS, true_yaw
-from facerecon.evaluation.head_models import load_heads
-from facerecon.evaluation.heads import Heads
-from facerecon.fit import recentred
+from facerecon.detection.detect import CROP_MARGIN, Box, NoFaceError, detect_faces
+from facerecon.detection.recrop import recentred
+from facerecon.evaluation.heads.models import load_heads
+from facerecon.evaluation.heads.table import YAW_BINS, true_yaw
+from facerecon.evaluation.heads.views import Heads
+from facerecon.imaging import Crop, list_images, load_image, to_grey
 from facerecon.morphable_model import MorphableModel
 from facerecon.weights import load_detector, read_card, shipped
 

@@ -19,10 +19,10 @@ import numba
 import torch
 from timing import finish, machine
 
-from facerecon.config import COARSE_PRESETS
 from facerecon.morphable_model import MorphableModel
 from facerecon.training import plan
 from facerecon.training.coarse import CoarseTask
+from facerecon.training.presets import COARSE_PRESETS
 from facerecon.training.processes import joined
 
 CPU = torch.device("cpu")

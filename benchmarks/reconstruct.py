@@ -15,8 +15,8 @@ import torch
 from timing import finish, interleaved, machine, threads
 
 from facerecon.coarsenet import iterate
-from facerecon.data import load_image, to_grey
-from facerecon.detect import detect_faces
+from facerecon.detection.detect import detect_faces
+from facerecon.imaging import load_image, to_grey
 from facerecon.pipeline import Reconstructor
 
 

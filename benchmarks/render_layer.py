@@ -16,7 +16,7 @@ import torch
 from timing import bandwidth, finish, flops, interleaved, machine, threads
 from torch import Tensor
 
-from facerecon.backend import nvdiffrast_problem
+from facerecon.backends.choose import nvdiffrast_problem
 from facerecon.camera import join, to_camera, to_pixels
 from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel

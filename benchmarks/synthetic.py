@@ -20,13 +20,13 @@ import torch
 from timing import finish, machine
 
 from facerecon.coarsenet import feedback
-from facerecon.config import SyntheticConfig
 from facerecon.lighting import LUMA, shade
 from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate, rasterize
 from facerecon.render import place
 from facerecon.synthetic.world import SyntheticWorld
+from facerecon.training.presets import SyntheticConfig
 
 SEED = 0
 CHUNK = 8  # faces at a time: their maps stay in the cache

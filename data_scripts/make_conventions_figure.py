@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from facerecon.camera import CROP_MM
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import rasterize
-from facerecon.viz import mesh_normals, shaded
+from facerecon.views.viz import mesh_normals, shaded
 
 RED, GREEN, BLUE = "#c62828", "#2e7d32", "#1565c0"
 

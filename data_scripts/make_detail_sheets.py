@@ -13,10 +13,10 @@ import skimage.data
 import torch
 from PIL import Image
 
-from facerecon.data import load_image
 from facerecon.depth import normals_from_depth
-from facerecon.detect import NoFaceError
+from facerecon.detection.detect import NoFaceError
 from facerecon.evaluation.detail_report import clay
+from facerecon.imaging import load_image
 from facerecon.pipeline import ReconstructionError, Reconstructor
 from facerecon.reconstruction import Reconstruction
 

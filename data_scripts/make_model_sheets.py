@@ -16,7 +16,7 @@ from facerecon.camera import rotation_matrix
 from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate, rasterize
-from facerecon.viz import mesh_normals, shaded
+from facerecon.views.viz import mesh_normals, shaded
 
 SEED = 8
 PANEL, FINER = 200, 2  # pixels of a picture; drawn FINER times larger and averaged

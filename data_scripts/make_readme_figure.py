@@ -16,7 +16,7 @@ from PIL import Image
 
 from facerecon import Reconstructor, detect_faces, load_image
 from facerecon.pipeline import COARSE_SIZE, FINE_SIZES
-from facerecon.viz import mesh_normals, shaded
+from facerecon.views.viz import mesh_normals, shaded
 
 PANEL = 280
 """Pixels of each of the six pictures."""

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from facerecon.config import SyntheticConfig
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.world import SyntheticFaces, SyntheticWorld
+from facerecon.training.presets import SyntheticConfig
 
 COLUMNS, ROWS = 8, 4
 PANEL = 144

@@ -15,9 +15,9 @@ from scipy.ndimage import gaussian_filter
 
 from facerecon.camera import POSE_UNITS, split
 from facerecon.coarsenet import iterate
-from facerecon.data import ImageError, crop, list_images, load_image, to_grey
-from facerecon.detect import NoFaceError, detect_faces
+from facerecon.detection.detect import NoFaceError, detect_faces
 from facerecon.evaluation.photos import LARGEST_COEFFICIENT
+from facerecon.imaging import ImageError, crop, list_images, load_image, to_grey
 from facerecon.lighting import BRIGHTEST, DARKEST, LUMA
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate

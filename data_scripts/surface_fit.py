@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from trimesh.triangles import closest_point, points_to_barycentric
 
 from facerecon.camera import rotation_matrix
-from facerecon.evaluation import head_registration
+from facerecon.evaluation.heads import registration as head_registration
 from facerecon.rasterize import rasterize
 
 CANDIDATES = 10  # triangles, by distance of their centres, among which the nearest is sought

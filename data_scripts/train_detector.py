@@ -15,11 +15,10 @@ import numpy as np
 import torch
 
 from facerecon.camera import POSE_UNITS
-from facerecon.config import DetectionNetConfig
-from facerecon.data import list_images, load_image, to_grey
 from facerecon.detection import cascades
 from facerecon.detection.box import CROP_MARGIN
-from facerecon.detection.network import DetectionNet
+from facerecon.detection.network import DetectionNet, DetectionNetConfig
+from facerecon.imaging import list_images, load_image, to_grey
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.config import SyntheticConfig
 from facerecon.synthetic.world import SyntheticWorld

@@ -16,9 +16,8 @@ import torch
 from tqdm import tqdm
 
 from facerecon.camera import split
-from facerecon.config import SyntheticConfig
-from facerecon.evaluation.head_models import load_heads
-from facerecon.evaluation.heads import Heads
+from facerecon.evaluation.heads.models import load_heads
+from facerecon.evaluation.heads.views import Heads
 from facerecon.methods.contour import Contour
 from facerecon.methods.kazemi2014 import (
     MIRROR,
@@ -32,6 +31,7 @@ from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.config import PoseConfig
 from facerecon.synthetic.draws import mixed_seed
 from facerecon.synthetic.world import SyntheticWorld
+from facerecon.training.presets import SyntheticConfig
 
 # The boxes of the detector scatter as in CoarseNet's training; profiles are not asked of the trees.
 POSE = PoseConfig(yaw_limit=0.9)

@@ -28,8 +28,9 @@ import numpy as np
 import skimage
 import torch
 
-from facerecon import MorphableModel, Reconstructor, camera, lighting, render
-from facerecon import repro, viz, weights
+from facerecon import MorphableModel, Reconstructor, camera, lighting, render, repro
+from facerecon import weights
+from facerecon.views import viz
 
 # %% [markdown]
 # ## 1 Versions

@@ -24,8 +24,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from facerecon import MorphableModel, camera, explorer, lighting, mesh
-from facerecon import rasterize, render, repro, viz
+from facerecon import MorphableModel, camera, lighting, mesh, rasterize, render, repro
+from facerecon.views import explorer, viz
 
 # %%
 model = MorphableModel.default()

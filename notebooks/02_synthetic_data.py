@@ -30,9 +30,10 @@ import torch
 from matplotlib.cbook import get_sample_data
 
 from facerecon import MorphableModel, camera, coarsenet, losses, mesh, rasterize, render
-from facerecon import repro, viz, weights
+from facerecon import repro, weights
 from facerecon.realism import report as data_report, statistics as image_statistics
 from facerecon.synthetic import illumination, studio, world as synthetic, wrinkles
+from facerecon.views import viz
 
 # %%
 torch.set_grad_enabled(False)

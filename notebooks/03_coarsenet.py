@@ -28,11 +28,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from facerecon import MorphableModel, camera, coarsenet, config, correspondence, data
-from facerecon import detect, losses, portraits, render, repro, viz, weights
+from facerecon import MorphableModel, camera, coarsenet, displacements, imaging, losses
+from facerecon import render, repro, weights
+from facerecon.detection import detect
 from facerecon.evaluation.coarse import coarse_metrics, held_out_faces, landmark_error
 from facerecon.synthetic import config as looks, world as synthetic
-from facerecon.training import coarse, engine, record as run_record
+from facerecon.training import coarse, engine, log as run_log, presets
+from facerecon.views import portraits, viz
 
 # %%
 output = Path(output_dir)
@@ -121,7 +123,7 @@ assert (error.diff() < 0).all() and error[-1] < 1e-3  # percent of the face's bo
 # A trap: $r_t$ *contains* $r_{gt}$. A network can read the truth off the feedback, and
 # has nothing to read at test time, where the first state is 0 and all others are its
 # own. So a share of our training starts at 0, and most states are the network's own
-# last answer for the same image (`config.CoarseTraining.passes`; section 8).
+# last answer for the same image (`presets.CoarseTraining.passes`; section 8).
 #
 # ## 3 An error in millimetres
 #
@@ -188,8 +190,8 @@ simple = looks.SyntheticConfig(
     hair=looks.HairConfig(surround=False),
 )
 samples = {"quick": 1_200, "full": 200_000}[preset]
-plan = config.CoarseTraining(
-    network=config.CoarseNetConfig(width=16), data=simple, samples=samples, passes=1,
+plan = presets.CoarseTraining(
+    network=coarsenet.CoarseNetConfig(width=16), data=simple, samples=samples, passes=1,
     images_per_batch=16, parts=1, warmup=0.05, cooldown=0.5, ema_decay=0.97,
     validation_faces=40, validation_every=samples // 4, bfloat16=False, seed=seed,
 )  # fmt: skip
@@ -229,17 +231,17 @@ assert abs(terms["loss"] - 1) < 0.1  # a half and a half, of other random faces
 # Below it gets the true $d_i$ with 2 mm of noise, and no better answer than $r_t$.
 
 # %%
-points = correspondence.Points.of(model, correspondence.spread_points(model, 256))
-places = correspondence.place_points(points, r_t)
-unit = correspondence.DISPLACEMENT_MM
-needed = (correspondence.place_points(points, faces.r) - places) / unit
+points = displacements.Points.of(model, displacements.spread_points(model, 256))
+places = displacements.place_points(points, r_t)
+unit = displacements.DISPLACEMENT_MM
+needed = (displacements.place_points(points, faces.r) - places) / unit
 noise = torch.randn(needed.shape, generator=world.generator(seed + 13)) * 2 / unit
-spread = correspondence.start_spread(n)  # s, before any training
+spread = displacements.start_spread(n)  # s, before any training
 found = needed + noise
-seen = correspondence.seen(points, r_t, places)
+seen = displacements.seen(points, r_t, places)
 trust = seen.expand_as(found) * (unit / 2) ** 2  # 1 / sigma^2
 target = places + unit * found
-solved = correspondence.most_likely(points, r_t, spread, target, trust)
+solved = displacements.most_likely(points, r_t, spread, target, trust)
 
 # %%
 pixel = size / camera.CROP_MM
@@ -258,7 +260,7 @@ figure.savefig(output / "displacements.png", dpi=70)
 plt.show()
 
 # %% tags=["check"]
-rows = correspondence.jacobian(points, r_t)[0][:, counted[0]].flatten(1).T / unit
+rows = displacements.jacobian(points, r_t)[0][:, counted[0]].flatten(1).T / unit
 right = found[0][counted[0]].reshape(-1, 1)
 weight = unit / 2  # 1 / sigma
 system = torch.cat([weight * rows, torch.diag(1 / spread.exp())])
@@ -285,7 +287,7 @@ shutil.rmtree(folder, ignore_errors=True)
 run = engine.Run(task, folder, device, quiet=True, log_every=20)
 before = coarse_metrics(task.networks["coarsenet"].eval(), model, task.held_out)
 after = run.train()
-history = run_record.read_history(folder)
+history = run_log.read_history(folder)
 trained = [line for line in history if "train/loss" in line]
 validated = [line for line in history if "validation/landmarks_pct" in line]
 rate = np.mean([line["train/samples_per_second"] for line in trained])
@@ -350,9 +352,9 @@ figure
 people = portraits.portraits()
 found = {name: detect.detect_faces(image)[0] for name, image in people.items()}
 crops = [
-    data.crop(people[name], box.crop_box(), size)[0] for name, box in found.items()
+    imaging.crop(people[name], box.crop_box(), size)[0] for name, box in found.items()
 ]
-photos = torch.from_numpy(np.stack([data.to_grey(crop) for crop in crops]))[:, None]
+photos = torch.from_numpy(np.stack([imaging.to_grey(crop) for crop in crops]))[:, None]
 steps = coarsenet.iterate(network, model, photos)
 for i, name in enumerate(people):
     shown = render.render(model, torch.cat([r[[i]] for r in steps]), size)

@@ -24,8 +24,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from facerecon import MorphableModel, backend, camera, rasterize, repro, viz
+from facerecon import MorphableModel, camera, rasterize, repro
+from facerecon.backends import choose
 from facerecon.render import render
+from facerecon.views import viz
 
 # %%
 output = Path(output_dir)
@@ -36,7 +38,7 @@ triangles, size = model.triangles, 200
 alpha = model.sample(1, generator)  # identity and expression
 pose = torch.tensor([[0.2, 0.9, 0.1, 1.2, 0.0, -0.4]])  # in camera.POSE_UNITS
 r = camera.join(alpha, pose)
-print("on this machine the renderer runs on:", backend.choose_backend("auto", r))
+print("on this machine the renderer runs on:", choose.choose_backend("auto", r))
 
 
 def shaded(maps):
@@ -523,7 +525,7 @@ assert (without[2:] == 0).all() and (without[:2] != 0).all(), without
 # cell does nothing without an NVIDIA GPU.
 
 # %%
-problem = backend.nvdiffrast_problem()
+problem = choose.nvdiffrast_problem()
 if torch.cuda.is_available() and problem is None:
     on_gpu, there = MorphableModel.default().cuda(), r.cuda()
     same = render(on_gpu, there, size, "nvdiffrast")

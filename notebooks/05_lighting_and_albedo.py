@@ -25,10 +25,12 @@ import skimage
 import torch
 from matplotlib.cbook import get_sample_data
 
-from facerecon import MorphableModel, Reconstructor, camera, coarsenet, data, depth
-from facerecon import detect, lighting, losses, rasterize, render, repro, sfs, viz
-from facerecon.relighter import Relighter, ball_normals
+from facerecon import MorphableModel, Reconstructor, camera, coarsenet, depth, imaging
+from facerecon import lighting, losses, rasterize, render, repro, sfs
+from facerecon.detection import detect
 from facerecon.synthetic import world as synthetic
+from facerecon.views import viz
+from facerecon.views.relighter import Relighter, ball_normals
 
 # %%
 torch.set_grad_enabled(False)
@@ -152,9 +154,9 @@ sources = {
 }
 reconstructor, crops, images, rs = Reconstructor.from_pretrained(), {}, {}, {}
 for name, source in sources.items():
-    photo = data.load_image(source)
-    crops[name], _ = data.crop(photo, detect.detect_faces(photo)[0].crop_box(), size)
-    images[name] = torch.from_numpy(data.to_grey(crops[name]))[None, None]
+    photo = imaging.load_image(source)
+    crops[name], _ = imaging.crop(photo, detect.detect_faces(photo)[0].crop_box(), size)
+    images[name] = torch.from_numpy(imaging.to_grey(crops[name]))[None, None]
     rs[name] = coarsenet.iterate(reconstructor.coarsenet, model, images[name], 4)[-1]
 
 

@@ -26,13 +26,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from facerecon import Reconstructor, camera, coarsenet, config, data, depth, detect
-from facerecon import finenet, lighting, losses, portraits, render, repro, sfs, viz
-from facerecon import weights as weight_files
+from facerecon import Reconstructor, camera, coarsenet, depth, finenet, imaging
+from facerecon import lighting, losses, render, repro, sfs, weights as weight_files
 from facerecon.appearance import explain, model_maps, target
+from facerecon.detection import detect
 from facerecon.evaluation import detail, detail_report
 from facerecon.synthetic import world as synthetic
-from facerecon.training.synthetic_detail import detail_config
+from facerecon.synthetic.detail import detail_config
+from facerecon.training import presets
+from facerecon.views import portraits, viz
 
 # %%
 torch.set_grad_enabled(False)
@@ -40,7 +42,7 @@ used_weights = Path(fine_weights or weight_files.shipped("finenet.safetensors"))
 reconstructor = Reconstructor.from_pretrained(fine=used_weights)
 model, network, size = reconstructor.model, reconstructor.finenet, 200
 settings = (
-    config.FineTraining()
+    presets.FineTraining()
 )  # the weights of Eq. (14), and what the paper leaves open
 generator = torch.Generator().manual_seed(seed)
 steps = {"quick": 100, "full": 1000}[preset]  # of every optimisation
@@ -63,8 +65,8 @@ def clay(z, like):
 # %%
 photos, images, maps, rs = portraits.portraits(), {}, {}, {}
 for name, photo in photos.items():
-    face, _ = data.crop(photo, detect.detect_faces(photo)[0].crop_box(), size)
-    images[name] = torch.from_numpy(data.to_grey(face))[None, None]
+    face, _ = imaging.crop(photo, detect.detect_faces(photo)[0].crop_box(), size)
+    images[name] = torch.from_numpy(imaging.to_grey(face))[None, None]
     rs[name] = coarsenet.iterate(reconstructor.coarsenet, model, images[name], 4)[-1]
     maps[name] = model_maps(model, rs[name], size)
 
@@ -457,7 +459,7 @@ faces = model_maps(model, fits, size)
 found = explain(both, faces, 1)
 wanted = target(both, faces, found.albedo, found.light, settings)
 torch.manual_seed(seed)
-small = finenet.FineNet(config.FineNetConfig(width=16, regressor=(32, 16)))
+small = finenet.FineNet(finenet.FineNetConfig(width=16, regressor=(32, 16)))
 optimiser = torch.optim.AdamW(small.parameters(), lr=4e-3, betas=(0.9, 0.98))
 rounds = {"quick": 180, "full": 3000}[preset]
 schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=rounds)

@@ -32,9 +32,11 @@ import plotly.graph_objects as plotly
 import torch
 from matplotlib.cbook import get_sample_data
 
-from facerecon import Reconstructor, appearance, camera, coarsenet, config, data, depth
-from facerecon import detect, fit, lighting, losses, portraits, render, repro, solid
-from facerecon import viz, weights
+from facerecon import Reconstructor, appearance, camera, coarsenet, depth, imaging
+from facerecon import lighting, losses, render, repro, solid, weights
+from facerecon.detection import detect, recrop
+from facerecon.training import presets
+from facerecon.views import portraits, viz
 
 # %%
 used_weights = {
@@ -62,12 +64,12 @@ for name, path in used_weights.items():
 # the mean head of the morphable model fills it.
 
 # %%
-own = {Path(path).stem: data.load_image(path) for path in photos}
+own = {Path(path).stem: imaging.load_image(path) for path in photos}
 images = own or portraits.portraits()
 boxes = {name: detect.detect_faces(image)[0] for name, image in images.items()}
 crops, squares = {}, {}
 for name, image in images.items():
-    crops[name], squares[name] = data.crop(image, boxes[name].crop_box(), 200)
+    crops[name], squares[name] = imaging.crop(image, boxes[name].crop_box(), 200)
 
 
 # %%
@@ -108,15 +110,15 @@ for name, square in squares.items():
 # the next state. So it was trained: on synthetic faces, from states between a random
 # one and the truth (Eq. 3), towards the true geometry in mm (Eq. 4) and the true pose.
 # If the detector's box was off, the crop is cut anew around the fit, and the four steps
-# are repeated (`fit.fit`; the paper has no such step).
+# are repeated (`recrop.fit`; the paper has no such step).
 
 # %%
 grey, states, feedback = {}, {}, {}
 for name, image in images.items():
     known = reconstructor.coarsenet, model, image, squares[name]
-    states[name], squares[name] = fit.fit(*known, iterations=4)
+    states[name], squares[name] = recrop.fit(*known, iterations=4)
     crops[name] = squares[name].cut(image)
-    grey[name] = torch.from_numpy(data.to_grey(crops[name]))[None, None]
+    grey[name] = torch.from_numpy(imaging.to_grey(crops[name]))[None, None]
     feedback[name] = [render.render(model, r, 200) for r in states[name]]
 by_hand = coarsenet.iterate(reconstructor.coarsenet, model, grey[name], iterations=4)
 print([tuple(r.shape) for r in by_hand], torch.allclose(by_hand[-1], states[name][-1]))
@@ -249,7 +251,7 @@ fine = {
 # photograph.
 
 # %%
-settings, terms, goal = config.FineTraining(), {}, {}
+settings, terms, goal = presets.FineTraining(), {}, {}
 for name, found in lit.items():
     known = grey[name], maps[name], found.albedo, found.light, settings
     goal[name] = appearance.target(*known)
@@ -299,7 +301,7 @@ plt.show()
 # %%
 pupil, teacher = deepcopy(reconstructor.coarsenet), deepcopy(reconstructor.finenet)
 pupil.requires_grad_(True), teacher.requires_grad_(True)
-end_to_end = config.END_TO_END_PRESETS["cpu"]
+end_to_end = presets.END_TO_END_PRESETS["cpu"]
 
 
 def arriving(loss, tensors):

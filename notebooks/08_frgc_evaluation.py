@@ -27,11 +27,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from facerecon import repro, weights
-from facerecon.bench.cache import bench_folder, cached_bench
 from facerecon.methods.registry import MethodSettings, build_method, method_names
 from facerecon.scans import alignment, protocol
 from facerecon.scans.frgc import find_frgc, read_frgc
 from facerecon.scans.protocol_config import ProtocolConfig
+from facerecon.simulated_scans.cache import bench_folder, cached_bench
 
 # %% [markdown]
 # ## 1 A scan

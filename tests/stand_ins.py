@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from facerecon.coarsenet import Estimate
-from facerecon.config import CoarseNetConfig
+from facerecon.coarsenet import CoarseNetConfig, Estimate
 
 
 class StandIn(nn.Module):

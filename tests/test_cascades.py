@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from skimage import data as photographs
 
-from facerecon.data import load_image, to_grey
 from facerecon.detection import cascades
 from facerecon.detection.box import Box
+from facerecon.imaging import load_image, to_grey
 
 ASTRONAUT = Box(177, 68, 93, 93)
 

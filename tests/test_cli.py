@@ -13,10 +13,9 @@ from skimage import data as photographs
 
 from facerecon import __version__
 from facerecon.cli import _parser, main
-from facerecon.coarsenet import CoarseNet
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig
 from facerecon.commands.outcome import FAILED, OK, USAGE
-from facerecon.config import CoarseNetConfig, FineNetConfig
-from facerecon.finenet import FineNet
+from facerecon.finenet import FineNet, FineNetConfig
 from facerecon.weights import ModelCard, save_weights
 
 CARD = ModelCard("coarse", "quick", "none", 0, 0, 0.0, "unknown", {}, {})

@@ -8,9 +8,8 @@ import torch
 from stand_ins import StandIn
 
 from facerecon.camera import CROP_MM
-from facerecon.coarsenet import CoarseNet, Estimate, feedback
-from facerecon.config import COARSE_PRESETS, CoarseNetConfig, CoarseTraining
-from facerecon.correspondence import DISPLACEMENT_MM, place_points, seen
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig, Estimate, feedback
+from facerecon.displacements import DISPLACEMENT_MM, place_points, seen
 from facerecon.evaluation.coarse import (
     coarse_metrics,
     explained,
@@ -21,6 +20,7 @@ from facerecon.synthetic.config import DetailConfig, HairConfig, SyntheticConfig
 from facerecon.training.checkpoints import CHECKPOINT, read_checkpoint
 from facerecon.training.coarse import CoarseTask
 from facerecon.training.engine import Run
+from facerecon.training.presets import COARSE_PRESETS, CoarseTraining
 
 CPU = torch.device("cpu")
 TINY = CoarseTraining(

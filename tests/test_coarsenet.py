@@ -10,6 +10,7 @@ from facerecon.camera import N_POSE
 from facerecon.coarsenet import (
     POSE_LIMIT,
     CoarseNet,
+    CoarseNetConfig,
     coarse_input,
     feedback,
     iterate,
@@ -17,8 +18,7 @@ from facerecon.coarsenet import (
     mirrored_input,
     step,
 )
-from facerecon.config import CoarseNetConfig
-from facerecon.correspondence import place_points, seen
+from facerecon.displacements import place_points, seen
 from facerecon.render import render
 
 SMALL = CoarseNetConfig(width=4, squeeze=4, grid=2, points=80, field=8)  # and both sides

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from facerecon.config import SyntheticConfig
 from facerecon.synthetic.collection import photograph_collection
 from facerecon.synthetic.world import SyntheticWorld
+from facerecon.training.presets import SyntheticConfig
 
 
 @pytest.fixture(scope="module")

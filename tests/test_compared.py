@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from facerecon.bench.shapes import Subjects
-from facerecon.bench.subjects import subject
 from facerecon.camera import POSE_UNITS, project, split
-from facerecon.detect import NoFaceError
-from facerecon.evaluation.head_models import load_heads
+from facerecon.detection.detect import NoFaceError
+from facerecon.evaluation.heads.models import load_heads
 from facerecon.methods.compared import align
 from facerecon.methods.contour import Contour
 from facerecon.methods.kazemi2014 import MIRROR, default_predictor
 from facerecon.methods.on_photo import detail_on_photo, mm_per_pixel, model_on_photo
 from facerecon.methods.registry import MethodSettings, build_method, method_card, method_names
 from facerecon.methods.zhu2015 import fit_landmarks
+from facerecon.simulated_scans.shapes import Subjects
+from facerecon.simulated_scans.subjects import subject
 from facerecon.weights import shipped
 
 METHODS = [name for name in method_names() if name[-4:].isdigit()]

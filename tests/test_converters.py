@@ -30,7 +30,6 @@ from scipy.spatial.transform import Rotation
 
 from facerecon.cli import main
 from facerecon.commands.outcome import FAILED, OK
-from facerecon.config import SyntheticConfig
 from facerecon.converters import KINDS, bfm, convert, find, flame, gnm, ict
 from facerecon.converters.complete import in_order
 from facerecon.converters.fetch import COMMIT, checksums, fetch_ict
@@ -41,6 +40,7 @@ from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import ModelFileError, MorphableModel
 from facerecon.render import render
 from facerecon.synthetic.world import SyntheticWorld
+from facerecon.training.presets import SyntheticConfig
 
 ICT_DATA = Path(__file__).resolve().parents[2] / "shared/data/ict_facekit/ict_facekit.npz"
 PAGES = {

@@ -10,9 +10,8 @@ from PIL import Image
 
 from facerecon.appearance import FaceMaps
 from facerecon.cli import main
-from facerecon.coarsenet import CoarseNet
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig
 from facerecon.commands.outcome import FAILED, OK
-from facerecon.config import CoarseNetConfig, FineNetConfig, FineTraining
 from facerecon.depth import normals_from_depth
 from facerecon.evaluation.detail import (
     DetailFaces,
@@ -24,8 +23,9 @@ from facerecon.evaluation.detail import (
     shape_from_shading,
 )
 from facerecon.evaluation.detail_report import measure
-from facerecon.finenet import FineNet
+from facerecon.finenet import FineNet, FineNetConfig
 from facerecon.lighting import shade
+from facerecon.training.presets import FineTraining
 from facerecon.weights import ModelCard, save_weights
 
 MODEL = str(files("facerecon") / "assets" / "morphable_model.npz")

@@ -10,10 +10,10 @@ from PIL import Image
 from skimage import data as photographs
 
 from facerecon.camera import POSE_UNITS
-from facerecon.data import load_image
-from facerecon.detect import CROP_MARGIN, EXPLAINED_MM, Box, NoFaceError, detect_faces
 from facerecon.detection.box import clash, distinct
+from facerecon.detection.detect import CROP_MARGIN, EXPLAINED_MM, Box, NoFaceError, detect_faces
 from facerecon.detection.judge import expected_errors
+from facerecon.imaging import load_image
 from facerecon.synthetic.world import SyntheticWorld
 
 # Two portraits in the public domain that come with packages. The boxes were read off the pictures:

@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from facerecon.config import DetectionNetConfig
 from facerecon.detection import network as detection
 from facerecon.detection.box import Box, averaged
-from facerecon.detection.network import STRIDE, TYPICAL_WIDTH, WIDTHS, DetectionNet
+from facerecon.detection.network import (
+    STRIDE,
+    TYPICAL_WIDTH,
+    WIDTHS,
+    DetectionNet,
+    DetectionNetConfig,
+)
 from facerecon.training.detector import CanvasConfig, CanvasMaker, Scene, clutter, detection_loss
 from facerecon.weights import WeightsError, load_coarsenet, load_detector, shipped
 

@@ -6,9 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionStyle, Rectangle
 from torch import nn
 
-from facerecon import diagrams
-from facerecon.coarsenet import CoarseNet
-from facerecon.config import CoarseNetConfig
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig
+from facerecon.views import diagrams
 
 
 class Block(nn.Module):

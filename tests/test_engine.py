@@ -22,8 +22,8 @@ from facerecon.training.checkpoints import (
     write_checkpoint,
 )
 from facerecon.training.engine import Average, Run, learning_rate_factor
+from facerecon.training.log import HISTORY, Record, read_history
 from facerecon.training.processes import Processes
-from facerecon.training.record import HISTORY, Record, read_history
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,8 @@ from PIL import Image
 from skimage import data as photographs
 
 from facerecon.cli import main
-from facerecon.coarsenet import CoarseNet
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig
 from facerecon.commands.outcome import FAILED, OK
-from facerecon.config import CoarseNetConfig
 from facerecon.weights import ModelCard, save_weights
 
 MODEL = str(files("facerecon") / "assets" / "morphable_model.npz")

@@ -5,9 +5,16 @@ import pytest
 import torch
 
 from facerecon.camera import POSE_UNITS, project, split
-from facerecon.explorer import EXPRESSIONS, LIGHT, POSE_LIMITS, Explorer, average, merge_vertices
 from facerecon.mesh import vertex_normals
-from facerecon.viz import MAX_VIEWER_VERTICES
+from facerecon.views.explorer import (
+    EXPRESSIONS,
+    LIGHT,
+    POSE_LIMITS,
+    Explorer,
+    average,
+    merge_vertices,
+)
+from facerecon.views.viz import MAX_VIEWER_VERTICES
 
 plotly = pytest.importorskip("plotly.graph_objects")
 widgets = pytest.importorskip("ipywidgets")

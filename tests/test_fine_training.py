@@ -9,13 +9,14 @@ import skimage.data
 import torch
 from PIL import Image
 
-from facerecon.coarsenet import CoarseNet
-from facerecon.config import CoarseNetConfig, FineNetConfig, FineTraining
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig
+from facerecon.finenet import FineNetConfig
 from facerecon.training import fine
 from facerecon.training.checkpoints import CHECKPOINT, read_checkpoint
 from facerecon.training.engine import Run
 from facerecon.training.faces import collect_faces, even_pigment
 from facerecon.training.fine import FineTask
+from facerecon.training.presets import FineTraining
 
 CPU = torch.device("cpu")
 TINY = FineTraining(

@@ -5,7 +5,6 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from facerecon.config import FineNetConfig
 from facerecon.finenet import (
     CAFFE_MEAN,
     CONVOLUTIONS,
@@ -15,6 +14,7 @@ from facerecon.finenet import (
     IMAGENET_STD,
     VGG_FACE_MEAN,
     FineNet,
+    FineNetConfig,
     VggFileError,
     load_vgg,
 )

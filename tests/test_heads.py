@@ -9,9 +9,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from facerecon.camera import POSE_UNITS, join, rotation_matrix
-from facerecon.coarsenet import CoarseNet
-from facerecon.config import CoarseNetConfig, CoarseTraining, SyntheticConfig
-from facerecon.evaluation.head_evaluation import (
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig
+from facerecon.evaluation.heads.models import load_heads
+from facerecon.evaluation.heads.registration import register, ridge_fit, similarity
+from facerecon.evaluation.heads.table import (
     evaluate_views,
     head_metrics,
     place_by_landmarks,
@@ -19,12 +20,11 @@ from facerecon.evaluation.head_evaluation import (
     table,
     true_yaw,
 )
-from facerecon.evaluation.head_models import load_heads
-from facerecon.evaluation.head_registration import register, ridge_fit, similarity
-from facerecon.evaluation.heads import Heads
+from facerecon.evaluation.heads.views import Heads
 from facerecon.morphable_model import ModelFileError
 from facerecon.render import render
 from facerecon.training import coarse as coarse_training
+from facerecon.training.presets import CoarseTraining, SyntheticConfig
 
 OWN = Path(str(files("facerecon") / "assets" / "morphable_model.npz"))
 ICT = Path(__file__).resolve().parents[2] / "shared" / "data" / "ict_facekit" / "ict_facekit.npz"

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from facerecon.camera import split
-from facerecon.config import SyntheticConfig
-from facerecon.detect import NoFaceError
+from facerecon.detection.detect import NoFaceError
 from facerecon.methods.contour import Contour
 from facerecon.methods.photo_collection import place, reconstruct_collection
 from facerecon.synthetic.collection import photograph_collection
 from facerecon.synthetic.world import SyntheticWorld
+from facerecon.training.presets import SyntheticConfig
 
 
 @pytest.fixture(scope="module")

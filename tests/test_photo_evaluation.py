@@ -6,7 +6,6 @@ from PIL import Image
 from skimage import data as photographs
 from stand_ins import StandIn
 
-from facerecon.data import ImageError
 from facerecon.evaluation.photos import (
     LARGEST_COEFFICIENT,
     Photos,
@@ -17,6 +16,7 @@ from facerecon.evaluation.photos import (
     photo_table,
     worst_first,
 )
+from facerecon.imaging import ImageError
 
 SIZE = 64
 

@@ -6,11 +6,10 @@ from skimage import data as photographs
 from facerecon import pipeline
 from facerecon.appearance import model_maps
 from facerecon.camera import N_POSE
-from facerecon.coarsenet import CoarseNet, iterate
-from facerecon.config import CoarseNetConfig, FineNetConfig
-from facerecon.data import ImageError, load_image, to_grey
-from facerecon.detect import CROP_MARGIN, Box, NoFaceError
-from facerecon.finenet import FineNet
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig, iterate
+from facerecon.detection.detect import CROP_MARGIN, Box, NoFaceError
+from facerecon.finenet import FineNet, FineNetConfig
+from facerecon.imaging import ImageError, load_image, to_grey
 from facerecon.pipeline import ReconstructionError, Reconstructor
 from facerecon.rasterize import interpolate
 from facerecon.render import render

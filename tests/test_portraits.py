@@ -1,7 +1,7 @@
 """The two portraits: there, of people, and one face each."""
 
-from facerecon.detect import detect_faces
-from facerecon.portraits import CREDITS, portraits
+from facerecon.detection.detect import detect_faces
+from facerecon.views.portraits import CREDITS, portraits
 
 
 def test_each_portrait_shows_a_face():

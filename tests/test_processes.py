@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from facerecon.config import CoarseNetConfig, CoarseTraining
+from facerecon.coarsenet import CoarseNetConfig
 from facerecon.synthetic.config import DetailConfig, HairConfig, SyntheticConfig
 from facerecon.training.checkpoints import CHECKPOINT, read_checkpoint
 from facerecon.training.coarse import CoarseTask
 from facerecon.training.engine import Run
+from facerecon.training.log import read_history
+from facerecon.training.presets import CoarseTraining
 from facerecon.training.processes import Processes, SharedBatchNorm2d, joined, own_device
-from facerecon.training.record import read_history
 from facerecon.weights import read_card
 
 CPU = torch.device("cpu")

@@ -9,8 +9,7 @@ import pytest
 import torch
 from meshes import TinyModel, head
 
-from facerecon import backend
-from facerecon.backends import rasterize_nvdiffrast
+from facerecon.backends import choose, rasterize_nvdiffrast
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import antialias, interpolate, rasterize
 from facerecon.render import render
@@ -27,10 +26,10 @@ def fake(monkeypatch):
     monkeypatch.setattr(fake_nvdiffrast, "calls", [])
     monkeypatch.setattr(rasterize_nvdiffrast._contexts, "by_device", {}, raising=False)
     float32 = lambda _, tensors: all(t.dtype == torch.float32 for t in tensors)  # noqa: E731
-    monkeypatch.setattr(backend, "_suits", float32)
-    backend.nvdiffrast_problem.cache_clear()
+    monkeypatch.setattr(choose, "_suits", float32)
+    choose.nvdiffrast_problem.cache_clear()
     yield fake_nvdiffrast
-    backend.nvdiffrast_problem.cache_clear()
+    choose.nvdiffrast_problem.cache_clear()
 
 
 def scene(height: int = 23, width: int = 31) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,8 +6,8 @@ import pytest
 import trimesh
 from PIL import Image
 
-from facerecon.data import Crop
-from facerecon.detect import Box
+from facerecon.detection.detect import Box
+from facerecon.imaging import Crop
 from facerecon.reconstruction import MESH_FORMATS, OutputError, Reconstruction, write_file
 
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from facerecon.lighting import shade
-from facerecon.relighter import LIMITS, VIEWS, Relighter, ball_normals, describe
 from facerecon.sfs import Shading
+from facerecon.views.relighter import LIMITS, VIEWS, Relighter, ball_normals, describe
 
 pytest.importorskip("ipywidgets")
 LIGHT = torch.tensor([[0.4, 0.2, 0.1, 0.5]])

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from facerecon.coarsenet import CoarseNet
-from facerecon.config import CoarseNetConfig
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig
 from facerecon.repro import (
     ITEMS,
     Recorder,

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from facerecon.camera import join, split
-from facerecon.coarsenet import CoarseNet
-from facerecon.config import ALIGNED_PRESETS, CoarseNetConfig, SyntheticConfig
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig
 from facerecon.methods.aligned_net import AlignedNet, aligned_input, iterate_aligned, normalised
 from facerecon.methods.richardson2016 import refinement
 from facerecon.render import render
 from facerecon.training.aligned import AlignedTask
+from facerecon.training.presets import ALIGNED_PRESETS, SyntheticConfig
 from facerecon.weights import ModelCard, WeightsError, load_alignednet, save_weights
 
 CPU = torch.device("cpu")

@@ -20,9 +20,9 @@ from facerecon.methods.registry import (
     register,
 )
 from facerecon.scans import evaluation as scan_evaluation
-from facerecon.scans.evaluation import evaluate_scans
 from facerecon.scans.protocol import ProtocolError
 from facerecon.scans.protocol_config import ProtocolConfig
+from facerecon.scans.run import evaluate_scans
 from facerecon.scans.scan import SkippedScanWarning
 
 TRUTH, SHIFTED, OFF = (f"scan_fixtures:{name}" for name in ("truth", "shifted", "one_in_three_off"))

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from facerecon.cli import main
+from facerecon.coarsenet import CoarseNetConfig
 from facerecon.commands.outcome import FAILED, OK
-from facerecon.config import CoarseNetConfig, CoarseTraining, SyntheticConfig
 from facerecon.reconstruction import OutputError
 from facerecon.synthetic import shards
 from facerecon.synthetic.draws import mixed_seed
@@ -32,6 +32,7 @@ from facerecon.synthetic.world import SyntheticWorld
 from facerecon.training.checkpoints import CHECKPOINT, read_checkpoint
 from facerecon.training.coarse import CoarseTask
 from facerecon.training.engine import Run
+from facerecon.training.presets import CoarseTraining, SyntheticConfig
 
 SIZE, COUNT, SHARDS = 48, 70, 3
 CPU = torch.device("cpu")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from facerecon.config import SyntheticConfig
 from facerecon.synthetic.studio import NEUTRAL_CAMERA, SLIDERS, Studio, turned
 from facerecon.synthetic.world import SyntheticWorld
+from facerecon.training.presets import SyntheticConfig
 
 pytest.importorskip("ipywidgets")
 

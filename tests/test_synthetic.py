@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from facerecon.camera import POSE_UNITS, split
-from facerecon.config import SyntheticConfig
 from facerecon.depth import normals_from_depth
 from facerecon.render import render
 from facerecon.synthetic import photography, scenery
@@ -22,6 +21,7 @@ from facerecon.synthetic.config import (
 from facerecon.synthetic.draws import Draw
 from facerecon.synthetic.skin import Skin
 from facerecon.synthetic.world import SyntheticWorld, intermediate, sample_pose
+from facerecon.training.presets import SyntheticConfig
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from facerecon.config import CoarseNetConfig, CoarseTraining, SyntheticConfig
+from facerecon.coarsenet import CoarseNetConfig
 from facerecon.lighting import LUMA
 from facerecon.render import render
 from facerecon.synthetic.chart import Chart
@@ -14,6 +14,7 @@ from facerecon.synthetic.photographed_skin import PhotographedSkin
 from facerecon.synthetic.texture_bank import TextureBank, TextureBankError, topology_digest
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.training.coarse import CoarseTask
+from facerecon.training.presets import CoarseTraining, SyntheticConfig
 
 TEXELS = 64
 

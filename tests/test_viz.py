@@ -7,7 +7,7 @@ from PIL import Image
 from test_reconstruction import ball
 
 from facerecon.render import render
-from facerecon.viz import (
+from facerecon.views.viz import (
     AMBIENT,
     LIGHT,
     MAX_VIEWER_VERTICES,

@@ -4,9 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from facerecon.coarsenet import CoarseNet
-from facerecon.config import CoarseNetConfig, FineNetConfig
-from facerecon.finenet import FineNet
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig
+from facerecon.finenet import FineNet, FineNetConfig
 from facerecon.weights import (
     ModelCard,
     WeightsError,

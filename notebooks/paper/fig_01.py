@@ -23,10 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
-from facerecon import Reconstructor, data, repro, viz, weights
-from facerecon.bench.cache import cached_photograph
-from facerecon.portraits import portraits
+from facerecon import Reconstructor, imaging, repro, weights
 from facerecon.scans.protocol import Estimate, errors
+from facerecon.simulated_scans.cache import cached_photograph
+from facerecon.views import viz
+from facerecon.views.portraits import portraits
 
 # %%
 output = Path(output_dir)
@@ -39,7 +40,7 @@ known = {}
 if not photos:
     for index in range({"quick": 4, "full": 14}[preset]):
         known[f"subject {index}"] = cached_photograph(repro.cache_folder(), index, seed)
-images = {Path(file).stem: data.load_image(file) for file in photos} or portraits()
+images = {Path(file).stem: imaging.load_image(file) for file in photos} or portraits()
 images |= {name: photograph.scan.image for name, photograph in known.items()}
 faces = {name: small(image) for name, image in images.items()}
 for name, face in faces.items():

@@ -21,10 +21,12 @@ from pathlib import Path
 
 import torch
 
-from facerecon import Reconstructor, data, detect, repro, viz, weights
+from facerecon import Reconstructor, imaging, repro, weights
 from facerecon.coarsenet import iterate
-from facerecon.portraits import CREDITS, portraits
+from facerecon.detection import detect
 from facerecon.render import render
+from facerecon.views import viz
+from facerecon.views.portraits import CREDITS, portraits
 
 # %%
 output = Path(output_dir)
@@ -35,7 +37,8 @@ model = reconstructor.model
 pictures, shown = [], {}
 for name, photo in portraits().items():
     box = detect.detect_faces(photo)[0].crop_box()
-    grey = torch.from_numpy(data.to_grey(data.crop(photo, box, 200)[0]))[None, None]
+    face, _ = imaging.crop(photo, box, 200)
+    grey = torch.from_numpy(imaging.to_grey(face))[None, None]
     with torch.no_grad():
         r = iterate(reconstructor.coarsenet, model, grey)[-1]
         shown[name] = render(model, r, 200)

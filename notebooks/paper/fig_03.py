@@ -25,12 +25,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from facerecon import Reconstructor, camera, data, depth, detect, repro, viz, weights
-from facerecon import diagrams as draw
+from facerecon import Reconstructor, camera, depth, imaging, repro, weights
 from facerecon.coarsenet import feedback, iterate, step
+from facerecon.detection import detect
 from facerecon.finenet import FineNet
-from facerecon.portraits import portraits
 from facerecon.render import render
+from facerecon.views import diagrams as draw, viz
+from facerecon.views.portraits import portraits
 
 # %%
 output = Path(output_dir)
@@ -45,7 +46,7 @@ finenet.folded = (
 )
 photo = portraits()["grace_hopper"]
 box = detect.detect_faces(photo)[0].crop_box()
-grey = torch.from_numpy(data.to_grey(data.crop(photo, box, 200)[0]))[None, None]
+grey = torch.from_numpy(imaging.to_grey(imaging.crop(photo, box, 200)[0]))[None, None]
 
 # %%
 with torch.no_grad():

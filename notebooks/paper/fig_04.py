@@ -24,10 +24,12 @@ from pathlib import Path
 
 import torch
 
-from facerecon import Reconstructor, data, detect, repro, viz, weights
+from facerecon import Reconstructor, imaging, repro, weights
 from facerecon.coarsenet import iterate
-from facerecon.portraits import CREDITS, portraits
+from facerecon.detection import detect
 from facerecon.render import render
+from facerecon.views import viz
+from facerecon.views.portraits import CREDITS, portraits
 
 # %%
 output = Path(output_dir)
@@ -35,11 +37,12 @@ output.mkdir(parents=True, exist_ok=True)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 reconstructor = Reconstructor.from_pretrained(coarse_file)
 model = reconstructor.model
-images = {Path(file).stem: data.load_image(file) for file in photos} or portraits()
+images = {Path(file).stem: imaging.load_image(file) for file in photos} or portraits()
 pictures, tracks = [], {}
 for name, photo in images.items():
     box = detect.detect_faces(photo)[0].crop_box()
-    grey = torch.from_numpy(data.to_grey(data.crop(photo, box, 200)[0]))[None, None]
+    face, _ = imaging.crop(photo, box, 200)
+    grey = torch.from_numpy(imaging.to_grey(face))[None, None]
     with torch.no_grad():
         steps = iterate(reconstructor.coarsenet, model, grey, iterations)
         shown = [render(model, r, 200) for r in steps]

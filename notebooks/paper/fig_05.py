@@ -23,11 +23,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from facerecon import Reconstructor, camera, data, depth, detect, losses
-from facerecon import rasterize, repro, sfs, weights
+from facerecon import Reconstructor, camera, depth, imaging, losses, rasterize, repro
+from facerecon import sfs, weights
 from facerecon.coarsenet import iterate
-from facerecon.portraits import CREDITS, portraits
+from facerecon.detection import detect
 from facerecon.render import render
+from facerecon.views.portraits import CREDITS, portraits
 
 # %%
 output = Path(output_dir)
@@ -38,7 +39,7 @@ reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file)
 model, size = reconstructor.model, 200
 photo = portraits()["grace_hopper"]
 box = detect.detect_faces(photo)[0].crop_box()
-grey = torch.from_numpy(data.to_grey(data.crop(photo, box, size)[0]))[None, None]
+grey = torch.from_numpy(imaging.to_grey(imaging.crop(photo, box, size)[0]))[None, None]
 with torch.no_grad():
     estimate = iterate(reconstructor.coarsenet, model, grey)[-1]
     seen = render(model, estimate, size)

@@ -23,13 +23,15 @@ from pathlib import Path
 
 import torch
 
-from facerecon import Reconstructor, camera, data, depth, detect, lighting
-from facerecon import repro, sfs, viz, weights
-from facerecon.bench.cache import cached_photograph
+from facerecon import Reconstructor, camera, depth, imaging, lighting, repro, sfs
+from facerecon import weights
 from facerecon.coarsenet import iterate
-from facerecon.portraits import portraits
+from facerecon.detection import detect
 from facerecon.rasterize import interpolate
 from facerecon.render import render
+from facerecon.simulated_scans.cache import cached_photograph
+from facerecon.views import viz
+from facerecon.views.portraits import portraits
 
 # %%
 output = Path(output_dir)
@@ -37,7 +39,7 @@ output.mkdir(parents=True, exist_ok=True)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 reconstructor = Reconstructor.from_pretrained(coarse_file)
 model, cache = reconstructor.model, repro.cache_folder()
-images = {Path(file).stem: data.load_image(file) for file in photos} or portraits()
+images = {Path(file).stem: imaging.load_image(file) for file in photos} or portraits()
 if not photos:
     for index in {"quick": (0, 3), "full": range(6)}[preset]:
         images[f"subject {index}"] = cached_photograph(cache, index, seed).scan.image
@@ -51,7 +53,8 @@ skin_vertices = skin_vertices * (1 - regions["eye_left"]) * (1 - regions["eye_ri
 def explain(photo):
     """Grey crop; skin, and that below the brows; albedo, its picture, and the light."""
     box = detect.detect_faces(photo)[0].crop_box()
-    grey = torch.from_numpy(data.to_grey(data.crop(photo, box, 200)[0]))[None, None]
+    face, _ = imaging.crop(photo, box, 200)
+    grey = torch.from_numpy(imaging.to_grey(face))[None, None]
     r = iterate(reconstructor.coarsenet, model, grey)[-1]
     shown = render(model, r, 200)
     pixel = 1 / camera.pose_parameters(camera.split(r)[1], 200).scale

@@ -24,12 +24,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from facerecon import Reconstructor, camera, config, data, depth, detect, losses
-from facerecon import diagrams as draw
-from facerecon import repro, sfs, viz, weights
+from facerecon import Reconstructor, camera, depth, imaging, losses, repro, sfs, weights
 from facerecon.coarsenet import iterate, step
-from facerecon.portraits import CREDITS, portraits
+from facerecon.detection import detect
 from facerecon.render import render
+from facerecon.training import presets
+from facerecon.views import diagrams as draw, viz
+from facerecon.views.portraits import CREDITS, portraits
 
 # %%
 output = Path(output_dir)
@@ -40,10 +41,10 @@ reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file)
 model, size = reconstructor.model, 200
 coarsenet = reconstructor.coarsenet.requires_grad_(True)
 finenet = reconstructor.finenet.requires_grad_(True)
-settings = config.END_TO_END_PRESETS["paper"]
+settings = presets.END_TO_END_PRESETS["paper"]
 photo = portraits()["grace_hopper"]
 box = detect.detect_faces(photo)[0].crop_box()
-grey = torch.from_numpy(data.to_grey(data.crop(photo, box, size)[0]))[None, None]
+grey = torch.from_numpy(imaging.to_grey(imaging.crop(photo, box, size)[0]))[None, None]
 with torch.no_grad():
     original = iterate(coarsenet, model, grey, settings.iterations)[-1]
     seen = render(model, original, size)

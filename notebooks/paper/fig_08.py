@@ -26,14 +26,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from facerecon import Reconstructor, repro, viz, weights
-from facerecon.config import SyntheticConfig
-from facerecon.detect import NoFaceError
+from facerecon import Reconstructor, repro, weights
+from facerecon.detection.detect import NoFaceError
 from facerecon.methods.kazemi2014 import default_predictor
 from facerecon.methods.on_photo import mesh_on_photo
 from facerecon.methods.photo_collection import place, reconstruct_collection
 from facerecon.synthetic.collection import photograph_collection
 from facerecon.synthetic.world import SyntheticWorld
+from facerecon.training.presets import SyntheticConfig
+from facerecon.views import viz
 
 # %%
 output = Path(output_dir)

@@ -23,11 +23,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from facerecon import Reconstructor, camera, repro, viz, weights
-from facerecon.bench.cache import cached_photograph
-from facerecon.detect import NoFaceError, detect_faces
+from facerecon import Reconstructor, camera, repro, weights
+from facerecon.detection.detect import NoFaceError, detect_faces
 from facerecon.pipeline import ReconstructionError
 from facerecon.scans.protocol import Estimate, errors
+from facerecon.simulated_scans.cache import cached_photograph
+from facerecon.views import viz
 
 # %%
 output = Path(output_dir)

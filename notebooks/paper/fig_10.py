@@ -27,22 +27,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from facerecon import data, repro, viz, weights
-from facerecon.bench.cache import cached_photograph
+from facerecon import imaging, repro, weights
 from facerecon.depth import normals_from_depth
 from facerecon.evaluation import metrics
 from facerecon.methods.registry import MethodSettings, build_method, method_names
-from facerecon.portraits import portraits
 from facerecon.scans.frgc import find_frgc, read_frgc
 from facerecon.scans.protocol import common_pixels, errors
 from facerecon.scans.scan import mm_per_pixel
+from facerecon.simulated_scans.cache import cached_photograph
+from facerecon.views import viz
+from facerecon.views.portraits import portraits
 
 # %%
 output = Path(output_dir)
 output.mkdir(parents=True, exist_ok=True)
 settings = MethodSettings(coarse_weights or None, fine_weights or None)
 methods = [name for name in method_names() if name != "mean face"]
-images = {Path(file).stem: data.load_image(file) for file in photos} or portraits()
+images = {Path(file).stem: imaging.load_image(file) for file in photos} or portraits()
 scans = {}
 if frgc:
     scans = {file.name: read_frgc(file) for file in find_frgc(frgc)[:3]}
@@ -72,7 +73,7 @@ for name, image in images.items():
     rows, columns = (np.flatnonzero(shown.any(axis=axis)) for axis in (1, 0))
     side = 1.25 * max(np.ptp(rows), np.ptp(columns))
     corner = columns.mean() - side / 2, rows.mean() - side / 2
-    pictures.append(data.Crop(*corner, side, size).cut(image))
+    pictures.append(imaging.Crop(*corner, side, size).cut(image))
     for method in methods:
         found = estimates.get((name, method))
         views = [blank, blank]

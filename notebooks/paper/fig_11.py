@@ -24,9 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from facerecon import Reconstructor, data, repro, viz, weights
-from facerecon.bench.cache import cached_photograph
-from facerecon.portraits import portraits
+from facerecon import Reconstructor, imaging, repro, weights
+from facerecon.simulated_scans.cache import cached_photograph
+from facerecon.views import viz
+from facerecon.views.portraits import portraits
 
 # %%
 output = Path(output_dir)
@@ -35,7 +36,7 @@ coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 fine_file = fine_weights or weights.shipped("finenet.safetensors")
 small = Reconstructor.from_pretrained(coarse_file, fine_file)
 large = Reconstructor(small.model, small.coarsenet, small.finenet, size=400)
-images = {Path(file).stem: data.load_image(file) for file in photos}
+images = {Path(file).stem: imaging.load_image(file) for file in photos}
 if not photos:
     images["grace_hopper"] = portraits()["grace_hopper"]
     for index in {"quick": (4,), "full": (4, 5, 6, 7)}[preset]:

@@ -39,10 +39,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from facerecon import repro, weights
-from facerecon.bench.cache import bench_folder, cached_bench
 from facerecon.methods.registry import MethodSettings, method_names
-from facerecon.scans.evaluation import evaluate_scans
 from facerecon.scans.protocol_config import ProtocolConfig
+from facerecon.scans.run import evaluate_scans
+from facerecon.simulated_scans.cache import bench_folder, cached_bench
 
 # %%
 output, cache = Path(output_dir), repro.cache_folder()

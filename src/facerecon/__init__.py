@@ -12,16 +12,16 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
-    "Box": "detect",
-    "Crop": "data",
-    "ImageError": "data",
+    "Box": "detection.detect",
+    "Crop": "imaging",
+    "ImageError": "imaging",
     "MorphableModel": "morphable_model",
-    "NoFaceError": "detect",
+    "NoFaceError": "detection.detect",
     "Reconstruction": "reconstruction",
     "Reconstructor": "pipeline",
-    "crop": "data",
-    "detect_faces": "detect",
-    "load_image": "data",
+    "crop": "imaging",
+    "detect_faces": "detection.detect",
+    "load_image": "imaging",
 }
 
 __all__ = list(_HOME)

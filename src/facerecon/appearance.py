@@ -7,13 +7,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from facerecon.camera import pose_parameters, split
-from facerecon.config import FineTraining
 from facerecon.depth import normals_from_depth
 from facerecon.lighting import LUMA
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import Fragments, interpolate
 from facerecon.render import curved_surface
 from facerecon.sfs import Shading, Target, detail_target, recover_robustly
+from facerecon.training.presets import FineTraining
 
 BARE_FOREHEAD_MM = 8.0
 """Above the brows; higher up, hair and hats would pass for shading."""

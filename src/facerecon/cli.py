@@ -96,7 +96,7 @@ def _info(args: argparse.Namespace) -> int:
 
     import torch
 
-    from facerecon.backend import nvdiffrast_problem
+    from facerecon.backends.choose import nvdiffrast_problem
     from facerecon.morphable_model import MorphableModel
     from facerecon.weights import WeightsError, read_card
 

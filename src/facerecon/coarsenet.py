@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -10,11 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from facerecon.backend import choose_backend
 from facerecon.backends import feedback_numba
+from facerecon.backends.choose import choose_backend
 from facerecon.camera import N_POSE, join, split
-from facerecon.config import CoarseNetConfig
-from facerecon.correspondence import (
+from facerecon.displacements import (
     DISPLACEMENT_MM,
     Points,
     most_likely,
@@ -35,6 +35,22 @@ _CHUNK = 8  # images whose maps stay in a processor's cache from one pass to the
 _LOG_ERROR = (-4.0, 2.0)
 _MIRRORED_POSE = (1.0, -1.0, -1.0, -1.0, 1.0, 1.0)  # signs: yaw, roll and t_x change theirs
 POSE_LIMIT = 8.0  # pose units; far outside the training world, keeps a lost iteration finite
+
+
+@dataclass(frozen=True)
+class CoarseNetConfig:
+    """ResNet of 3.3; the paper does not name its depth and width."""
+
+    width: int = 32  # channels of the first stage, doubled at each of the next three
+    blocks: tuple[int, int, int, int] = (1, 2, 2, 1)  # residual blocks per stage
+    stem: str = "patch"  # "patch": 6x6 stride-4, fast on a CPU; "resnet": 7x7 stride-2 and max-pool
+    squeeze: int = 48  # channels kept in place (not pooled) for the regressor; pose needs position
+    grid: int = 5  # side of the pooled grid that the regressor reads
+    feedback: str = "both"  # maps of r_t that it sees (3.2.1): "both", or "pncc", "normals" alone
+    points: int = 256  # of the surface, whose displacements the network sees; 0: the paper's net
+    field: int = 64  # channels of the features that tell displacements
+    both_sides: bool = True  # applied to the mirrored photograph, too, and averaged
+    masked: bool = True  # the image is hidden where r_t has no vertex (3.4); False shows it whole
 
 
 def coarse_input(

@@ -1,6 +1,7 @@
 """FineNet: from a photograph and a coarse depth map to a detailed depth map (section 4.2)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facerecon.config import FineNetConfig
 from facerecon.shapes import require_shape
 
 GREY_MEAN, GREY_STD = 0.5, 0.25
@@ -39,6 +39,14 @@ CONVOLUTIONS = {
     "conv3_3": 4,
 }
 """The convolutions of VGG-16 before its third pooling, and their channels per unit of width."""
+
+
+@dataclass(frozen=True)
+class FineNetConfig:
+    """Hypercolumn network of 4.2: VGG-16 up to conv3_3."""
+
+    width: int = 64  # channels of the first block; 64 is VGG-Face's
+    regressor: tuple[int, int] = (128, 64)  # widths of the hidden 1x1 convolutions
 
 
 class FineNet(nn.Module):

@@ -9,7 +9,8 @@ from numba import njit
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from facerecon.backend import as_array, as_indices, choose_backend, over_batch
+from facerecon.backends.choose import choose_backend
+from facerecon.backends.threads import as_array, as_indices, over_batch
 from facerecon.shapes import require_shape
 
 SHORTEST = 1e-12  # sums of area normals below this length stay shorter than one

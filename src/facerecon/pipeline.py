@@ -12,11 +12,11 @@ from torch.nn import functional
 
 from facerecon.camera import pose_parameters, split, to_pixels
 from facerecon.coarsenet import CoarseNet
-from facerecon.data import Crop, ImageSource, crop, load_image, to_grey
 from facerecon.depth import depth_to_mesh, trim_rim
-from facerecon.detect import Box, detect_faces
+from facerecon.detection.detect import Box, detect_faces
+from facerecon.detection.recrop import fit
 from facerecon.finenet import FineNet
-from facerecon.fit import fit
+from facerecon.imaging import Crop, ImageSource, crop, load_image, to_grey
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate, rasterize
 from facerecon.reconstruction import Reconstruction

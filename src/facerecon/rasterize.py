@@ -11,13 +11,13 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from facerecon.backend import choose_backend
 from facerecon.backends import (
     interpolate_numba,
     rasterize_numba,
     rasterize_nvdiffrast,
     rasterize_torch,
 )
+from facerecon.backends.choose import choose_backend
 from facerecon.shapes import require_shape
 
 GRADIENTS = ("fixed", "full")

@@ -16,9 +16,9 @@ from PIL import Image
 from trimesh.visual import ColorVisuals, TextureVisuals
 from trimesh.visual.material import SimpleMaterial
 
-from facerecon.data import Crop
 from facerecon.depth import normals_from_depth
-from facerecon.detect import Box
+from facerecon.detection.detect import Box
+from facerecon.imaging import Crop
 from facerecon.solid import close_surface
 
 MESH_FORMATS = (".ply", ".obj", ".stl", ".glb")

@@ -14,10 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from facerecon.coarsenet import CoarseNet
-from facerecon.config import CoarseNetConfig, DetectionNetConfig, FineNetConfig
-from facerecon.detection.network import DetectionNet
-from facerecon.finenet import FineNet
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig
+from facerecon.detection.network import DetectionNet, DetectionNetConfig
+from facerecon.finenet import FineNet, FineNetConfig
 from facerecon.methods.aligned_net import AlignedNet
 
 _CONFIGS = {

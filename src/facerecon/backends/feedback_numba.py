@@ -7,8 +7,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from facerecon.backend import as_array, as_indices, over_batch
 from facerecon.backends.interpolate_numba import mixed
+from facerecon.backends.threads import as_array, as_indices, over_batch
 
 CHANNELS = 7  # masked grey, PNCC, normals
 

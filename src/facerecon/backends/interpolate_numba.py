@@ -7,7 +7,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from facerecon.backend import as_array, as_indices, over_batch
+from facerecon.backends.threads import as_array, as_indices, over_batch
 
 # Channels that a kernel interpolates at once: as many copies of it are compiled, each unrolled.
 CHANNELS_AT_ONCE = 4

@@ -7,7 +7,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from facerecon.backend import as_array, as_indices, over_batch
+from facerecon.backends.threads import as_array, as_indices, over_batch
 
 LANES = 32  # triangles that are tested together, with the processor's vector instructions
 SIDES = 8  # boxes from this side on count as equally large when triangles are sorted

@@ -101,9 +101,9 @@ def _positive(text: str) -> int:
 def _world(args: argparse.Namespace, size: int | None = None) -> "SyntheticWorld":
     from dataclasses import replace
 
-    from facerecon.config import COARSE_PRESETS
     from facerecon.morphable_model import MorphableModel
     from facerecon.synthetic.world import SyntheticWorld
+    from facerecon.training.presets import COARSE_PRESETS
 
     if args.preset not in COARSE_PRESETS:
         known = ", ".join(COARSE_PRESETS)

@@ -5,12 +5,12 @@ import argparse
 import torch
 from PIL import Image
 
-from facerecon.config import FINE_PRESETS
 from facerecon.evaluation.detail import COARSE_SIZE, HIGH_PASS, STARTS, halved, synthetic_faces
 from facerecon.evaluation.detail_heads import head_faces
 from facerecon.evaluation.detail_report import STRENGTH, measure, table
-from facerecon.evaluation.head_models import load_heads
-from facerecon.evaluation.heads import Heads
+from facerecon.evaluation.fit_sheets import contact_sheet
+from facerecon.evaluation.heads.models import load_heads
+from facerecon.evaluation.heads.views import Heads
 from facerecon.evaluation.light import (
     WORLDS,
     light_panels,
@@ -19,10 +19,10 @@ from facerecon.evaluation.light import (
     lit_faces,
     world_config,
 )
-from facerecon.evaluation.sheets import contact_sheet
 from facerecon.morphable_model import MorphableModel
+from facerecon.synthetic.detail import detail_config
 from facerecon.synthetic.world import SyntheticWorld
-from facerecon.training.synthetic_detail import detail_config
+from facerecon.training.presets import FINE_PRESETS
 from facerecon.weights import load_finenet
 
 _SHOWN = 6  # faces of each world in the sheet of lights

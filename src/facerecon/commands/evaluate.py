@@ -15,14 +15,14 @@ from PIL import Image
 
 from facerecon import __version__
 from facerecon.commands.detail import evaluate_detail, evaluate_light
-from facerecon.data import Crop, list_images
+from facerecon.detection.recrop import fit
 from facerecon.evaluation.coarse import coarse_metrics, held_out_faces
-from facerecon.evaluation.head_evaluation import LEGEND, evaluate_views, summary, table, true_yaw
-from facerecon.evaluation.head_models import load_heads
-from facerecon.evaluation.heads import Heads, detected
+from facerecon.evaluation.fit_sheets import heads_sheet, photos_sheet
+from facerecon.evaluation.heads.models import load_heads
+from facerecon.evaluation.heads.table import LEGEND, evaluate_views, summary, table, true_yaw
+from facerecon.evaluation.heads.views import Heads, detected
 from facerecon.evaluation.photos import evaluate_photos, load_photos, photo_summary, photo_table
-from facerecon.evaluation.sheets import heads_sheet, photos_sheet
-from facerecon.fit import fit
+from facerecon.imaging import Crop, list_images
 from facerecon.morphable_model import MorphableModel
 from facerecon.reconstruction import write_file
 from facerecon.synthetic.world import SyntheticWorld

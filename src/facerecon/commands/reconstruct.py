@@ -84,7 +84,7 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _reconstruct(args: argparse.Namespace) -> int:
-    from facerecon.data import ImageError, list_images
+    from facerecon.imaging import ImageError, list_images
     from facerecon.pipeline import Reconstructor
     from facerecon.solid import LEAST_THICKNESS_MM
 
@@ -143,7 +143,7 @@ def _write(
     face: "Reconstruction", stem: Path, formats: Sequence[str], solid_mm: float | None
 ) -> Path:
     from facerecon.reconstruction import write_file
-    from facerecon.viz import figure_png, preview
+    from facerecon.views.viz import figure_png, preview
 
     for name in formats:
         face.save(f"{stem}.{name}")

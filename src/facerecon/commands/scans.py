@@ -108,8 +108,8 @@ def add_bench(commands: argparse._SubParsersAction, epilog: str) -> None:
 
 def _evaluate_scans(args: argparse.Namespace) -> int:
     from facerecon.methods.registry import MethodSettings
-    from facerecon.scans.evaluation import evaluate_scans
     from facerecon.scans.protocol_config import ProtocolConfig
+    from facerecon.scans.run import evaluate_scans
     from facerecon.scans.scan import SkippedScanWarning
 
     settings = MethodSettings(
@@ -167,7 +167,7 @@ def _evaluate_scans(args: argparse.Namespace) -> int:
 def _write_bench(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from facerecon.bench.subjects import write_bench
+    from facerecon.simulated_scans.subjects import write_bench
 
     names = write_bench(args.folder, args.subjects, args.seed, args.heads, args.resume, args.jobs)
     written = sum(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from facerecon.config import ALIGNED_PRESETS, COARSE_PRESETS, END_TO_END_PRESETS, FINE_PRESETS
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.texture_bank import TextureBank
 from facerecon.training.aligned import AlignedTask
@@ -14,6 +13,12 @@ from facerecon.training.coarse import CoarseTask
 from facerecon.training.engine import Run
 from facerecon.training.fine import FineTask
 from facerecon.training.plan import describe
+from facerecon.training.presets import (
+    ALIGNED_PRESETS,
+    COARSE_PRESETS,
+    END_TO_END_PRESETS,
+    FINE_PRESETS,
+)
 from facerecon.training.processes import Processes, joined
 from facerecon.weights import ModelCard, load_coarsenet, load_finenet, save_weights
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
-from facerecon.evaluation.head_registration import similarity
+from facerecon.evaluation.heads.registration import similarity
 from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 
 from facerecon.coarsenet import CoarseNet, feedback, iterate
-from facerecon.correspondence import DISPLACEMENT_MM, place_points, seen
-from facerecon.data import crop, to_grey
 from facerecon.detection.box import Box
+from facerecon.displacements import DISPLACEMENT_MM, place_points, seen
+from facerecon.imaging import crop, to_grey
 from facerecon.morphable_model import MorphableModel
 from facerecon.weights import load_coarsenet
 

@@ -1,6 +1,7 @@
 """A small fully convolutional network that maps where faces are centred and how large they are."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -9,7 +10,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from facerecon.config import DetectionNetConfig
 from facerecon.detection.box import Box, averaged, distinct
 
 STRIDE = 8
@@ -28,6 +28,14 @@ _WINDOW = 25  # pixels over which brightness and contrast are evened out, about 
 _FAINTEST = 0.02  # standard deviation below which contrast is not raised further
 _COARSEST = 48  # the pyramid ends with the first level that is not longer than this
 _SHRINK = 2**0.5  # from one level to the next; every face is seen in two or three of them
+
+
+@dataclass(frozen=True)
+class DetectionNetConfig:
+    """Heat-map face detector; small enough to search a whole photograph on a CPU."""
+
+    widths: tuple[int, int, int] = (8, 16, 32)  # channels at strides 2, 4 and 8
+    dilations: tuple[int, ...] = (1, 2, 1)  # of the residual blocks at stride 8
 
 
 class DetectionNet(nn.Module):

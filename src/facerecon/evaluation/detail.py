@@ -14,11 +14,11 @@ from torch.nn.functional import avg_pool2d, interpolate
 from facerecon.appearance import FaceMaps, explain, model_maps, target
 from facerecon.camera import POSE_UNITS, split
 from facerecon.coarsenet import iterate
-from facerecon.config import FineTraining
 from facerecon.depth import normals_from_depth
 from facerecon.evaluation.metrics import LEAST_PIXELS, depth_errors, normal_error
 from facerecon.sfs import gaussian_blur, refine_depth
-from facerecon.training.synthetic_detail import STEEPEST
+from facerecon.synthetic.detail import STEEPEST
+from facerecon.training.presets import FineTraining
 
 HIGH_PASS = 0.03
 """Standard deviation in crop widths (6.4 mm on a mean face) of the Gaussian that is taken off."""

@@ -6,8 +6,8 @@ from torch.nn.functional import normalize
 from facerecon.appearance import face_maps, vertex_appearance
 from facerecon.camera import CROP_MM, rotation_matrix
 from facerecon.evaluation.detail import STEEPEST, YAW_LIMIT, DetailFaces
-from facerecon.evaluation.head_photos import normal, picture, uniform
-from facerecon.evaluation.heads import PITCH_LIMIT, Heads
+from facerecon.evaluation.heads.photos import normal, picture, uniform
+from facerecon.evaluation.heads.views import PITCH_LIMIT, Heads
 from facerecon.lighting import LUMA
 from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import sample_activations

@@ -6,7 +6,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from facerecon.appearance import FaceMaps
-from facerecon.config import FineTraining
 from facerecon.depth import normals_from_depth
 from facerecon.evaluation.detail import (
     METRICS,
@@ -16,8 +15,9 @@ from facerecon.evaluation.detail import (
     detail_metrics,
     shape_from_shading,
 )
-from facerecon.evaluation.sheets import contact_sheet, grey_picture
+from facerecon.evaluation.fit_sheets import contact_sheet, grey_picture
 from facerecon.lighting import shade
+from facerecon.training.presets import FineTraining
 
 STRENGTH = (0.7, 1.0)
 """Depth of the benchmark's wrinkles, as a share of the deepest: people beyond their youth."""

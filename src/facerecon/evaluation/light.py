@@ -8,10 +8,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from facerecon.appearance import FaceMaps, explain, model_maps
-from facerecon.evaluation.sheets import grey_picture
+from facerecon.evaluation.fit_sheets import grey_picture
 from facerecon.lighting import estimate_light, sh_basis, shade, weighted_least_squares
 from facerecon.synthetic.config import SyntheticConfig
-from facerecon.training.synthetic_detail import detail_config
+from facerecon.synthetic.detail import detail_config
 
 WORLDS = ("lambertian", "full", "bearded")
 

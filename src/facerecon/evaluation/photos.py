@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from facerecon.camera import POSE_UNITS, project, split
 from facerecon.coarsenet import iterate
-from facerecon.data import Crop, ImageError, crop, load_image, to_grey
-from facerecon.detect import NoFaceError, detect_faces
+from facerecon.detection.detect import NoFaceError, detect_faces
 from facerecon.evaluation.metrics import point_error
+from facerecon.imaging import Crop, ImageError, crop, load_image, to_grey
 
 LARGEST_COEFFICIENT = 5.0
 """Standard deviations; a face beyond that is not believed."""

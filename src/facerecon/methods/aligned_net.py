@@ -15,8 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from facerecon.camera import join, split
-from facerecon.coarsenet import CoarseNet, convolution_block, residual_blocks, stem
-from facerecon.config import CoarseNetConfig
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig, convolution_block, residual_blocks, stem
 from facerecon.render import render
 
 CHANNELS = 2  # grey, rendering

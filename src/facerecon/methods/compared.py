@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from facerecon.camera import CROP_MM, join, pose_parameters, split, to_camera, to_pixels
-from facerecon.data import Crop, to_grey
+from facerecon.imaging import Crop, to_grey
 from facerecon.lighting import estimate_light
 from facerecon.mesh import vertex_normals
 from facerecon.methods.contour import Contour

@@ -16,8 +16,8 @@ from types import ModuleType
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from facerecon.data import crop, to_grey
-from facerecon.detect import CROP_MARGIN, Box, detect_faces
+from facerecon.detection.detect import CROP_MARGIN, Box, detect_faces
+from facerecon.imaging import crop, to_grey
 from facerecon.weights import shipped
 
 SIZE = 160

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from facerecon.camera import pose_parameters, project, split
-from facerecon.data import Crop
+from facerecon.imaging import Crop
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import Fragments, interpolate, rasterize
 

@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn.functional import grid_sample
 
 from facerecon.camera import CROP_MM, POSE_UNITS, pose_parameters, project, rotation_matrix, split
-from facerecon.data import Crop, to_grey
-from facerecon.detect import NoFaceError
+from facerecon.detection.detect import NoFaceError
+from facerecon.imaging import Crop, to_grey
 from facerecon.lighting import LUMA
 from facerecon.mesh import edges, vertex_normals
 from facerecon.methods.contour import Contour

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from facerecon.camera import CROP_MM, POSE_UNITS, project, rotation_matrix, split
-from facerecon.data import Crop
+from facerecon.imaging import Crop
 from facerecon.methods.contour import Contour
 from facerecon.morphable_model import MorphableModel
 

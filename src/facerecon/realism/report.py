@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from facerecon.camera import join, split
 from facerecon.coarsenet import CoarseNet, iterate
-from facerecon.data import ImageError, crop, list_images, load_image, to_grey
-from facerecon.detect import NoFaceError, detect_faces
+from facerecon.detection.detect import NoFaceError, detect_faces
+from facerecon.imaging import ImageError, crop, list_images, load_image, to_grey
 from facerecon.realism.statistics import image_statistics
 from facerecon.realism.two_sample import Difference, Statistics, compare, discriminate, halves
 from facerecon.reconstruction import write_file
@@ -176,7 +176,7 @@ def write_report(
         OutputError: a file cannot be written.
     """
     from facerecon.realism.sheets import contact_sheet, histograms, spectra
-    from facerecon.viz import figure_png
+    from facerecon.views.viz import figure_png
 
     if count < SHEET:
         raise ValueError(f"a report needs at least {SHEET} synthetic images, not {count}")

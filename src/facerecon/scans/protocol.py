@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from facerecon.detect import NoFaceError, detect_faces
+from facerecon.detection.detect import NoFaceError, detect_faces
 from facerecon.scans.alignment import align_depth, rigid_distances
 from facerecon.scans.protocol_config import ProtocolConfig
 from facerecon.scans.scan import Scan, mm_per_pixel

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from facerecon.data import to_grey
 from facerecon.depth import normals_from_depth
+from facerecon.imaging import to_grey
 from facerecon.lighting import sh_basis
 from facerecon.scans.scan import Scan, mm_per_pixel
 

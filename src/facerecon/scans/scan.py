@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from facerecon.data import ImageError, load_image
+from facerecon.imaging import ImageError, load_image
 from facerecon.reconstruction import write_file
 
 LIST_COLUMNS = ("name", "subject", "range", "texture", "paired_by")

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from facerecon.backend import choose_backend
+from facerecon.backends.choose import choose_backend
 from facerecon.lighting import sh_basis
 from facerecon.mesh import vertex_normals
 from facerecon.rasterize import interpolate, rasterize

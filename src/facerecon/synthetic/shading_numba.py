@@ -7,7 +7,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from facerecon.backend import as_array, over_batch
+from facerecon.backends.threads import as_array, over_batch
 
 
 def irradiance(

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from facerecon.config import SyntheticConfig
 from facerecon.reconstruction import OutputError, write_file
 from facerecon.synthetic.draws import mixed_seed
 from facerecon.synthetic.world import SyntheticWorld
+from facerecon.training.presets import SyntheticConfig
 from facerecon.weights import commit
 
 FORMAT = "facerecon-faces/1"

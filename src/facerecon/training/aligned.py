@@ -9,13 +9,13 @@ from torch.utils.data import Dataset
 
 from facerecon.camera import POSE_UNITS, join, split
 from facerecon.coarsenet import CoarseNet
-from facerecon.config import AlignedTraining
 from facerecon.losses import gmse
 from facerecon.methods.aligned_net import AlignedNet, aligned_input, iterate_aligned
 from facerecon.render import render
 from facerecon.synthetic.draws import mixed_seed
 from facerecon.synthetic.world import SyntheticWorld, intermediate
 from facerecon.training.ahead import drawn_ahead
+from facerecon.training.presets import AlignedTraining
 from facerecon.training.processes import Processes
 
 

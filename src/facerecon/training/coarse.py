@@ -13,8 +13,7 @@ from torch.utils.data import Dataset
 
 from facerecon.camera import split
 from facerecon.coarsenet import CoarseNet, Estimate, feedback, iterate
-from facerecon.config import CoarseTraining
-from facerecon.correspondence import (
+from facerecon.displacements import (
     DISPLACEMENT_MM,
     Points,
     place_points,
@@ -22,9 +21,9 @@ from facerecon.correspondence import (
     spread_points,
 )
 from facerecon.evaluation.coarse import HeldOut, coarse_metrics, held_out_faces
-from facerecon.evaluation.head_evaluation import head_metrics
-from facerecon.evaluation.head_models import load_heads
-from facerecon.evaluation.heads import Heads
+from facerecon.evaluation.heads.models import load_heads
+from facerecon.evaluation.heads.table import head_metrics
+from facerecon.evaluation.heads.views import Heads
 from facerecon.losses import gmse, pose_mse
 from facerecon.render import render
 from facerecon.synthetic.draws import mixed_seed
@@ -33,6 +32,7 @@ from facerecon.synthetic.texture_bank import TextureBank
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.training.ahead import drawn_ahead
 from facerecon.training.engine import computes_bfloat16
+from facerecon.training.presets import CoarseTraining
 from facerecon.training.processes import Processes
 
 _MEASURED = 256  # points that stand for the surface in the vertex distance

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from facerecon.training.checkpoints import TrainingError, newest_checkpoint, write_checkpoint
+from facerecon.training.log import Record, Window
 from facerecon.training.processes import Processes
-from facerecon.training.record import Record, Window
 
 
 @runtime_checkable

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from facerecon.camera import split
 from facerecon.coarsenet import CoarseNet, iterate
-from facerecon.data import ImageError, crop, list_images, load_image, to_grey
-from facerecon.detect import NoFaceError, detect_faces
+from facerecon.detection.detect import NoFaceError, detect_faces
+from facerecon.imaging import ImageError, crop, list_images, load_image, to_grey
 
 COARSE_SIZE = 200  # CoarseNet's input (3.4)
 MAX_LAST_MOVE = 0.5  # pose units in the last iteration; a fit that still moves more has failed

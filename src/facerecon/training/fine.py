@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from facerecon.appearance import FaceMaps, albedo_of, explain, model_maps, target
 from facerecon.coarsenet import CoarseNet, feedback, iterate
-from facerecon.config import FineTraining
 from facerecon.depth import normals_from_depth
 from facerecon.finenet import FineNet, load_vgg
 from facerecon.lighting import shade
 from facerecon.losses import detail_loss, finenet_loss, sobolev_gradient
+from facerecon.synthetic.detail import DetailSample, SyntheticDetail
 from facerecon.synthetic.draws import mixed_seed
 from facerecon.training.engine import computes_bfloat16
 from facerecon.training.faces import COARSE_SIZE, collect_faces
+from facerecon.training.presets import FineTraining
 from facerecon.training.processes import Processes
-from facerecon.training.synthetic_detail import DetailSample, SyntheticDetail
 
 VALIDATION_FACES = 16
 LEAST_SKIN = 0.5  # weight at the middle of a training window

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from facerecon import data
-from facerecon.data import Crop, ImageError, crop, list_images, load_image, to_grey
+from facerecon import imaging
+from facerecon.imaging import Crop, ImageError, crop, list_images, load_image, to_grey
 
 SHAPE = (12, 17)
 
@@ -278,6 +278,6 @@ def test_impossible_boxes(box, cause):
 
 
 def test_the_limit_holds_for_arrays_too(monkeypatch):
-    monkeypatch.setattr(data, "MAX_PIXELS", 10)
+    monkeypatch.setattr(imaging, "MAX_PIXELS", 10)
     with pytest.raises(ImageError, match="4 x 3 is more than"):
         load_image(np.zeros((3, 4)))

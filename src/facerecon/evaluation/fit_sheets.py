@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from facerecon.coarsenet import iterate
-from facerecon.evaluation.heads import Views
+from facerecon.evaluation.heads.views import Views
 from facerecon.evaluation.photos import worst_first
 from facerecon.render import render
 

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from scipy.spatial.transform import Rotation
 
-from facerecon.bench.shapes import CLOTH, EYE, EYES, HAIR, MOUTH, SKIN, Head
-from facerecon.bench.skins import Skins, chart_pixels
 from facerecon.mesh import vertex_normals
 from facerecon.rasterize import interpolate, rasterize
+from facerecon.simulated_scans.shapes import CLOTH, EYE, EYES, HAIR, MOUTH, SKIN, Head
+from facerecon.simulated_scans.skins import Skins, chart_pixels
 
 HEIGHT, WIDTH = 480, 640
 SUPERSAMPLING = 2

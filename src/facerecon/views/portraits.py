@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.cbook import get_sample_data
 
-from facerecon.data import load_image
+from facerecon.imaging import load_image
 
 CREDITS = {
     "astronaut": "Eileen Collins (NASA, in scikit-image)",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from facerecon.camera import POSE_UNITS, join, pose_parameters, project, split
 from facerecon.coarsenet import iterate
-from facerecon.evaluation.heads import Views
+from facerecon.evaluation.heads.views import Views
 from facerecon.evaluation.metrics import coverage, depth_errors, normal_error, point_error
 from facerecon.render import render
 

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from facerecon.camera import CROP_MM, POSE_UNITS, rotation_matrix
-from facerecon.data import Crop
-from facerecon.detect import NoFaceError, detect_faces
-from facerecon.evaluation.head_models import HeadModel
-from facerecon.evaluation.head_photos import normal, picture, uniform, wear_hair
-from facerecon.evaluation.head_registration import register
+from facerecon.detection.detect import NoFaceError, detect_faces
+from facerecon.evaluation.heads.models import HeadModel
+from facerecon.evaluation.heads.photos import normal, picture, uniform, wear_hair
+from facerecon.evaluation.heads.registration import register
+from facerecon.imaging import Crop
 from facerecon.lighting import LUMA
 from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel, sample_activations

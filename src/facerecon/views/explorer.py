@@ -17,7 +17,7 @@ from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
 from facerecon.render import render
-from facerecon.viz import MAX_VIEWER_VERTICES
+from facerecon.views.viz import MAX_VIEWER_VERTICES
 
 if TYPE_CHECKING:
     from ipywidgets import Box, FloatSlider

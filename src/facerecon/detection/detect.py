@@ -5,10 +5,10 @@ from functools import cache
 import numpy as np
 from jaxtyping import Float
 
-from facerecon.data import to_grey
 from facerecon.detection.box import CROP_MARGIN, Box, clash
 from facerecon.detection.judge import expected_errors
 from facerecon.detection.network import DetectionNet, search
+from facerecon.imaging import to_grey
 from facerecon.weights import load_detector
 
 __all__ = ["CROP_MARGIN", "Box", "NoFaceError", "detect_faces"]

@@ -6,8 +6,8 @@ import torch
 from stand_ins import StandIn
 
 from facerecon.camera import POSE_UNITS, project
-from facerecon.data import Crop
-from facerecon.fit import OFF_CENTRE, fit, recentred
+from facerecon.detection.recrop import OFF_CENTRE, fit, recentred
+from facerecon.imaging import Crop
 
 POSE = torch.tensor([0.2, -0.4, 0.1, 0.09, -0.12, 0.3], dtype=torch.float64) / POSE_UNITS
 

@@ -15,13 +15,13 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from facerecon.bench.sensor import face_mask
-from facerecon.bench.subjects import population, subject, write_bench
-from facerecon.data import load_image
-from facerecon.detect import Box
-from facerecon.evaluation import head_models
+from facerecon.detection.detect import Box
+from facerecon.evaluation.heads import models as head_models
+from facerecon.imaging import load_image
 from facerecon.reconstruction import write_file
 from facerecon.scans.scan import Scan, mm_per_pixel
+from facerecon.simulated_scans.sensor import face_mask
+from facerecon.simulated_scans.subjects import population, subject, write_bench
 from facerecon.weights import shipped
 
 DETECTOR_MM, BELOW_EYES_MM = 178.0, 17.0

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from facerecon.camera import POSE_UNITS, split
 from facerecon.coarsenet import iterate
-from facerecon.data import Crop, to_grey
+from facerecon.imaging import Crop, to_grey
 
 OFF_CENTRE = 0.1
 """Crop widths, or logarithm of the size, from which a fit is off enough to cut its crop anew."""

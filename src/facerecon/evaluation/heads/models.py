@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from facerecon.evaluation.head_registration import NOT_SKIN
+from facerecon.evaluation.heads.registration import NOT_SKIN
 from facerecon.morphable_model import ModelFileError, MorphableModel
 
 # Units that move eyeballs, or that make no face without another one.

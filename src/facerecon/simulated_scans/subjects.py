@@ -20,12 +20,12 @@ from jaxtyping import Float
 from PIL import Image
 
 from facerecon import __version__
-from facerecon.bench.sensor import Shot, face_mask, shoot
-from facerecon.bench.shapes import Subjects
-from facerecon.bench.skins import paint
-from facerecon.evaluation.head_models import load_heads
+from facerecon.evaluation.heads.models import load_heads
 from facerecon.reconstruction import write_file
 from facerecon.scans.frgc import write_abs
+from facerecon.simulated_scans.sensor import Shot, face_mask, shoot
+from facerecon.simulated_scans.shapes import Subjects
+from facerecon.simulated_scans.skins import paint
 from facerecon.weights import shipped
 
 CARD = "bench.json"

@@ -5,18 +5,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facerecon.bench import cache
-from facerecon.bench.cache import bench_folder, cached_bench, cached_photograph, generator_hash
-from facerecon.bench.sensor import Camera, face_mask
-from facerecon.bench.shapes import Subjects
-from facerecon.bench.subjects import CARD, subject, write_bench
 from facerecon.cli import main
 from facerecon.commands.outcome import FAILED, OK
-from facerecon.detect import detect_faces
-from facerecon.evaluation.head_models import load_heads
+from facerecon.detection.detect import detect_faces
+from facerecon.evaluation.heads.models import load_heads
 from facerecon.scans.frgc import find_frgc, read_frgc
 from facerecon.scans.protocol import Estimate, errors, near_nose
 from facerecon.scans.registration import measure_offset
+from facerecon.simulated_scans import cache
+from facerecon.simulated_scans.cache import (
+    bench_folder,
+    cached_bench,
+    cached_photograph,
+    generator_hash,
+)
+from facerecon.simulated_scans.sensor import Camera, face_mask
+from facerecon.simulated_scans.shapes import Subjects
+from facerecon.simulated_scans.subjects import CARD, subject, write_bench
 from facerecon.weights import shipped
 
 ICT = Path(__file__).resolve().parents[2] / "shared" / "data" / "ict_facekit" / "ict_facekit.npz"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from facerecon.camera import CROP_MM, project, split
-from facerecon.correspondence import (
+from facerecon.displacements import (
     DISPLACEMENT_MM,
     Points,
     jacobian,

@@ -6,41 +6,41 @@ import numpy as np
 import pytest
 import torch
 
-from facerecon import backend
+from facerecon.backends import choose, threads
 
 
 @pytest.fixture(autouse=True)
 def _forget():
-    backend.nvdiffrast_problem.cache_clear()
+    choose.nvdiffrast_problem.cache_clear()
     yield
-    backend.nvdiffrast_problem.cache_clear()
+    choose.nvdiffrast_problem.cache_clear()
 
 
 def hide_nvdiffrast(monkeypatch):
-    monkeypatch.setattr(backend, "find_spec", lambda name: None)
+    monkeypatch.setattr(choose, "find_spec", lambda name: None)
 
 
 def pretend_gpu(monkeypatch):
     """Every tensor is on an NVIDIA GPU, as far as the choice of a backend goes."""
-    monkeypatch.setattr(backend, "_suits", lambda name, tensors: name != "numba")
+    monkeypatch.setattr(choose, "_suits", lambda name, tensors: name != "numba")
 
 
 def test_auto_takes_numba_on_the_cpu_and_torch_for_other_types():
-    assert backend.choose_backend("auto", torch.zeros(2), torch.zeros(2).double()) == "numba"
-    assert backend.choose_backend("auto", torch.zeros(2), torch.zeros(2).half()) == "torch"
-    assert backend.choose_backend("auto", torch.zeros(2, device="meta")) == "torch"
-    assert backend.choose_backend("torch", torch.zeros(2)) == "torch"
+    assert choose.choose_backend("auto", torch.zeros(2), torch.zeros(2).double()) == "numba"
+    assert choose.choose_backend("auto", torch.zeros(2), torch.zeros(2).half()) == "torch"
+    assert choose.choose_backend("auto", torch.zeros(2, device="meta")) == "torch"
+    assert choose.choose_backend("torch", torch.zeros(2)) == "torch"
 
 
 def test_auto_takes_nvdiffrast_where_it_can_be_imported(monkeypatch):
     pretend_gpu(monkeypatch)
     hide_nvdiffrast(monkeypatch)
-    assert backend.choose_backend("auto", torch.zeros(2)) == "torch"
-    backend.nvdiffrast_problem.cache_clear()
-    monkeypatch.setattr(backend, "find_spec", lambda name: ModuleSpec(name, None))
+    assert choose.choose_backend("auto", torch.zeros(2)) == "torch"
+    choose.nvdiffrast_problem.cache_clear()
+    monkeypatch.setattr(choose, "find_spec", lambda name: ModuleSpec(name, None))
     monkeypatch.setitem(sys.modules, "nvdiffrast", ModuleType("nvdiffrast"))
     monkeypatch.setitem(sys.modules, "nvdiffrast.torch", ModuleType("nvdiffrast.torch"))
-    assert backend.choose_backend("auto", torch.zeros(2)) == "nvdiffrast"
+    assert choose.choose_backend("auto", torch.zeros(2)) == "nvdiffrast"
 
 
 def test_a_broken_nvdiffrast_is_left_alone_by_auto_and_explained_when_asked_for(monkeypatch):
@@ -49,40 +49,40 @@ def test_a_broken_nvdiffrast_is_left_alone_by_auto_and_explained_when_asked_for(
     def fail(name):
         raise ImportError("undefined symbol: _ZN3c10")
 
-    monkeypatch.setattr(backend, "find_spec", lambda name: ModuleSpec(name, None))
-    monkeypatch.setattr(backend, "import_module", fail)
-    assert backend.choose_backend("auto", torch.zeros(2)) == "torch"
+    monkeypatch.setattr(choose, "find_spec", lambda name: ModuleSpec(name, None))
+    monkeypatch.setattr(choose, "import_module", fail)
+    assert choose.choose_backend("auto", torch.zeros(2)) == "torch"
     with pytest.raises(ImportError, match=r"import fails \(undefined symbol.*docs/gpu.md"):
-        backend.choose_backend("nvdiffrast", torch.zeros(2))
+        choose.choose_backend("nvdiffrast", torch.zeros(2))
 
 
 def test_errors(monkeypatch):
     with pytest.raises(ValueError, match="one of auto, numba, torch, nvdiffrast, got 'opengl'"):
-        backend.choose_backend("opengl", torch.zeros(2))
+        choose.choose_backend("opengl", torch.zeros(2))
     with pytest.raises(
         ValueError, match=r"'numba' needs float32 or float64 .* torch.float16 on cpu"
     ):
-        backend.choose_backend("numba", torch.zeros(2).half())
+        choose.choose_backend("numba", torch.zeros(2).half())
     with pytest.raises(
         ValueError, match=r"'nvdiffrast' needs float32 on NVIDIA GPUs, got .* on cpu"
     ):
-        backend.choose_backend("nvdiffrast", torch.zeros(2))
+        choose.choose_backend("nvdiffrast", torch.zeros(2))
     hide_nvdiffrast(monkeypatch)
     pretend_gpu(monkeypatch)
     with pytest.raises(ImportError, match=r"'nvdiffrast': not installed; docs/gpu.md"):
-        backend.choose_backend("nvdiffrast", torch.zeros(2))
+        choose.choose_backend("nvdiffrast", torch.zeros(2))
 
 
 def test_indices_for_kernels():
-    assert backend.as_indices(torch.tensor([[0, 1, 4]]), 5).dtype == np.uint32
-    assert backend.as_indices(torch.empty(0, 3, dtype=torch.int64), 0).shape == (0, 3)
+    assert threads.as_indices(torch.tensor([[0, 1, 4]]), 5).dtype == np.uint32
+    assert threads.as_indices(torch.empty(0, 3, dtype=torch.int64), 0).shape == (0, 3)
     for wrong in (-1, 5):
         with pytest.raises(ValueError, match="outside of the 5 vertices"):
-            backend.as_indices(torch.tensor([[0, 1, wrong]]), 5)
+            threads.as_indices(torch.tensor([[0, 1, wrong]]), 5)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 7])
-def test_every_item_is_done_once(threads):
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_every_item_is_done_once(count):
     done = np.zeros(5, dtype=int)
 
     def kernel(start, stop, counts):
@@ -90,8 +90,8 @@ def test_every_item_is_done_once(threads):
 
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(threads)
-        backend.over_batch(kernel, 5, done)
+        torch.set_num_threads(count)
+        threads.over_batch(kernel, 5, done)
     finally:
         torch.set_num_threads(before)
     assert (done == 1).all()
@@ -105,6 +105,6 @@ def test_errors_in_threads_come_through():
     try:
         torch.set_num_threads(2)
         with pytest.raises(ZeroDivisionError):
-            backend.over_batch(kernel, 4)
+            threads.over_batch(kernel, 4)
     finally:
         torch.set_num_threads(before)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from scipy.interpolate import PchipInterpolator
 from scipy.special import expit
 
-from facerecon.evaluation.head_models import HeadModel
+from facerecon.evaluation.heads.models import HeadModel
 from facerecon.morphable_model import sample_activations
 
 SKIN, EYE, MOUTH, HAIR, CLOTH = range(5)

@@ -1,24 +1,10 @@
-"""Every hyperparameter, as frozen dataclasses, and the presets that name sets of them."""
+"""Every hyperparameter of training as frozen dataclasses, and presets that name sets of them."""
 
 from dataclasses import dataclass, field
 
+from facerecon.coarsenet import CoarseNetConfig
+from facerecon.finenet import FineNetConfig
 from facerecon.synthetic.config import PoseConfig, SyntheticConfig
-
-
-@dataclass(frozen=True)
-class CoarseNetConfig:
-    """ResNet of 3.3; the paper does not name its depth and width."""
-
-    width: int = 32  # channels of the first stage, doubled at each of the next three
-    blocks: tuple[int, int, int, int] = (1, 2, 2, 1)  # residual blocks per stage
-    stem: str = "patch"  # "patch": 6x6 stride-4, fast on a CPU; "resnet": 7x7 stride-2 and max-pool
-    squeeze: int = 48  # channels kept in place (not pooled) for the regressor; pose needs position
-    grid: int = 5  # side of the pooled grid that the regressor reads
-    feedback: str = "both"  # maps of r_t that it sees (3.2.1): "both", or "pncc", "normals" alone
-    points: int = 256  # of the surface, whose displacements the network sees; 0: the paper's net
-    field: int = 64  # channels of the features that tell displacements
-    both_sides: bool = True  # applied to the mirrored photograph, too, and averaged
-    masked: bool = True  # the image is hidden where r_t has no vertex (3.4); False shows it whole
 
 
 @dataclass(frozen=True)
@@ -87,14 +73,6 @@ class AlignedTraining:
 
 
 @dataclass(frozen=True)
-class FineNetConfig:
-    """Hypercolumn network of 4.2: VGG-16 up to conv3_3."""
-
-    width: int = 64  # channels of the first block; 64 is VGG-Face's
-    regressor: tuple[int, int] = (128, 64)  # widths of the hidden 1x1 convolutions
-
-
-@dataclass(frozen=True)
 class FineTraining:
     """Training on photographs (4.3), end to end (4.4), or with synthetic detail as supervision."""
 
@@ -128,14 +106,6 @@ class FineTraining:
     bfloat16: bool = True  # convolutions of FineNet's training passes, where computed natively
     checkpoint_every: int = 120  # seconds
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class DetectionNetConfig:
-    """Heat-map face detector; small enough to search a whole photograph on a CPU."""
-
-    widths: tuple[int, int, int] = (8, 16, 32)  # channels at strides 2, 4 and 8
-    dilations: tuple[int, ...] = (1, 2, 1)  # of the residual blocks at stride 8
 
 
 COARSE_PRESETS = {

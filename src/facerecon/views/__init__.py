@@ -1,0 +1,1 @@
+"""What the notebooks and reports show: figures, explorers, diagrams, example portraits."""
