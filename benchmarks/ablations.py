@@ -19,8 +19,8 @@ from timing import machine
 
 from facerecon.coarsenet import CoarseNetConfig
 from facerecon.evaluation.coarse import HeldOut, coarse_metrics, held_out_faces, landmark_error
+from facerecon.files import write_file
 from facerecon.morphable_model import MorphableModel
-from facerecon.reconstruction import write_file
 from facerecon.synthetic.shards import write_shards
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.training.coarse import CoarseTask

@@ -15,9 +15,9 @@ from face_population import fix_signs
 from jaxtyping import Float
 from PIL import Image
 
+from facerecon.files import write_file
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
-from facerecon.reconstruction import write_file
 from facerecon.render import render
 from facerecon.synthetic.chart import Chart
 from facerecon.synthetic.delight import skin_weight

@@ -7,8 +7,9 @@ import trimesh
 from PIL import Image
 
 from facerecon.detection.detect import Box
+from facerecon.files import OutputError, write_file
 from facerecon.imaging import Crop
-from facerecon.reconstruction import MESH_FORMATS, OutputError, Reconstruction, write_file
+from facerecon.reconstruction import MESH_FORMATS, Reconstruction
 
 
 def ball(side=60, radius_mm=80.0, mm_per_pixel=3.0) -> Reconstruction:

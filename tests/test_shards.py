@@ -18,7 +18,7 @@ import torch
 from facerecon.cli import main
 from facerecon.coarsenet import CoarseNetConfig
 from facerecon.commands.outcome import FAILED, OK
-from facerecon.reconstruction import OutputError
+from facerecon.files import OutputError
 from facerecon.synthetic import shards
 from facerecon.synthetic.draws import mixed_seed
 from facerecon.synthetic.shards import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Real, Shaped
+from jaxtyping import Float, Real, Shaped, UInt8
 from PIL import Image, ImageOps
 
 from facerecon.lighting import LUMA
@@ -99,6 +99,11 @@ def list_images(paths: Iterable[str | Path]) -> list[Path]:
 def to_grey(rgb: Float[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width"]:
     """Luma 0.299 R + 0.587 G + 0.114 B of the photograph as stored, float32 in [0, 1]."""
     return np.clip(rgb @ GREY_WEIGHTS, 0.0, 1.0).astype(np.float32, copy=False)
+
+
+def to_bytes(image: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """Intensities in [0, 1] as 0 to 255, rounded; what lies outside is clipped."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +16,8 @@ from trimesh.visual.material import SimpleMaterial
 
 from facerecon.depth import normals_from_depth
 from facerecon.detection.detect import Box
-from facerecon.imaging import Crop
+from facerecon.files import png, write_file
+from facerecon.imaging import Crop, to_bytes
 from facerecon.solid import close_surface
 
 MESH_FORMATS = (".ply", ".obj", ".stl", ".glb")
@@ -26,10 +25,6 @@ DEPTH_FORMATS = (".npy", ".png")
 MAX_TEXTURE = 1024
 DEPTH_STEP_MM = 0.01
 """Depth per unit of a 16-bit PNG: 65535 of them are 655 mm, more than a head is deep."""
-
-
-class OutputError(OSError):
-    """A result could not be written; the message is one line that names the file and the cause."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +92,15 @@ class Reconstruction:
     def mesh(self, textured: bool = True) -> trimesh.Trimesh:
         """The detailed mesh with the photograph as texture, or else as colours of the vertices."""
         if textured:
-            material = SimpleMaterial(image=_picture(self.texture()), diffuse=[255] * 4)
+            material = SimpleMaterial(
+                image=Image.fromarray(to_bytes(self.texture())), diffuse=[255] * 4
+            )
             visual = TextureVisuals(uv=self.uv, material=material)
         else:
             column, row = self.uv[:, 0], 1 - self.uv[:, 1]
             pixel = np.stack([row, column], axis=1) * self.crop.size - 0.5
             colours = self.crop.cut(self.image)[tuple(np.rint(pixel).astype(int).T)]
-            visual = ColorVisuals(vertex_colors=_bytes(colours))
+            visual = ColorVisuals(vertex_colors=to_bytes(colours))
         return trimesh.Trimesh(self.vertices, self.faces, visual=visual, process=False)
 
     def save(self, path: str | Path) -> list[Path]:
@@ -151,7 +148,7 @@ class Reconstruction:
         text += [f"f {a}/{a} {b}/{b} {c}/{c}" for a, b, c in self.faces + 1]
         colours = f"newmtl photograph\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nmap_Kd {picture.name}\n"
         return [
-            write_file(picture, _png(_picture(self.texture()))),
+            write_file(picture, png(self.texture())),
             write_file(material, colours.encode()),
             write_file(path, ("\n".join(text) + "\n").encode()),
         ]
@@ -188,7 +185,7 @@ class Reconstruction:
             "landmarks": np.round(self.landmarks.astype(float), 2).tolist(),
         }
         return [
-            write_file(path, _png(Image.fromarray(values))),
+            write_file(path, png(values)),
             write_file(path.with_suffix(".json"), (json.dumps(reading, indent=1) + "\n").encode()),
         ]
 
@@ -201,36 +198,3 @@ def _mesh_path(path: str | Path) -> tuple[Path, str]:
         known = ", ".join(MESH_FORMATS)
         raise ValueError(f"{path}: unknown mesh format {suffix!r}; use one of {known}")
     return path, suffix
-
-
-def write_file(path: Path, data: bytes) -> Path:
-    """Write a file whole or not at all: under another name first, then renamed.
-
-    Raises:
-        OutputError: with one line that names the file and the cause.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        cause = error.strerror or type(error).__name__
-        raise OutputError(f"{path}: cannot be written ({cause.lower()})") from None
-    return path
-
-
-def _bytes(image: Float[np.ndarray, "*shape"]) -> np.ndarray:
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-
-
-def _picture(image: Float[np.ndarray, "height width 3"]) -> Image.Image:
-    return Image.fromarray(_bytes(image))
-
-
-def _png(picture: Image.Image) -> bytes:
-    data = io.BytesIO()
-    picture.save(data, format="PNG")
-    return data.getvalue()

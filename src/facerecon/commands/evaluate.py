@@ -22,9 +22,9 @@ from facerecon.evaluation.heads.models import load_heads
 from facerecon.evaluation.heads.table import LEGEND, evaluate_views, summary, table, true_yaw
 from facerecon.evaluation.heads.views import Heads, detected
 from facerecon.evaluation.photos import evaluate_photos, load_photos, photo_summary, photo_table
+from facerecon.files import write_file
 from facerecon.imaging import Crop, list_images
 from facerecon.morphable_model import MorphableModel
-from facerecon.reconstruction import write_file
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.weights import load_coarsenet
 

@@ -142,7 +142,7 @@ def _reconstruct_one(
 def _write(
     face: "Reconstruction", stem: Path, formats: Sequence[str], solid_mm: float | None
 ) -> Path:
-    from facerecon.reconstruction import write_file
+    from facerecon.files import write_file
     from facerecon.views.viz import figure_png, preview
 
     for name in formats:

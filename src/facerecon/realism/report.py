@@ -15,10 +15,10 @@ from tqdm import tqdm
 from facerecon.camera import join, split
 from facerecon.coarsenet import CoarseNet, iterate
 from facerecon.detection.detect import NoFaceError, detect_faces
+from facerecon.files import write_file
 from facerecon.imaging import ImageError, crop, list_images, load_image, to_grey
 from facerecon.realism.statistics import image_statistics
 from facerecon.realism.two_sample import Difference, Statistics, compare, discriminate, halves
-from facerecon.reconstruction import write_file
 from facerecon.synthetic.shards import BLOCK, config_digest, module_digest
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.training.faces import COARSE_SIZE, MAX_LAST_MOVE

@@ -90,7 +90,7 @@ class Recorder:
         self._write()
 
     def _write(self) -> None:
-        from facerecon.reconstruction import write_file
+        from facerecon.files import write_file
 
         parts = {"values": self.values, "timings": self.timings, "outcome": self.outcomes}
         parts = {name: part for name, part in parts.items() if part}

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 
+from facerecon.files import write_file
 from facerecon.rasterize import interpolate, rasterize
-from facerecon.reconstruction import write_file
 from facerecon.scans.scan import Scan, ScanError, ScanFiles, Skipped, assemble
 
 TEXTURES = (".png", ".jpg", ".bmp")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from facerecon.reconstruction import write_file
+from facerecon.files import write_file
 from facerecon.scans.scan import Scan, ScanError, ScanFiles, Skipped, assemble
 
 SENTINEL = -999999.0

@@ -22,8 +22,8 @@ import torch
 from tqdm import tqdm
 
 from facerecon import __version__
+from facerecon.files import write_file
 from facerecon.methods.registry import MethodSettings, build_method, check_methods, method_card
-from facerecon.reconstruction import write_file
 from facerecon.scans.bosphorus import find_bosphorus, read_bosphorus
 from facerecon.scans.frgc import find_frgc, read_frgc
 from facerecon.scans.protocol import Estimate, ProtocolError, Row, Score, near_nose, score, table

@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from facerecon.files import write_file
 from facerecon.imaging import ImageError, load_image
-from facerecon.reconstruction import write_file
 
 LIST_COLUMNS = ("name", "subject", "range", "texture", "paired_by")
 LEAST_PIXELS = 1000

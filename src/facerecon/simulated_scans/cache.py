@@ -17,8 +17,8 @@ from PIL import Image
 
 from facerecon.detection.detect import Box
 from facerecon.evaluation.heads import models as head_models
+from facerecon.files import write_file
 from facerecon.imaging import load_image
-from facerecon.reconstruction import write_file
 from facerecon.scans.scan import Scan, mm_per_pixel
 from facerecon.simulated_scans.sensor import face_mask
 from facerecon.simulated_scans.subjects import population, subject, write_bench

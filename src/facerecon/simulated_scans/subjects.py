@@ -21,7 +21,7 @@ from PIL import Image
 
 from facerecon import __version__
 from facerecon.evaluation.heads.models import load_heads
-from facerecon.reconstruction import write_file
+from facerecon.files import write_file
 from facerecon.scans.frgc import write_abs
 from facerecon.simulated_scans.sensor import Shot, face_mask, shoot
 from facerecon.simulated_scans.shapes import Subjects

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from facerecon.reconstruction import OutputError, write_file
+from facerecon.files import OutputError, write_file
 from facerecon.synthetic.draws import mixed_seed
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.training.presets import SyntheticConfig

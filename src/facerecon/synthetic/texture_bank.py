@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from torch import nn
 
-from facerecon.reconstruction import write_file
+from facerecon.files import write_file
 
 FORMAT = "facerecon-textures/1"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from facerecon.reconstruction import write_file
+from facerecon.files import write_file
 
 HISTORY = "history.jsonl"
 

@@ -1,0 +1,43 @@
+"""Files out: written whole or not at all."""
+
+import io
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from facerecon.imaging import to_bytes
+
+
+class OutputError(OSError):
+    """A result could not be written; the message is one line that names the file and the cause."""
+
+
+def write_file(path: Path, data: bytes) -> Path:
+    """Write a file whole or not at all: under another name first, then renamed.
+
+    Raises:
+        OutputError: with one line that names the file and the cause.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        cause = error.strerror or type(error).__name__
+        raise OutputError(f"{path}: cannot be written ({cause.lower()})") from None
+    return path
+
+
+def png(image: np.ndarray) -> bytes:
+    """An image as a PNG file: float in [0, 1], uint8 or uint16; (H, W) or (H, W, 3)."""
+    if np.issubdtype(image.dtype, np.floating):
+        image = to_bytes(image)
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, format="PNG")
+    return data.getvalue()
