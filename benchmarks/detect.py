@@ -21,7 +21,7 @@ from timing import machine
 
 from facerecon.detection import cascades, network
 from facerecon.detection.detect import CROP_MARGIN, Box, NoFaceError, detect_faces
-from facerecon.detection.recrop import recentred
+from facerecon.detection.recrop import recentered
 from facerecon.evaluation.heads.models import load_heads
 from facerecon.evaluation.heads.table import YAW_BINS, true_yaw
 from facerecon.evaluation.heads.views import Heads
@@ -100,8 +100,8 @@ def heads(file: Path, count: int, profiles: int) -> tuple[list[np.ndarray], list
         return True, true
 
     source = Heads(load_heads(file), MorphableModel.default())
-    views = source.draw(count, SEED, profiles, keep)
-    squares = [recentred(crop, pose) for crop, pose in zip(crops, views.pose, strict=True)]
+    views = source.render(count, SEED, profiles, keep)
+    squares = [recentered(crop, pose) for crop, pose in zip(crops, views.pose, strict=True)]
     margin = 0.5 - 0.5 / CROP_MARGIN
     boxes = [
         Box(s.x + margin * s.side, s.y + margin * s.side, *2 * (s.side / CROP_MARGIN,))

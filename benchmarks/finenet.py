@@ -46,7 +46,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     network = FineNet()
-    optimiser = torch.optim.Adam(network.parameters())
+    optimizer = torch.optim.Adam(network.parameters())
 
     def infer() -> None:
         with torch.inference_mode():
@@ -54,9 +54,9 @@ def main() -> None:
 
     def train() -> None:
         image, depth, mask, mm_per_pixel = inputs(CROPS, CROP)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (network(image, depth, mask, mm_per_pixel) - depth + 1).square().mean().backward()
-        optimiser.step()
+        optimizer.step()
 
     times = {}
     for size in arguments.sizes:

@@ -3,7 +3,7 @@
     python benchmarks/identity_span.py --ict PATH/ict_facekit.npz [--model FILE] [--faces 15]
 
 Random neutral ICT-FaceKit identities are fitted by a similarity and identity coefficients alone.
-What is minimised: the sum over the points, the ICT vertices of the face that a scanner sees, of
+What is minimized: the sum over the points, the ICT vertices of the face that a scanner sees, of
 the squared distance in mm^2 to the nearest point of the model's skin, plus the prior's weight l
 times the sum of squared coefficients; l = 1 is a loose fit, l = 10 a firm one. Printed are the mean
 and 90 % quantile of the distance in mm, averaged over the faces, and the root mean square

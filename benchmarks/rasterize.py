@@ -22,7 +22,7 @@ from facerecon.rasterize import rasterize
 
 
 def work_per_image(projected: np.ndarray, triangles: np.ndarray, ids: np.ndarray) -> dict[str, int]:
-    """Front faces with a pixel centre in their box, pixels in these boxes, pixels covered."""
+    """Front faces with a pixel center in their box, pixels in these boxes, pixels covered."""
     size = ids.shape[1]
     x, y, _ = np.moveaxis(projected[:, triangles], 3, 0)
     area = (y[..., 1] - y[..., 0]) * (x[..., 2] - x[..., 0])

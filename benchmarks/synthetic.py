@@ -1,4 +1,4 @@
-"""Labelled photographs per second that the synthetic world makes, on one thread of a CPU.
+"""Labeled photographs per second that the synthetic world makes, on one thread of a CPU.
 
     python benchmarks/synthetic.py [--size 200] [--batch 32] [--out FILE]
 
@@ -73,9 +73,9 @@ def lit(world: SyntheticWorld, batch: int) -> dict[str, Callable[[], object]]:
         for first in range(0, batch, CHUNK):
             part = slice(first, first + CHUNK)
             normals = vertex_normals(camera_vertices[part], model.triangles).mT[:, :, None]
-            colours = shade(reflected[part], 0.3 * light[part], normals).clamp(0, 1)
+            colors = shade(reflected[part], 0.3 * light[part], normals).clamp(0, 1)
             fragments = rasterize(projected[part], model.triangles, size, size)
-            images.append(interpolate(colours[:, 0].mT, fragments, model.triangles))
+            images.append(interpolate(colors[:, 0].mT, fragments, model.triangles))
         return torch.cat(images), r
 
     def samples():

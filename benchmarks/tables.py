@@ -44,7 +44,7 @@ def rasterize_table(report: dict) -> list[str]:
         f"{report['triangles']:,} triangles, {report['foreground']:.0%} foreground, "
         f"{report['settings']['size']} x {report['settings']['size']} pixels, batch "
         f"{report['settings']['batch']}; {machine(report)}. Per image, {work['triangles']:,} "
-        f"front faces have a pixel centre in their bounding boxes, which hold {work['tests']:,} "
+        f"front faces have a pixel center in their bounding boxes, which hold {work['tests']:,} "
         f"of them in all, for {work['covered']:,} pixels that are covered. On "
         f"{report['settings']['threads']} threads `numba` is {report['scaling']:.2f} times as "
         f"fast as on one, medians compared; {fastest:.2f} times, the fastest rounds compared, "
@@ -173,7 +173,7 @@ def heads_table(report: dict) -> list[str]:
     heads = report["heads"]
     bins = list(next(iter(heads["detectors"].values()))["recall_pct_by_yaw"])
     rows = [
-        ["", *(f"{b}°" for b in bins), "within 60°", "false boxes", "off centre", "width off", "ms"]
+        ["", *(f"{b}°" for b in bins), "within 60°", "false boxes", "off center", "width off", "ms"]
     ]
     for name, row in heads["detectors"].items():
         recall = [f"{row['recall_pct_by_yaw'][b]:.0f} %" for b in bins]

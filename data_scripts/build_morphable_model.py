@@ -33,7 +33,7 @@ from face_regions import (
     LipClosing,
     blink_gain,
     crop_level,
-    eye_centre,
+    eye_center,
     region_masks,
 )
 from face_topology import (
@@ -85,7 +85,7 @@ def build_mesh(
     source: MakeHuman, base: BaseMesh, adult: np.ndarray, settings: Settings
 ) -> ModelMesh:
     """The topology, chosen on the (symmetric) average adult, (n, 3) mm."""
-    middle = (eye_centre(base, adult, "l") + eye_centre(base, adult, "r")) / 2
+    middle = (eye_center(base, adult, "l") + eye_center(base, adult, "r")) / 2
     adult = adult - middle + np.array([0, ORIGIN_BELOW_EYES, 0])
     ears = base_texture(base, source.mask("ears"))
     region = face_region(

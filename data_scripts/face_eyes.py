@@ -7,7 +7,7 @@ SIZE_PRIOR = 0.3  # weight of not changing the eyeball's size, relative to the l
 
 
 def sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre (3,) and radius of the sphere through points (n, 3), by least squares."""
+    """Center (3,) and radius of the sphere through points (n, 3), by least squares."""
     system = np.c_[2 * points, np.ones(len(points))]
     x = np.linalg.lstsq(system, (points**2).sum(1), rcond=None)[0]
     return x[:3], float(np.sqrt(x[3] + x[:3] @ x[:3]))
@@ -22,8 +22,8 @@ def seat_eyeball(basis: np.ndarray, mean: np.ndarray, eye: np.ndarray) -> np.nda
 
     basis: (k, v, 3) mm; mean: (v, 3) mm; eye: (v,) bool, the eyeball.
     """
-    centre, radius = sphere(mean[eye])
-    arm = mean - centre
+    center, radius = sphere(mean[eye])
+    arm = mean - center
     distance = np.linalg.norm(arm, axis=1)
     lid = ~eye & (np.abs(distance - radius) < NEAR_LID) & (arm[:, 2] > 0)
     outward = arm[lid] / distance[lid, None]

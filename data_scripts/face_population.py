@@ -109,20 +109,20 @@ def align(shapes: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndar
     """
     weight = weight / weight.sum()
     shapes = shapes - np.einsum("v,nvi->ni", weight, shapes)[:, None]
-    centre = weight @ target
-    weighted = weight[:, None] * (target - centre)
+    center = weight @ target
+    weighted = weight[:, None] * (target - center)
     u, s, vt = np.linalg.svd(np.einsum("nvi,vj->nij", shapes, weighted).astype(np.float64))
     flip = np.ones_like(s)
     flip[:, 2] = np.sign(np.linalg.det(u @ vt))
-    scale = (weighted * (target - centre)).sum() / (s * flip).sum(1)
+    scale = (weighted * (target - center)).sum() / (s * flip).sum(1)
     transform = scale[:, None, None] * ((u * flip[:, None]) @ vt)
-    return shapes @ transform.astype(shapes.dtype) + centre.astype(shapes.dtype)
+    return shapes @ transform.astype(shapes.dtype) + center.astype(shapes.dtype)
 
 
 def mean_shape(
     shapes: np.ndarray, weight: np.ndarray, mirror: np.ndarray, rounds: int = 8
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Generalised Procrustes to a mirror-symmetric mean: (aligned shapes, mean)."""
+    """Generalized Procrustes to a mirror-symmetric mean: (aligned shapes, mean)."""
     mean = shapes.mean(0, dtype=np.float64)
     for _ in range(rounds):
         mean = (mean + reflect(mean, mirror)) / 2

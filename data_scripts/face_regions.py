@@ -18,8 +18,8 @@ BROW_HALF_HEIGHT = (5.0, 3.0)  # mm, at the inner and the outer end
 LIP_REACH = 7.0  # mm along the skin over which closing fades
 
 
-def eye_centre(base: BaseMesh, shape: np.ndarray, side: str) -> np.ndarray:
-    """(3,) mm: the centre of an eyeball, side `l` or `r`, of a shape on the base mesh."""
+def eye_center(base: BaseMesh, shape: np.ndarray, side: str) -> np.ndarray:
+    """(3,) mm: the center of an eyeball, side `l` or `r`, of a shape on the base mesh."""
     return shape[np.unique(base.quads[f"helper-{side}-eye"])].mean(0)
 
 

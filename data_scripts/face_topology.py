@@ -100,17 +100,17 @@ def face_region(base: BaseMesh, shape: np.ndarray, back: float, rings: int) -> Q
     lies in tells skin from the inner surfaces, which fold behind it.
     """
     body = Quads(base.quads["body"], base.uv_quads["body"], np.full(len(base.quads["body"]), SKIN))
-    centre = shape[body.corners].mean(1)
+    center = shape[body.corners].mean(1)
     island = _islands(body.uv_corners, len(base.uv))
-    height = {label: centre[island == label, 1].max() for label in np.unique(island)}
+    height = {label: center[island == label, 1].max() for label in np.unique(island)}
     head = max(height, key=height.get)
     in_head = island == head
     torso = (island != head) & (np.bincount(island)[island] > 3000)
-    neck_floor = centre[in_head, 1].min() - 45.0
-    skin = (in_head & (centre[:, 2] > back)) | (
-        torso & (centre[:, 1] > neck_floor) & (centre[:, 2] > back) & (np.abs(centre[:, 0]) < 80)
+    neck_floor = center[in_head, 1].min() - 45.0
+    skin = (in_head & (center[:, 2] > back)) | (
+        torso & (center[:, 1] > neck_floor) & (center[:, 2] > back) & (np.abs(center[:, 0]) < 80)
     )
-    inner = ~in_head & ~torso & (centre[:, 1] > neck_floor)
+    inner = ~in_head & ~torso & (center[:, 1] > neck_floor)
     keep = _grow(skin, inner, body.corners, rings)
     components = _islands(body.corners[keep], len(shape))
     keep[keep] = components == np.bincount(components).argmax()

@@ -92,14 +92,14 @@ def picture(
     for k in range(5):
         steps[1 + k, k], steps[7 + k, k] = -2, 2
     steps[12:] = torch.randn(8, len(basis), generator=generator)
-    colours = torch.from_numpy(mean) + torch.tensordot(steps, torch.from_numpy(basis), 1)
+    colors = torch.from_numpy(mean) + torch.tensordot(steps, torch.from_numpy(basis), 1)
     r = torch.zeros(1, model.n_coefficients + 6)
     r[0, model.n_coefficients + 1] = 0.3
     faces = render(model, r, PANEL)
     light = 0.55 + 0.45 * faces.normals[:, 2:] + 0.12 * faces.normals[:, 1:2]
     panels = [
-        interpolate(colour[None].contiguous(), faces.fragments, model.triangles) * light
-        for colour in colours
+        interpolate(color[None].contiguous(), faces.fragments, model.triangles) * light
+        for color in colors
     ]
     panels = [torch.where(faces.mask, panel, torch.ones_like(panel))[0] for panel in panels]
     blank = torch.ones_like(panels[0])

@@ -20,7 +20,7 @@ RED, GREEN, BLUE = "#c62828", "#2e7d32", "#1565c0"
 
 
 def arrow(axis: Axes, start: tuple, end: tuple, color: str, text: str, place: tuple) -> None:
-    """A labelled arrow."""
+    """A labeled arrow."""
     style = {"arrowstyle": "-|>", "color": color, "lw": 2}
     axis.annotate("", end, start, arrowprops=style)
     axis.text(*place, text, color=color, ha="center", va="center", fontsize=10)

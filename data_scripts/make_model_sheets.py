@@ -21,7 +21,7 @@ from facerecon.views.viz import mesh_normals, shaded
 SEED = 8
 PANEL, FINER = 200, 2  # pixels of a picture; drawn FINER times larger and averaged
 WIDTH_MM = 225.0
-COLOURS = 256  # of the PNG: a palette keeps it small, dithering keeps skin smooth
+COLORS = 256  # of the PNG: a palette keeps it small, dithering keeps skin smooth
 PEOPLE = 8
 EXPRESSIONS = (
     {"jawOpen": 0.7}, {"mouthSmile": 0.8}, {"mouthSmile": 0.9, "jawOpen": 0.35, "cheekSquint": 0.6},
@@ -34,7 +34,7 @@ Picture = np.ndarray  # (PANEL, PANEL, 3) in [0, 1]
 
 
 def smaller(picture: np.ndarray) -> Picture:
-    """Average blocks of FINER x FINER pixels of a grey or coloured picture."""
+    """Average blocks of FINER x FINER pixels of a grey or colored picture."""
     blocks = picture.reshape(PANEL, FINER, PANEL, FINER, -1).mean(axis=(1, 3))
     return np.broadcast_to(blocks, (PANEL, PANEL, 3))
 
@@ -47,7 +47,7 @@ def relief(model: MorphableModel, vertices: torch.Tensor, yaw: float = 0.0) -> P
     )
 
 
-def coloured(
+def colored(
     model: MorphableModel, vertices: torch.Tensor, albedo: torch.Tensor, yaw: float
 ) -> Picture:
     """Albedo (v, 3) under the light of `shaded`."""
@@ -77,7 +77,7 @@ def activated(model: MorphableModel, units: dict[str, float]) -> torch.Tensor:
 def write(path: Path, rows: list[list[Picture]]) -> None:
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows])
     picture = Image.fromarray(np.rint(255 * sheet).astype(np.uint8))
-    palette = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
+    palette = picture.quantize(COLORS, method=Image.Quantize.MEDIANCUT)
     picture = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
     picture.save(path, optimize=True)
     print(f"wrote {path}: {path.stat().st_size / 1000:.0f} kB")
@@ -102,7 +102,7 @@ def main() -> None:
         [
             [relief(model, shape) for shape in shapes],
             [relief(model, shape, yaw=-50.0) for shape in shapes],
-            [coloured(model, *pair, yaw=25.0) for pair in zip(shapes, skins, strict=True)],
+            [colored(model, *pair, yaw=25.0) for pair in zip(shapes, skins, strict=True)],
         ],
     )
 

@@ -21,7 +21,7 @@ from facerecon.views.viz import mesh_normals, shaded
 PANEL = 280
 """Pixels of each of the six pictures."""
 
-COLOURS = 256
+COLORS = 256
 """Of the PNG: a palette keeps it small, and grey surfaces need no more."""
 
 
@@ -48,7 +48,7 @@ def main() -> None:
         get_sample_data("grace_hopper.jpg", asfileobj=False),
     ]
     row = np.concatenate([p for each in portraits for p in panels(load_image(each))], axis=1)
-    picture = Image.fromarray(np.rint(row * 255).astype(np.uint8)).quantize(COLOURS)
+    picture = Image.fromarray(np.rint(row * 255).astype(np.uint8)).quantize(COLORS)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     picture.save(args.out, optimize=True)
     print(f"wrote {args.out}: {args.out.stat().st_size / 1000:.0f} kB")

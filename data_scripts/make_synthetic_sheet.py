@@ -19,7 +19,7 @@ COLUMNS, ROWS = 8, 4
 PANEL = 144
 """Pixels of a photograph on the sheets."""
 
-COLOURS = 256
+COLORS = 256
 """Of the PNG's palette, which with dithering keeps it small and the skin smooth."""
 
 
@@ -38,12 +38,12 @@ def layers(faces: SyntheticFaces) -> Tensor:
     depth = faces.fine_depth
     near = torch.where(mask, depth, -torch.inf).amax((2, 3), keepdim=True)
     far = torch.where(mask, depth, torch.inf).amin((2, 3), keepdim=True)
-    colours = [(n + 1) / 2 * mask for n in (faces.rendering.normals, faces.fine_normals)]
+    colors = [(n + 1) / 2 * mask for n in (faces.rendering.normals, faces.fine_normals)]
     panels = [
         faces.albedo,
         faces.shading * 0.6,
         faces.shadow * mask,
-        *colours,
+        *colors,
         (depth - far) / (near - far) * mask,
         faces.image,
     ]
@@ -54,7 +54,7 @@ def save(picture: np.ndarray, path: Path) -> None:
     """Write a PNG with a palette."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(picture)
-    palette = image.quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
+    palette = image.quantize(COLORS, method=Image.Quantize.MEDIANCUT)
     image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
     print(f"wrote {path}: {path.stat().st_size / 1000:.0f} kB")
 
@@ -68,13 +68,13 @@ def main() -> None:
     model = MorphableModel.default()
     with torch.no_grad():
         world = SyntheticWorld(model, SyntheticConfig(size=200))
-        for name, colour in (("photos", True), ("grey", False)):
-            faces = world.draw(COLUMNS * ROWS, world.generator(args.seed), colour=colour)
+        for name, color in (("photos", True), ("grey", False)):
+            faces = world.render(COLUMNS * ROWS, world.generator(args.seed), color=color)
             small = torch.nn.functional.interpolate(
                 faces.image, size=(PANEL, PANEL), mode="bilinear", antialias=True
             )
             save(tiles(small, COLUMNS), args.out / f"{name}.png")
-        faces = world.draw(4, world.generator(args.seed + 1), colour=True)
+        faces = world.render(4, world.generator(args.seed + 1), color=True)
         save(tiles(layers(faces), 7), args.out / "layers.png")
 
 

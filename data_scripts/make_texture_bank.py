@@ -30,7 +30,7 @@ from facerecon.synthetic.delight import (
     dim_highlights,
     estimate_shading,
     even_out,
-    explain_colour,
+    explain_color,
     typical_skin,
     zones,
 )
@@ -53,7 +53,7 @@ class Gates:
     features: float = 0.45  # mean correlation of the matched features
     eyes: float = 0.35  # of the worse eye: sunglasses fail
     residual: float = 0.15  # robust spread of what light and albedo leave unexplained
-    colour: float = 3.0  # standard deviations of the priors of exposure, tint and pigments
+    color: float = 3.0  # standard deviations of the priors of exposure, tint and pigments
     core: float = 0.6  # share of the bare-skin zone that is known
     uneven: float = 0.35  # robust spread of the bare skin's log intensity: shadows that were left
     odd: float = 0.30  # share of texels around eyes and nose far from the bank's median
@@ -103,11 +103,11 @@ class Unwrapper:
         inside = torch.from_numpy(inside_photo(square, photo.shape[:2]))[None, None]
         seen = unwrap(model, self.chart, image, r, rendering, inside, shift)
         shading = unwrap(model, self.chart, light.shading, r, rendering).values[0].numpy()
-        colour = seen.values.numpy()
-        level = np.tensordot(LUMA, colour, 1)
+        color = seen.values.numpy()
+        level = np.tensordot(LUMA, color, 1)
         known = seen.known.numpy() & (shading > LEAST_SHADING)
         known &= (level > DARKEST) & (level < BRIGHTEST)
-        texture = np.log(colour.clip(0.01, 1)) - np.log(shading.clip(LEAST_SHADING))
+        texture = np.log(color.clip(0.01, 1)) - np.log(shading.clip(LEAST_SHADING))
         texture = (texture * self.mask).astype(np.float32)
         known = bare_skin(texture, known, self.zones, self.reference)
         core = known & self.zones.core
@@ -165,8 +165,8 @@ def feather(known: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def inside_photo(square, shape: tuple[int, int]) -> np.ndarray:
-    centre = (np.arange(square.size) + 0.5) * square.step
-    column, row = square.x + centre, square.y + centre
+    center = (np.arange(square.size) + 0.5) * square.step
+    column, row = square.x + center, square.y + center
     return np.outer((row > 1) & (row < shape[0] - 1), (column > 1) & (column < shape[1] - 1))
 
 
@@ -188,18 +188,18 @@ def collect(unwrapper: Unwrapper, paths: list[Path], count: int):
 
 
 def expose(found: dict, where, gates: Gates, reasons: Counter) -> dict:
-    """Bring every texture to the scale of albedo by its bare skin's colour."""
-    colours = {
+    """Bring every texture to the scale of albedo by its bare skin's color."""
+    colors = {
         name: np.median(texture[:, where.core & known].astype(np.float32), axis=1)
         for name, (texture, known) in found.items()
     }
-    typical = np.median(list(colours.values()), axis=0)
+    typical = np.median(list(colors.values()), axis=0)
     level = float(np.mean(typical - typical_skin()))
     kept = {}
     for name, (texture, known) in found.items():
-        exposure = explain_colour(colours[name], level)
-        if exposure.surprise > gates.colour or np.ptp(colours[name]) < 0.08:
-            reasons["colour"] += 1
+        exposure = explain_color(colors[name], level)
+        if exposure.surprise > gates.color or np.ptp(colors[name]) < 0.08:
+            reasons["color"] += 1
             continue
         kept[name] = texture - exposure.shift[:, None, None].astype(np.float16), known
     return kept

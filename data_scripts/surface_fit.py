@@ -12,7 +12,7 @@ from facerecon.camera import rotation_matrix
 from facerecon.evaluation.heads import registration as head_registration
 from facerecon.rasterize import rasterize
 
-CANDIDATES = 10  # triangles, by distance of their centres, among which the nearest is sought
+CANDIDATES = 10  # triangles, by distance of their centers, among which the nearest is sought
 TURN = 1 / 50  # rad, and relative size, that count as 1 mm: keeps the equations well scaled
 VIEWS = [(0, 0), (0, -40), (0, 40), (0, -75), (0, 75), (-30, 0), (30, 0)]  # pitch, yaw in degrees
 
@@ -76,7 +76,7 @@ def nearest_on_surface(
 def fit(
     face: LinearFace, points: np.ndarray, start: Similarity, prior: float, rounds: int = 12
 ) -> Fit:
-    """Minimise the sum of squared distances (mm^2) of the points plus prior * |coefficients|^2.
+    """Minimize the sum of squared distances (mm^2) of the points plus prior * |coefficients|^2.
 
     Over a similarity and the coefficients, by Gauss-Newton steps: every round looks up the nearest
     surface points again and solves for motion along the lines of distance.
@@ -126,12 +126,12 @@ def visible(
 
     What lies inside nostrils, mouth and lids does not: no scanner sees it either.
     """
-    centred = torch.from_numpy(vertices - vertices.mean(0)).float()[None]
+    centerd = torch.from_numpy(vertices - vertices.mean(0)).float()[None]
     faces = torch.from_numpy(triangles).long()
     seen = np.zeros(len(vertices), bool)
     for pitch, yaw in VIEWS:
         turn = rotation_matrix(torch.deg2rad(torch.tensor([[pitch, yaw, 0.0]])))
-        pixels = (centred @ turn.transpose(1, 2)) * (size / width_mm) * torch.tensor([1, -1, 1])
+        pixels = (centerd @ turn.transpose(1, 2)) * (size / width_mm) * torch.tensor([1, -1, 1])
         pixels[..., :2] += (size - 1) / 2
         shown = rasterize(pixels.contiguous(), faces, size, size).triangle.unique()
         seen[faces[shown[shown >= 0]].numpy()] = True

@@ -59,13 +59,13 @@ def world_config() -> SyntheticConfig:
 
 
 @torch.no_grad()
-def draw_scenes(count: int, seed: int) -> list[Scene]:
+def render_scenes(count: int, seed: int) -> list[Scene]:
     """Synthetic scenes of one face each."""
     world = SyntheticWorld(MorphableModel.default(), world_config())
     generator, sure = world.generator(seed), np.ones(1, dtype=bool)
     scenes = []
     while len(scenes) < count:
-        faces = world.draw(64, generator)
+        faces = world.render(64, generator)
         pose = faces.r[:, -6:].double() * POSE_UNITS
         column, row = SCENE * (0.5 + pose[:, 3]), SCENE * (0.5 - pose[:, 4])
         width = SCENE / CROP_MARGIN * pose[:, 5].exp()
@@ -182,7 +182,7 @@ def main() -> None:
         if arguments.even:
             paths = [p for p in paths if p.stem.isdigit() and int(p.stem) % 2 == 0]
         photographs = [scene for scene in map(photographed_scene, paths) if scene]
-        scenes = draw_scenes(arguments.scenes, arguments.seed)
+        scenes = render_scenes(arguments.scenes, arguments.seed)
         if arguments.cache:
             save_scenes(arguments.cache, scenes=scenes, photographs=photographs)
     config = CanvasConfig()

@@ -29,7 +29,7 @@ from facerecon.methods.kazemi2014 import (
 )
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.config import PoseConfig
-from facerecon.synthetic.draws import mixed_seed
+from facerecon.synthetic.sampling import mixed_seed
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.training.presets import SyntheticConfig
 
@@ -45,7 +45,7 @@ def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     contour = Contour(world.model)
     images, points = [], []
     for start in tqdm(range(0, count, BATCH), desc="faces", unit="batch"):
-        faces = world.draw(
+        faces = world.render(
             min(BATCH, count - start), world.generator(mixed_seed("landmarks", seed, start))
         )
         coefficients, pose = split(faces.r, world.model.n_coefficients)
@@ -108,7 +108,7 @@ def error(predictor: ShapePredictor, images: np.ndarray, points: np.ndarray) -> 
 
 def other_heads(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Photographs of 200 other heads within 60 degrees, and the landmarks on their skin."""
-    views = Heads(load_heads(path), MorphableModel.default(), SIZE).draw(200, seed=0)
+    views = Heads(load_heads(path), MorphableModel.default(), SIZE).render(200, seed=0)
     images = np.stack([grey_bytes(image) for image in views.image[:, 0].numpy()])
     return images, views.landmarks[..., :2].numpy()
 

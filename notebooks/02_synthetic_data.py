@@ -27,6 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import skimage
 import torch
+from IPython.display import display
 from matplotlib.cbook import get_sample_data
 
 from facerecon import MorphableModel, camera, coarsenet, losses, mesh, rasterize, render
@@ -63,7 +64,7 @@ def pictures(maps):
 # "known by construction". Thirty-two such draws; none was chosen:
 
 # %%
-faces = world.draw(32, world.generator(seed), colour=True)
+faces = world.render(32, world.generator(seed), color=True)
 figure = viz.gallery(pictures(faces.image), columns=8, inches=1.2)
 figure.savefig(output / "photographs.jpg", dpi=100, pil_kwargs={"quality": 75})
 figure
@@ -75,16 +76,16 @@ figure
 # checksum for each shard.) The time below is measured on this machine, now.
 
 # %% tags=["check"]
-again = world.draw(32, world.generator(seed), colour=True)
-other = world.draw(32, world.generator(seed + 1), colour=True)
+again = world.render(32, world.generator(seed), color=True)
+other = world.render(32, world.generator(seed + 1), color=True)
 assert torch.equal(faces.image, again.image) and torch.equal(faces.r, again.r)
 assert not torch.equal(faces.image, other.image)
 plain = synthetic.SyntheticWorld(model, base.plain())  # a shaded face, no more
 rates = {}
 for name, each in {"all that follows": world, "the plain variant": plain}.items():
-    each.draw(8, generator)
+    each.render(8, generator)
     start = time.perf_counter()
-    each.draw(64, generator)
+    each.render(64, generator)
     rates[name] = 64 / (time.perf_counter() - start)
     print(f"{name}: {rates[name]:.0f} grey photographs per second")
 
@@ -138,7 +139,7 @@ assert abs(spread / base.identity_std - 1) < 0.01
 
 # %%
 unshaded = studio.turned(world, skin={"cavity": (0.0, 0.0), "eyelid_shade": (0.0, 0.0)})
-skins = unshaded.skin.draw(64, generator).skin
+skins = unshaded.skin.sample_complexion(64, generator).skin
 colours = skins[:, ::50].flatten(0, 1).double().log().numpy()
 centre = colours.mean(axis=0)
 _, s, axes = np.linalg.svd(colours - centre, full_matrices=False)
@@ -186,8 +187,8 @@ print(f"largest difference {error:.1e}; {inside:.0%} of the pixels lie in the ch
 assert error < 1e-5 and inside > 0.9  # the rest: eyeballs, inside of the mouth
 
 # %%
-complexion = world.skin.draw(1, generator)
-texture = world.texture.sample(1, generator, colour=True)
+complexion = world.skin.sample_complexion(1, generator)
+texture = world.texture.sample(1, generator, color=True)
 drawn = rasterize.interpolate(complexion.skin, maps.fragments, model.triangles)
 deviation = world.chart.sample(texture, world.chart.at(maps.fragments))
 mean_face = world.chart.position[None].permute(0, 3, 1, 2) / 200 + 0.5
@@ -391,7 +392,7 @@ neutral = {"camera": studio.NEUTRAL_CAMERA}
 made = []
 for knobs in ({"hair": {"surround": False}, **neutral}, neutral, {}):
     turned = studio.turned(world, **still, **knobs)
-    made.append(turned.draw(1, turned.generator(seed + 4), one, colour=True))
+    made.append(turned.render(1, turned.generator(seed + 4), one, color=True))
 face, mask = made[2], made[2].rendering.mask
 layers = {"albedo": face.albedo, "light": 0.7 * face.shading, "shadow": face.shadow}
 layers |= {"normals": 0.5 + 0.5 * face.fine_normals, "lit, glossy": made[0].image}
@@ -425,7 +426,7 @@ for d in (350.0, 600.0, 1200.0, 2400.0):
     disagreement[d] = moved.mean().item()
     fixed = {"p_perspective": 1.0, "distance": (d, d)}
     turned = studio.turned(world, **still, camera=studio.NEUTRAL_CAMERA, pose=fixed)
-    face = turned.draw(1, turned.generator(seed + 4), one, colour=True)
+    face = turned.render(1, turned.generator(seed + 4), one, color=True)
     panels[f"{d / 10:.0f} cm: {disagreement[d]:.1f} px"] = pictures(face.image)[0]
 viz.gallery(list(panels.values()), list(panels), 4, inches=2)
 
@@ -452,7 +453,7 @@ extremes = {  # of lens, sensor and file
 panels = []
 for knob in extremes.values():
     turned = studio.turned(world, **still, camera=studio.NEUTRAL_CAMERA | knob)
-    face = turned.draw(1, turned.generator(seed + 4), one, colour=True)
+    face = turned.render(1, turned.generator(seed + 4), one, color=True)
     panels.append(pictures(face.image[..., 50:120, 60:130])[0])
 viz.gallery(panels, list(extremes), columns=6, inches=1.6)
 
@@ -494,7 +495,7 @@ display(widgets.VBox([button, place]), figure)
 # feedback channel" (3.4): the network sees only what the current estimate covers.
 
 # %%
-faces = world.draw(8, world.generator(seed + 1))
+faces = world.render(8, world.generator(seed + 1))
 turn = int(faces.r[:, -5].argmax())  # farthest to the right; r_rnd to the left
 others = world.sample(8, world.generator(seed + 2))
 r_gt, r_rnd = faces.r[[turn]], others[[int(others[:, -5].argmin())]]
@@ -580,7 +581,7 @@ for blur, noise in zip(blurs, noises, strict=True):
         "face_noise": {"p_noise": 1.0, "read_noise": (noise, noise)},
     }.items():
         turned = studio.turned(world, camera=studio.NEUTRAL_CAMERA | knob)
-        images = turned.draw(8, turned.generator(seed)).image[:, 0].numpy()
+        images = turned.render(8, turned.generator(seed)).image[:, 0].numpy()
         values = image_statistics.image_statistics(images)[name]
         responses[name].append(float(np.median(values)))
 print({name: np.round(values, 2) for name, values in responses.items()})

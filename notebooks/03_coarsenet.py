@@ -27,6 +27,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from IPython.display import display
 
 from facerecon import MorphableModel, camera, coarsenet, displacements, imaging, losses
 from facerecon import render, repro, weights
@@ -46,7 +47,7 @@ shipped = coarse_weights or weights.shipped("coarsenet.safetensors")
 network, card = weights.load_coarsenet(shipped), weights.read_card(shipped)
 print(f"{Path(shipped).name}: {card['samples']:,} samples of {card['data']}")
 print(f"  started from {card['started_from']}")
-faces = world.draw(4, world.generator(seed + 11))  # photographs of known faces
+faces = world.render(4, world.generator(seed + 11))  # photographs of known faces
 
 
 def tiles(batch):
@@ -462,7 +463,7 @@ yaws, turned = range(0, 91, 15), []
 for yaw in yaws:
     r = strangers.clone()
     r[:, n + 1] = np.deg2rad(yaw) / camera.POSE_UNITS[1]
-    image = world.draw(12, world.generator(seed + 6), r).image
+    image = world.render(12, world.generator(seed + 6), r).image
     with torch.no_grad():
         answer = coarsenet.iterate(network, model, image)[-1]
     turned.append((r, image, answer, 100 * landmark_error(model, answer, r, size)))

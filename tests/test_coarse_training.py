@@ -68,8 +68,8 @@ def test_starts_from_given_weights(model):
     given = CoarseNet(model.n_coefficients, TINY.network)
     task = CoarseTask(model, TINY, CPU, workers=0, start=given)
     ours = task.networks["coarsenet"].state_dict()
-    learnt = {k: v for k, v in given.state_dict().items() if k != "points"}
-    assert all(torch.equal(ours[k], v) for k, v in learnt.items())
+    learned = {k: v for k, v in given.state_dict().items() if k != "points"}
+    assert all(torch.equal(ours[k], v) for k, v in learned.items())
     papers = CoarseNet(model.n_coefficients, dataclasses.replace(TINY.network, points=0))
     ours = CoarseTask(model, TINY, CPU, workers=0, start=papers).networks["coarsenet"].state_dict()
     assert all(torch.equal(ours[k], v) for k, v in papers.state_dict().items())

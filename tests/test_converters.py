@@ -120,7 +120,7 @@ def check_whole_package_accepts(model):
     assert 0.15 < float(maps.mask.float().mean()) < 0.7
     assert float(maps.normals[:, 2][maps.mask[:, 0]].mean()) > 0.5  # it looks at the viewer
     world = SyntheticWorld(model, SyntheticConfig(size=64))
-    faces = world.draw(2, world.generator(0))
+    faces = world.render(2, world.generator(0))
     assert torch.isfinite(faces.image).all() and float(faces.image.std()) > 0.05
 
 

@@ -135,7 +135,7 @@ def test_turned_synthetic_faces(model):
     r = world.sample(40, generator)
     yaw = (r[:, model.n_coefficients + 1] * POSE_UNITS[1]).rad2deg()
     r = r[yaw.abs() <= 60][:24]
-    faces = world.draw(len(r), generator, r)
+    faces = world.render(len(r), generator, r)
     pose = r[:, model.n_coefficients :].double() * POSE_UNITS
     hits = 0
     for image, (right, up, log_scale) in zip(faces.image[:, 0], pose[:, 3:].tolist(), strict=True):

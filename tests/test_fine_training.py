@@ -43,7 +43,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture
 def coarsenet():
-    """A network that answers r = 0: the mean face, which a detector's crop centres well enough
+    """A network that answers r = 0: the mean face, which a detector's crop centers well enough
     here.
     """
     torch.manual_seed(0)

@@ -54,7 +54,7 @@ def mean_heads(source, model):
 
 @pytest.fixture(scope="module")
 def views(mean_heads):
-    return mean_heads.draw(12, seed=3, profiles=2)
+    return mean_heads.render(12, seed=3, profiles=2)
 
 
 def test_similarity_finds_a_planted_one(rng):
@@ -121,7 +121,7 @@ def test_yaw_is_spread_evenly(views):
 
 
 def test_same_seed_same_photographs(mean_heads):
-    first, again, other = (mean_heads.draw(2, seed) for seed in (5, 5, 6))
+    first, again, other = (mean_heads.render(2, seed) for seed in (5, 5, 6))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first.image, other.image)
 
@@ -179,9 +179,9 @@ def test_unusable_files_and_arguments(tmp_path, mean_heads):
     with pytest.raises(ModelFileError, match="missing"):
         load_heads(tmp_path / "part.npz")
     with pytest.raises(ValueError, match="boxes"):
-        mean_heads.draw(1, 0, boxes="guess")
+        mean_heads.render(1, 0, boxes="guess")
     with pytest.raises(ValueError, match="count"):
-        mean_heads.draw(0, 0)
+        mean_heads.render(0, 0)
 
 
 @needs_ict
@@ -198,7 +198,7 @@ def test_ict_facekit_is_brought_into_the_models_frame(model):
         torch.zeros(1, len(heads.identity)), torch.zeros(1, len(heads.expression))
     )
     torch.testing.assert_close(neutral[0, heads.landmarks[36:48]].mean(0), eyes)
-    views = heads.draw(6, seed=1, boxes="detector")
+    views = heads.render(6, seed=1, boxes="detector")
     assert views.found.sum() >= 3
     inside = (views.landmarks[..., :2] > 0) & (views.landmarks[..., :2] < 200)
     assert inside.float().mean() > 0.9

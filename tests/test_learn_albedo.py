@@ -1,4 +1,4 @@
-"""The linear albedo model learnt from a texture bank."""
+"""The linear albedo model learned from a texture bank."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ from make_texture_bank import Gates, Unwrapper, collect, feather
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"
 
 
-def test_vertices_get_the_colour_of_their_texels_and_eyes_do_not(model):
+def test_vertices_get_the_color_of_their_texels_and_eyes_do_not(model):
     albedo = np.full((2, 32, 32, 3), (200, 150, 100), np.uint8)
     known = np.ones((2, 32, 32), bool)
     bank = TextureBank(albedo, known, ("a", "b"), "MIT", topology_digest(model), "")
@@ -30,7 +30,7 @@ def test_vertices_get_the_colour_of_their_texels_and_eyes_do_not(model):
 
 
 def test_the_components_are_those_of_the_population(rng):
-    """Colours made of two symmetric patterns of known spread come apart into these."""
+    """Colors made of two symmetric patterns of known spread come apart into these."""
     mirror = np.array([1, 0, 3, 2, 4])
     patterns = rng.normal(size=(2, 5, 3))
     patterns = patterns + patterns[:, mirror]

@@ -69,7 +69,7 @@ def test_errors_have_planted_answers(planted):
 def test_the_lambertian_world_has_the_light_it_states(model):
     world = SyntheticWorld(model, world_config("lambertian", 64))
     generator = world.generator(3)
-    drawn = world.draw(4, generator, world.sample(4, generator))
+    drawn = world.render(4, generator, world.sample(4, generator))
     faces = lit_faces(world, 4, 3)
     assert torch.equal(drawn.image, faces.image)
     # The smooth normals of the mesh and those of its depth map differ a little.

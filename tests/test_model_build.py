@@ -61,11 +61,11 @@ def test_skin_of_every_tone_is_within_two_deviations(model):
     steps = torch.zeros(2, model.n_albedo)
     steps[:, 0] = torch.tensor([-2.0, 2.0])
     dark, pale = sorted(
-        model.albedo(steps)[:, face].median(1).values, key=lambda colour: float(colour.sum())
+        model.albedo(steps)[:, face].median(1).values, key=lambda color: float(color.sum())
     )
     assert dark.mean() < 0.25 and pale.mean() > 0.55
-    for colour in (dark, pale):
-        assert colour[0] > colour[1] > colour[2] > 0
+    for color in (dark, pale):
+        assert color[0] > color[1] > color[2] > 0
 
 
 # --- the wheel ------------------------------------------------------------------------------------

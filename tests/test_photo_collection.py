@@ -17,7 +17,7 @@ from facerecon.training.presets import SyntheticConfig
 def collection(model):
     world = SyntheticWorld(model, SyntheticConfig(size=200))
     identity = 1.2 * torch.randn(model.n_identity, generator=torch.Generator().manual_seed(1))
-    shots = photograph_collection(world, identity, 12, seed=1, colour=True)
+    shots = photograph_collection(world, identity, 12, seed=1, color=True)
     return shots, [shot.image[0].permute(1, 2, 0).numpy() for shot in shots], identity
 
 

@@ -65,8 +65,8 @@ def in_processes(count, work, *arguments):
     assert [child.exitcode for child in children] == [0] * count
 
 
-def normalised(folder, x, upstream):
-    """This process's half through shared batch normalisation, forward and backward."""
+def normalized(folder, x, upstream):
+    """This process's half through shared batch normalization, forward and backward."""
     with joined(CPU) as (processes, _):
         half = processes.share(len(x), "rows")
         layer = nn.BatchNorm2d(x.shape[1])
@@ -87,12 +87,12 @@ def normalised(folder, x, upstream):
         torch.save(state, folder / f"{processes.rank}.pt")
 
 
-def test_shared_batch_normalisation_is_that_of_the_whole_batch(tmp_path):
+def test_shared_batch_normalization_is_that_of_the_whole_batch(tmp_path):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(6, 3, 5, 4, generator=generator) * 2 + 3
     x[3:] += 1  # the halves differ
     upstream = torch.randn(6, 3, 5, 4, generator=generator)
-    in_processes(2, normalised, tmp_path, x, upstream)
+    in_processes(2, normalized, tmp_path, x, upstream)
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
     layer = nn.BatchNorm2d(3)

@@ -20,7 +20,7 @@ from facerecon.coarsenet import CoarseNetConfig
 from facerecon.commands.outcome import FAILED, OK
 from facerecon.files import OutputError
 from facerecon.synthetic import shards
-from facerecon.synthetic.draws import mixed_seed
+from facerecon.synthetic.sampling import mixed_seed
 from facerecon.synthetic.shards import (
     BLOCK,
     DatasetError,
@@ -71,7 +71,7 @@ def damage(path) -> None:
 def test_a_face_is_a_function_of_seed_and_index(world, written, tmp_path):
     faces = StoredFaces(written, batch=1)
     for index in (0, 22, 23, 31, 32, 69):  # shards end at 23 and 46, blocks at 32 and 64
-        drawn = world.draw(BLOCK, world.generator(mixed_seed("data", 5, index // BLOCK)))
+        drawn = world.render(BLOCK, world.generator(mixed_seed("data", 5, index // BLOCK)))
         image, r = faces.face(index)
         assert torch.equal(r, drawn.r[index % BLOCK])
         assert (image / 255 - drawn.image[index % BLOCK, 0]).abs().max() <= 0.501 / 255

@@ -49,10 +49,10 @@ def test_brows_and_lips_are_darker_than_the_skin_around_them(skin, model):
 
 def test_layers_compose_to_the_whole(skin, model):
     """Where neither eye nor mouth lies, a face is its skin under its hair."""
-    face = skin.draw(20, torch.Generator().manual_seed(3))
+    face = skin.sample_complexion(20, torch.Generator().manual_seed(3))
     whole = skin.sample(20, torch.Generator().manual_seed(3))
     cover = face.hair[..., None]
-    expected = (1 - cover) * face.skin + cover * face.hair_colour[:, None]
+    expected = (1 - cover) * face.skin + cover * face.hair_color[:, None]
     plain = ~skin.is_eye & (model.regions["mouth_interior"] == 0)
     torch.testing.assert_close(whole[:, plain], expected.clamp(0.01, 1)[:, plain])
 

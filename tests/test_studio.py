@@ -24,13 +24,13 @@ def test_only_what_was_turned_differs(world):
         turned(world, camera=NEUTRAL_CAMERA | {"p_noise": 1.0, "photon_noise": (level, level)})
         for level in (0.0, 0.05)
     )
-    calm, noisy = (each.draw(4, each.generator(3)) for each in (quiet, loud))
+    calm, noisy = (each.render(4, each.generator(3)) for each in (quiet, loud))
     assert torch.equal(calm.r, noisy.r) and torch.equal(calm.shading, noisy.shading)
     assert torch.equal(calm.albedo, noisy.albedo)
     difference = noisy.image - calm.image
     assert 0.005 < difference.std() < 0.06 and difference.mean().abs() < 0.005
     shadowless = turned(quiet, light={"p_shadow": 0.0})
-    faces = shadowless.draw(4, shadowless.generator(3))
+    faces = shadowless.render(4, shadowless.generator(3))
     assert torch.equal(faces.albedo, calm.albedo) and (faces.shadow == 1).all()
     assert (calm.shadow < 1).any()
 
@@ -45,10 +45,10 @@ def test_wrinkles_skin_and_hair_can_be_turned(world):
         skin={"tone": 0.0},
         hair={"surround": False},
     )
-    faces = smooth.draw(2, smooth.generator(0))
+    faces = smooth.render(2, smooth.generator(0))
     assert torch.equal(faces.fine_depth, faces.rendering.depth)
     darker = turned(world, skin={"tone": 3.0, "tone_power": 0.01})
-    pale, dark = (w.draw(2, w.generator(0)).albedo.sum() for w in (smooth, darker))
+    pale, dark = (w.render(2, w.generator(0)).albedo.sum() for w in (smooth, darker))
     assert dark < 0.7 * pale
 
 
@@ -58,9 +58,9 @@ def test_the_world_stays_as_it_was_and_its_banks_are_shared(world):
     assert world.config is before and other.config.light.p_key == 0.0
     shared = {buffer.data_ptr() for buffer in world.buffers()}
     assert {buffer.data_ptr() for buffer in other.buffers()} == shared
-    first = world.draw(1, world.generator(5)).image
-    other.draw(1, other.generator(5))
-    assert torch.equal(world.draw(1, world.generator(5)).image, first)
+    first = world.render(1, world.generator(5)).image
+    other.render(1, other.generator(5))
+    assert torch.equal(world.render(1, world.generator(5)).image, first)
 
 
 def test_what_cannot_be_turned(world):

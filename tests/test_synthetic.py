@@ -18,7 +18,7 @@ from facerecon.synthetic.config import (
     SceneConfig,
     SkinConfig,
 )
-from facerecon.synthetic.draws import Draw
+from facerecon.synthetic.sampling import Sampler
 from facerecon.synthetic.skin import Skin
 from facerecon.synthetic.world import SyntheticWorld, intermediate, sample_pose
 from facerecon.training.presets import SyntheticConfig
@@ -30,8 +30,8 @@ def world(model):
 
 
 @pytest.fixture
-def draw():
-    return Draw(6, torch.Generator().manual_seed(0))
+def sampler():
+    return Sampler(6, torch.Generator().manual_seed(0))
 
 
 def test_intermediate_is_eq_3():
@@ -44,21 +44,21 @@ def test_intermediate_is_eq_3():
 
 
 def test_same_seed_same_photograph_other_seed_another(world):
-    first, second = (world.draw(2, world.generator(7)) for _ in range(2))
+    first, second = (world.render(2, world.generator(7)) for _ in range(2))
     assert torch.equal(first.image, second.image) and torch.equal(first.r, second.r)
-    assert not torch.equal(first.image, world.draw(2, world.generator(8)).image)
+    assert not torch.equal(first.image, world.render(2, world.generator(8)).image)
 
 
-def test_photograph_shows_the_labelled_face(model):
+def test_photograph_shows_the_labeled_face(model):
     config = SyntheticConfig(size=96, pose=PoseConfig(p_perspective=0.0))
     world = SyntheticWorld(model, config)
     r = torch.zeros(2, 290)
     r[1, 285] = 1.0  # yaw
-    faces = world.draw(2, world.generator(0), r)
+    faces = world.render(2, world.generator(0), r)
     assert faces.image.shape == (2, 1, 96, 96)
     assert faces.image.min() >= 0 and faces.image.max() <= 1
     expected = render(model, r, 96)
-    # Even a far pinhole may move a vertex across a pixel's centre.
+    # Even a far pinhole may move a vertex across a pixel's center.
     assert (faces.rendering.mask != expected.mask).float().mean() < 1e-3
     assert (faces.rendering.depth - expected.depth).abs().median() < 1e-3
     seen = faces.rendering.mask
@@ -70,12 +70,12 @@ def test_photograph_shows_the_labelled_face(model):
 
 def test_fine_maps_are_coarse_maps_without_wrinkles_and_finer_with(model):
     plain = SyntheticWorld(model, SyntheticConfig(size=96).plain())
-    faces = plain.draw(2, plain.generator(5))
+    faces = plain.render(2, plain.generator(5))
     assert torch.equal(faces.fine_depth, faces.rendering.depth)
     assert torch.equal(faces.fine_normals, faces.rendering.normals)
     assert (faces.shadow == 1).all()
     world = SyntheticWorld(model, SyntheticConfig(size=200, pose=PoseConfig(p_perspective=0.0)))
-    faces = world.draw(4, world.generator(5))
+    faces = world.render(4, world.generator(5))
     mask = faces.rendering.mask
     rise = faces.fine_depth - faces.rendering.depth
     assert 0.002 < rise[mask].abs().mean() < 1.0 and (rise[~mask] == 0).all()
@@ -97,13 +97,15 @@ def test_fine_maps_are_coarse_maps_without_wrinkles_and_finer_with(model):
 
 
 def test_photographs_are_the_images_of_a_draw(world):
-    faces = world.draw(10, world.generator(9))
+    faces = world.render(10, world.generator(9))
     image, r = world.photographs(10, world.generator(9))
     assert torch.equal(image, faces.image) and torch.equal(r, faces.r)
 
 
 def test_linear_skin_is_drawn_from_the_albedo_model(model):
-    face = Skin(model, SkinConfig(linear=True)).draw(4, torch.Generator().manual_seed(0))
+    face = Skin(model, SkinConfig(linear=True)).sample_complexion(
+        4, torch.Generator().manual_seed(0)
+    )
     assert face.skin.shape == (4, model.n_vertices, 3) and (face.hair == 0).all()
     inside = ((face.skin > 0.01) & (face.skin < 1)).all(0).flatten()
     basis = model.albedo_basis.flatten(1)[:, inside].T.double()
@@ -112,8 +114,8 @@ def test_linear_skin_is_drawn_from_the_albedo_model(model):
     assert (basis @ found - offset).abs().max() < 1e-5 and found.std() > 0.5
 
 
-def test_colour_has_three_channels(world):
-    faces = world.draw(2, world.generator(0), colour=True)
+def test_color_has_three_channels(world):
+    faces = world.render(2, world.generator(0), color=True)
     assert faces.image.shape == (2, 3, 96, 96)
     spread = faces.albedo.amax(1) - faces.albedo.amin(1)
     assert spread.mean() > 0.01
@@ -151,17 +153,17 @@ def test_identity_spread_follows_the_configuration(model):
     assert coefficients[:, : model.n_identity].std() == pytest.approx(0.5, rel=0.03)
 
 
-def test_blur_matches_scipy(draw):
+def test_blur_matches_scipy(sampler):
     from scipy.ndimage import gaussian_filter
 
     config = CameraConfig(p_blur=1.0, p_motion=0.5)
-    picture = torch.rand(6, 3, 200, 200, generator=draw.generator)
-    state = draw.generator.get_state()
-    blurred = photography.blur(draw, picture, config)
-    draw.generator.set_state(state)
-    draw.uniform(0, 1), draw.chance(1.0)
-    sigma = draw.uniform(*config.blur)
-    moved, motion = draw.chance(config.p_motion), draw.uniform(*config.blur)
+    picture = torch.rand(6, 3, 200, 200, generator=sampler.generator)
+    state = sampler.generator.get_state()
+    blurred = photography.blur(sampler, picture, config)
+    sampler.generator.set_state(state)
+    sampler.uniform(0, 1), sampler.chance(1.0)
+    sigma = sampler.uniform(*config.blur)
+    moved, motion = sampler.chance(config.p_motion), sampler.uniform(*config.blur)
     along = torch.where(moved, motion, sigma).clamp(min=0.35)
     for i in range(6):
         for c in range(3):
@@ -170,15 +172,15 @@ def test_blur_matches_scipy(draw):
             np.testing.assert_allclose(blurred[i, c].numpy(), expected, atol=1e-4)
 
 
-def test_jpeg_resembles_a_real_encoder(draw):
+def test_jpeg_resembles_a_real_encoder(sampler):
     """Same order of error as Pillow's JPEG on the same picture; nothing at probability 0."""
     import io
 
     smooth = torch.nn.functional.interpolate(
-        torch.rand(6, 1, 12, 12, generator=draw.generator), size=(64, 64), mode="bicubic"
+        torch.rand(6, 1, 12, 12, generator=sampler.generator), size=(64, 64), mode="bicubic"
     ).clamp(0, 1)
     config = CameraConfig(p_jpeg=1.0, quality=(20.0, 90.0))
-    ours = (photography.jpeg(draw, smooth, config) - smooth).abs().mean()
+    ours = (photography.jpeg(sampler, smooth, config) - smooth).abs().mean()
     errors = []
     for quality in (20, 55, 90):
         for image in smooth:
@@ -190,11 +192,11 @@ def test_jpeg_resembles_a_real_encoder(draw):
     assert min(errors) < ours < max(errors)
 
 
-def test_exposure_brings_the_face_to_mid_grey(draw):
+def test_exposure_brings_the_face_to_mid_grey(sampler):
     dark = torch.full((6, 1, 32, 32), 0.02)
     face = torch.ones(6, 1, 32, 32, dtype=torch.bool)
     config = CameraConfig(p_auto_exposure=1.0, adaptation=(1.0, 1.0))
-    exposed = photography.expose(draw, dark, face, config)
+    exposed = photography.expose(sampler, dark, face, config)
     assert ((exposed > 0.1) & (exposed < 0.9)).all()
 
 
@@ -209,22 +211,22 @@ PARTS = {
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", PARTS)
-def test_parts_of_the_camera_act_only_with_their_probability(draw, name, channels):
-    picture = torch.rand(6, channels, 40, 40, generator=draw.generator)
+def test_parts_of_the_camera_act_only_with_their_probability(sampler, name, channels):
+    picture = torch.rand(6, channels, 40, 40, generator=sampler.generator)
     knob, function = PARTS[name]
-    assert torch.equal(function(draw, picture, CameraConfig(**{knob: 0.0})), picture)
-    changed = function(draw, picture, CameraConfig(**{knob: 1.0}))
+    assert torch.equal(function(sampler, picture, CameraConfig(**{knob: 0.0})), picture)
+    changed = function(sampler, picture, CameraConfig(**{knob: 1.0}))
     assert changed.shape == picture.shape
     assert ((changed - picture).abs().amax((1, 2, 3)) > 0).all()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_scenery(draw, channels):
-    picture = scenery.background(draw, 48, channels, SceneConfig())
+def test_scenery(sampler, channels):
+    picture = scenery.background(sampler, 48, channels, SceneConfig())
     assert picture.shape == (6, channels, 48, 48)
     assert picture.min() >= 0 and picture.max() <= 1 and picture.std() > 0.05
-    assert torch.equal(scenery.occlude(draw, picture, SceneConfig(p_occluder=0.0)), picture)
-    covered = scenery.occlude(draw, picture, SceneConfig(p_occluder=1.0))
+    assert torch.equal(scenery.occlude(sampler, picture, SceneConfig(p_occluder=0.0)), picture)
+    covered = scenery.occlude(sampler, picture, SceneConfig(p_occluder=1.0))
     assert ((covered - picture).abs().amax((1, 2, 3)) > 0.01).sum() >= 5
 
 
@@ -236,7 +238,7 @@ def test_hair_covers_the_scalp_and_nothing_else_moves(model):
         hair = HairConfig(p_bald=p_bald, p_hat=0.0, p_fringe=0.0, p_long=0.0)
         camera = CameraConfig(p_noise=0, p_jpeg=0, p_auto_exposure=0, p_low_resolution=0, p_blur=0)
         world = SyntheticWorld(model, SyntheticConfig(size=96, hair=hair, camera=camera))
-        pictures.append(world.draw(4, world.generator(2), r))
+        pictures.append(world.render(4, world.generator(2), r))
     bald, haired = pictures
     torch.testing.assert_close(bald.albedo, haired.albedo)
     changed = (bald.image - haired.image).abs()[:, 0]
@@ -252,7 +254,7 @@ def test_eyes_have_a_dark_middle_and_teeth_show_when_the_mouth_opens(model):
     r = torch.zeros(6, 290)
     opened = model.expression_index("jawOpen")
     r[:, opened] = 0.6 / model.expression_std[opened - model.n_identity]
-    faces = world.draw(6, world.generator(0), r)
+    faces = world.render(6, world.generator(0), r)
     eye = faces.rendering.projected[:, model.landmarks[42:48], :2].mean(1).round().long()
     pupil = torch.stack([faces.albedo[i, 0, y, x] for i, (x, y) in enumerate(eye.tolist())])
     white = [faces.albedo[i, 0, y, x - 9 : x + 10].max() for i, (x, y) in enumerate(eye.tolist())]

@@ -139,22 +139,22 @@ def test_eyes_and_background_stay(model, bank, scene):
     assert ((hair == 0) | kept).float().mean() > 0.95
 
 
-def test_grey_is_the_luma_of_colour(model, bank, scene):
+def test_grey_is_the_luma_of_color(model, bank, scene):
     skin = PhotographedSkin(model, bank, config(1.0))
-    grey, colour = paint(skin, scene, 1)[0], paint(skin, scene, 3)[0]
-    luma = (colour * torch.tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+    grey, color = paint(skin, scene, 1)[0], paint(skin, scene, 3)[0]
+    luma = (color * torch.tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
     torch.testing.assert_close(grey, luma)
 
 
 def test_the_world_mixes_photographed_and_procedural_skin(model, bank):
     config = SyntheticConfig(size=64).plain()
     world = SyntheticWorld(model, config, textures=bank)
-    faces = world.draw(4, world.generator(0))
-    again = world.draw(4, world.generator(0))
+    faces = world.render(4, world.generator(0))
+    again = world.render(4, world.generator(0))
     assert torch.equal(faces.image, again.image) and faces.image.isfinite().all()
     never = replace(config, detail=replace(config.detail, p_photographed=0.0))
     plain = SyntheticWorld(model, never, textures=bank)
-    other = plain.draw(4, plain.generator(0))
+    other = plain.render(4, plain.generator(0))
     torch.testing.assert_close(other.r, faces.r)
     changed = (other.albedo - faces.albedo).abs().amax((1, 2, 3)) > 0.02
     assert changed.any()

@@ -14,7 +14,7 @@ from facerecon.synthetic.delight import (
     dim_highlights,
     estimate_shading,
     even_out,
-    explain_colour,
+    explain_color,
     typical_skin,
     zones,
 )
@@ -42,7 +42,7 @@ def face(model, yaw=0.0):
 
 
 def pattern(position):
-    """A smooth colour of places on the mean face, (..., 3) mm to (..., 3)."""
+    """A smooth color of places on the mean face, (..., 3) mm to (..., 3)."""
     x, y, z = position.unbind(-1)
     waves = torch.stack([torch.sin(x / 11), torch.cos(y / 9), torch.sin((x + y + z) / 14)], -1)
     return 0.5 + 0.2 * waves
@@ -150,8 +150,8 @@ def test_the_light_is_found_under_a_fringe(model):
 
 
 def skin_texture(chart):
-    colour = typical_skin()[:, None, None].astype(np.float32)
-    reference = np.broadcast_to(colour, (3, TEXELS, TEXELS)) * chart.mask.numpy()
+    color = typical_skin()[:, None, None].astype(np.float32)
+    reference = np.broadcast_to(color, (3, TEXELS, TEXELS)) * chart.mask.numpy()
     grain = np.random.default_rng(1).normal(0, 0.03, (1, TEXELS, TEXELS)).astype(np.float32)
     return reference, reference + grain * chart.mask.numpy()
 
@@ -209,17 +209,17 @@ def test_gloss_is_dimmed_and_the_rest_is_not(chart):
     assert 0.27 < rise < 0.33  # 0.2 and a quarter of the other 0.4
 
 
-def test_colour_is_split_into_pigment_and_exposure():
-    pale, dark = (explain_colour(typical_skin(m, 0.14)) for m in (0.2, 1.4))
+def test_color_is_split_into_pigment_and_exposure():
+    pale, dark = (explain_color(typical_skin(m, 0.14)) for m in (0.2, 1.4))
     assert pale.melanin < 0.5 < 1.1 < dark.melanin
     warm, blue = np.array([0.1, 0, -0.1]), np.array([0, 0, 1.0])
-    for colour in (typical_skin(0.2), typical_skin(1.0) + 0.5, typical_skin(0.1) + warm):
-        found = explain_colour(colour)
-        rest = typical_skin(found.melanin, found.haemoglobin)
-        np.testing.assert_allclose(colour - found.shift, rest, atol=1e-9)
-    brighter = explain_colour(typical_skin() + 0.4, level=0.4)
+    for color in (typical_skin(0.2), typical_skin(1.0) + 0.5, typical_skin(0.1) + warm):
+        found = explain_color(color)
+        rest = typical_skin(found.melanin, found.hemoglobin)
+        np.testing.assert_allclose(color - found.shift, rest, atol=1e-9)
+    brighter = explain_color(typical_skin() + 0.4, level=0.4)
     np.testing.assert_allclose(brighter.shift, 0.4, atol=1e-9)
-    assert brighter.surprise < 1e-6 and explain_colour(typical_skin() + blue).surprise > 3
+    assert brighter.surprise < 1e-6 and explain_color(typical_skin() + blue).surprise > 3
 
 
 def test_features_are_found_where_the_photograph_has_them(model):

@@ -45,7 +45,7 @@ reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file)
 model = reconstructor.model
 world = SyntheticWorld(model, SyntheticConfig(size=300))
 identity = torch.randn(model.n_identity, generator=torch.Generator().manual_seed(seed))
-shots = photograph_collection(world, 0.8 * identity, count, seed, colour=True)
+shots = photograph_collection(world, 0.8 * identity, count, seed, color=True)
 images = [shot.image[0].permute(1, 2, 0).numpy() for shot in shots]
 collection = viz.gallery(images[:24], columns=12, inches=0.9)
 collection.savefig(output / "collection.jpg", pil_kwargs={"quality": 85})

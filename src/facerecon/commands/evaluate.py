@@ -68,7 +68,7 @@ def _heads(args: argparse.Namespace, network: torch.nn.Module, model: MorphableM
         return yes, fit(network, model, grey, square, args.iterations)[1] if yes else square
 
     boxes = found if args.boxes == "detector" else args.boxes
-    views = heads.draw(args.count, args.seed, args.profiles, boxes)
+    views = heads.render(args.count, args.seed, args.profiles, boxes)
     results = evaluate_views(network, model, views, args.iterations)
     print(table(results, views))
     if args.boxes == "detector":

@@ -130,7 +130,7 @@ def _add_detail(
         type=int,
         default=150,
         metavar="N",
-        help="of the per-image minimisation; 0 leaves it out (default: 150)",
+        help="of the per-image minimization; 0 leaves it out (default: 150)",
     )
 
 

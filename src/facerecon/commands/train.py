@@ -99,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " ones)",
     )
     parser.add_argument(
-        "--vgg", type=Path, help="VGG-Face or VGG-16 file to initialise FineNet from"
+        "--vgg", type=Path, help="VGG-Face or VGG-16 file to initialize FineNet from"
     )
     parser.add_argument(
         "--export", type=Path, help="write the averaged weights here (.safetensors)"

@@ -13,7 +13,7 @@ from facerecon.coarsenet import iterate
 
 
 class HeldOut(NamedTuple):
-    """Labelled photographs that training never sees."""
+    """Labeled photographs that training never sees."""
 
     image: Tensor  # (N, 1, S, S)
     r: Tensor  # (N, 290)
@@ -24,7 +24,7 @@ def held_out_faces(world: nn.Module, count: int, seed: int, yaw_limit: float = 4
 
     Args:
         world: SyntheticWorld.
-        seed: of the generator; those of training are mixed (`draws.mixed_seed`).
+        seed: of the generator; those of training are mixed (`sampling.mixed_seed`).
     """
     generator = world.generator(seed)
     images, truths, found = [], [], 0

@@ -85,7 +85,7 @@ def synthetic_faces(world: nn.Module, count: int, seed: int) -> DetailFaces:
         r = world.sample(32, generator)
         taken.append(r[split(r, model.n_coefficients)[1][:, 1].abs() <= limit])
     r = torch.cat(taken)[:count]
-    faces = world.draw(count, generator, r)
+    faces = world.render(count, generator, r)
     smooth = model_maps(model, r, world.config.size)
     face = smooth.mask & (smooth.skin > 0.5) & (faces.rendering.normals[:, 2:] > STEEPEST)
     depth = smooth.depth + faces.fine_depth - faces.rendering.depth
@@ -107,7 +107,7 @@ def shape_from_shading(
     settings: FineTraining,
     steps: int = 300,
 ) -> Float[Tensor, "n 1 size size"]:
-    """Eq. (14), minimised for each photograph on its own."""
+    """Eq. (14), minimized for each photograph on its own."""
     shading = explain(image, start, settings.light_order)
     goal = target(image, start, shading.albedo, shading.light, settings)
     return refine_depth(

@@ -41,7 +41,7 @@ def measure(
 
     Args:
         start: one of `detail.STARTS`. networks: FineNets by name. settings: of the energy that
-            `sfs` minimises. sfs_steps: 0 leaves it out.
+            `sfs` minimizes. sfs_steps: 0 leaves it out.
 
     Returns:
         One row per method (`method`, its mean metrics, `per_face`), and a sheet: photograph, true

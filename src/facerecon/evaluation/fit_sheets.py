@@ -15,7 +15,7 @@ from facerecon.evaluation.photos import worst_first
 from facerecon.render import render
 
 ERROR_LIMIT = 10.0
-"""mm of depth error at the ends of the colour scale."""
+"""mm of depth error at the ends of the color scale."""
 
 _PANEL, _TEXT = 120, 14  # pixels
 
@@ -45,13 +45,13 @@ def contact_sheet(
 def normal_picture(
     normals: Float[Tensor, "3 height width"], mask: Tensor
 ) -> Float[np.ndarray, "height width 3"]:
-    """Unit normals as colours, white outside."""
+    """Unit normals as colors, white outside."""
     picture = torch.where(mask, 0.5 + 0.5 * normals, 1.0)
     return picture.permute(1, 2, 0).cpu().numpy()
 
 
 def grey_picture(image: Float[Tensor, "1 height width"]) -> Float[np.ndarray, "height width 3"]:
-    """A grey image as a colour picture."""
+    """A grey image as a color picture."""
     return image[0, ..., None].expand(-1, -1, 3).cpu().numpy()
 
 
@@ -87,13 +87,13 @@ def heads_sheet(
             if valid.any():
                 difference = difference - difference[valid].median()
             share = 0.5 + 0.5 * difference / ERROR_LIMIT
-            colours = colormaps["RdBu"](share.clamp(0, 1).cpu().numpy())[..., :3]
+            colors = colormaps["RdBu"](share.clamp(0, 1).cpu().numpy())[..., :3]
             rows.append(
                 [
                     grey_picture(part.image[i]),
                     normal_picture(part.normals[i], part.normals[i].any(0)),
                     normal_picture(maps.normals[i], maps.mask[i]),
-                    np.where(valid.cpu().numpy()[..., None], colours, 1.0),
+                    np.where(valid.cpu().numpy()[..., None], colors, 1.0),
                 ]
             )
     return contact_sheet(rows, [captions[i] for i in order.tolist()])

@@ -84,7 +84,7 @@ def lit_faces(world: nn.Module, count: int, seed: int) -> LitFaces:
     """Faces of a `SyntheticWorld` in weak perspective."""
     generator = world.generator(seed)
     r = world.sample(count, generator)
-    faces = world.draw(count, generator, r)
+    faces = world.render(count, generator, r)
     surface = model_maps(world.model, r, world.config.size)
     valid = surface.bare & faces.rendering.mask
     return LitFaces(faces.image, faces.albedo, faces.shading, surface, valid)

@@ -38,13 +38,13 @@ def histograms(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
         # Rare extremes would squeeze everything else into one bar; they count in the outer bars.
         low, high = np.quantile(np.concatenate([real, drawn]), [0.005, 0.995])
         edges = np.linspace(low, high if high > low else low + 1, 41)
-        for values, colour, label in (
+        for values, color, label in (
             (real, PHOTOGRAPHS, "photographs"),
             (drawn, SYNTHETIC, "synthetic"),
         ):
             weights = np.full(len(values), 1 / len(values))
             clipped = values.clip(edges[0], edges[-1])
-            axis.hist(clipped, edges, weights=weights, color=colour, alpha=0.55, label=label)
+            axis.hist(clipped, edges, weights=weights, color=color, alpha=0.55, label=label)
         axis.set(title=name, ylabel="share of images")
     axes[0].legend()
     return figure
@@ -58,15 +58,15 @@ def spectra(
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     edges = np.geomspace(2 / real.shape[1], OCTAVES[-1], 20)  # no narrower than a Fourier cell
-    for images, colour, label in (
+    for images, color, label in (
         (real, PHOTOGRAPHS, "photographs"),
         (drawn, SYNTHETIC, "synthetic"),
     ):
         curves = np.array([_radial(image, edges) for image in images])
         low, median, high = np.nanquantile(curves, [0.1, 0.5, 0.9], axis=0)
         middle = np.sqrt(edges[1:] * edges[:-1])
-        axis.fill_between(middle, low, high, color=colour, alpha=0.2, linewidth=0)
-        axis.plot(middle, median, color=colour, label=label)
+        axis.fill_between(middle, low, high, color=color, alpha=0.2, linewidth=0)
+        axis.plot(middle, median, color=color, label=label)
     axis.set(
         xscale="log",
         yscale="log",

@@ -10,13 +10,13 @@ from jaxtyping import Bool, Float
 ELLIPSE = (0.28, 0.38)
 """Half width and half height, in crop widths, of the ellipse that shows little but a face.
 
-60 by 81 mm of a mean head, centred 17 mm below the middle of the eyes (docs/conventions.md).
+60 by 81 mm of a mean head, centerd 17 mm below the middle of the eyes (docs/conventions.md).
 """
 
 OCTAVES = tuple(2.0**-k for k in range(7, 0, -1))
 """Edges of the bands of spatial frequency, cycles per pixel; 1/2 is the finest there is."""
 
-_EYES = ((-0.15, -0.08), (0.15, -0.08), (0.09, 0.045))  # two centres, half sizes; crop widths
+_EYES = ((-0.15, -0.08), (0.15, -0.08), (0.09, 0.045))  # two centers, half sizes; crop widths
 _CHEEKS = ((-0.15, 0.08), (0.15, 0.08), (0.06, 0.05))
 _DARKEST, _BRIGHTEST = 1.5 / 255, 253.5 / 255  # outside of these, 8 bits have run out
 _FLOOR = 1e-8  # of energies: a hundredth of an 8-bit image's quantisation noise
@@ -151,8 +151,8 @@ def _boxes(x: np.ndarray, y: np.ndarray, left, right, half) -> np.ndarray:
 
 def _crop_widths(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Columns (1, S) and rows (S, 1) from the crop's middle, in crop widths, row downward."""
-    centre = (np.arange(size) + 0.5) / size - 0.5
-    return centre[None, :], centre[:, None]
+    center = (np.arange(size) + 0.5) / size - 0.5
+    return center[None, :], center[:, None]
 
 
 def _log(energy: float) -> float:

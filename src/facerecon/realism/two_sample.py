@@ -63,7 +63,7 @@ def discriminate(
     areas = []
     for held in range(folds):
         train, test = fold != held, fold == held
-        known, new = _standardised(features[train], features[test])
+        known, new = _standardized(features[train], features[test])
         areas.append(area_under_curve(new @ _logistic(known, label[train]), label[test]))
     return float(np.mean(areas))
 
@@ -81,7 +81,7 @@ def halves(count: int, rng: np.random.Generator) -> tuple[Int[np.ndarray, " n"],
     return order[: count // 2], order[count // 2 :]
 
 
-def _standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _standardized(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Statistics, their squares and a constant, scaled by the training images; outliers clipped."""
     middle, spread = train.mean(0), train.std(0)
     spread = np.where(spread > 0, spread, 1.0)

@@ -1,1 +1,1 @@
-"""The synthetic world: labelled photographs of faces of a morphable model (3.2.2)."""
+"""The synthetic world: labeled photographs of faces of a morphable model (3.2.2)."""

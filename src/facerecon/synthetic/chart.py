@@ -20,7 +20,7 @@ class Chart(nn.Module):
 
     A UV map has many islands, and the face may fill a tenth of it. The chart is the bounding box of
     the island with the nose, each axis stretched to [-1, 1] on its own (u to the right, v up, texel
-    centres as in `grid_sample(align_corners=False)`). Eyeballs and the inside of the mouth
+    centers as in `grid_sample(align_corners=False)`). Eyeballs and the inside of the mouth
     lie outside, where every texture counts as 0.
 
     Args:

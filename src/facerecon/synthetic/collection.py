@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from facerecon.synthetic.draws import mixed_seed
+from facerecon.synthetic.sampling import mixed_seed
 from facerecon.synthetic.studio import turned
 from facerecon.synthetic.world import SyntheticFaces, SyntheticWorld
 
@@ -17,7 +17,7 @@ def photograph_collection(
     identity: Float[Tensor, " identity"],
     count: int,
     seed: int = 0,
-    colour: bool = False,
+    color: bool = False,
 ) -> list[SyntheticFaces]:
     """Photographs of one person, whose skin and hair stay as they are.
 
@@ -32,15 +32,15 @@ def photograph_collection(
     n_identity = len(identity)
     photographs = []
     for index in range(count):
-        draw = torch.Generator().manual_seed(mixed_seed("collection", seed, index))
-        r = world.sample(1, draw)
+        numbers = torch.Generator().manual_seed(mixed_seed("collection", seed, index))
+        r = world.sample(1, numbers)
         r[:, :n_identity] = identity
         r[:, n_identity : world.model.n_coefficients] *= EXPRESSION_SHARE
         if index == 0:
             r[:, n_identity:] = 0
-        azimuth = float(torch.rand((), generator=draw)) * 2.4 - 1.2
-        elevation = float(torch.rand((), generator=draw)) * 1.0 - 0.1
-        strength = 0.4 + 0.6 * float(torch.rand((), generator=draw))
+        azimuth = float(torch.rand((), generator=numbers)) * 2.4 - 1.2
+        elevation = float(torch.rand((), generator=numbers)) * 1.0 - 0.1
+        strength = 0.4 + 0.6 * float(torch.rand((), generator=numbers))
         lamp = {
             "p_key": 1.0,
             "key": (strength, strength),
@@ -49,5 +49,5 @@ def photograph_collection(
         }
         plain = {"skin": {"p_glasses": 0.0}, "scene": {"p_occluder": 0.0}}
         lit = turned(world, light=lamp, **plain)
-        photographs.append(lit.draw(1, world.generator(seed), r, colour))
+        photographs.append(lit.render(1, world.generator(seed), r, color))
     return photographs

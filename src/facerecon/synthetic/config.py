@@ -1,7 +1,7 @@
 """Every knob of the synthetic world, with its range and its reason.
 
 A pair (low, high) is a range that is drawn from uniformly, per image. p_* are probabilities.
-Lengths are mm at the size of the mean face; colours and intensities are as displayed, in [0, 1].
+Lengths are mm at the size of the mean face; colors and intensities are as displayed, in [0, 1].
 """
 
 from dataclasses import dataclass, field, replace
@@ -39,7 +39,7 @@ class SkinConfig:
     tone: float = 1.7  # melanin of the darkest skin (palest: 0), see `skin`
     tone_power: float = 1.3  # > 1: more light than dark draws, for the display scale is not linear
     mottling: Range = (0.0, 0.10)  # relative spread of melanin over the face
-    blush: Range = (0.03, 0.24)  # haemoglobin everywhere
+    blush: Range = (0.03, 0.24)  # hemoglobin everywhere
     cheek_blush: Range = (0.0, 0.8)  # more of it on the cheeks, relative
     nose_blush: Range = (0.0, 0.6)
     p_freckles: float = 0.3
@@ -52,7 +52,7 @@ class SkinConfig:
     dark_hair: float = 0.7  # share of people; world population
     p_grey: float = 0.5  # of the old
     brow_strength: Range = (0.45, 1.15)  # plucked or pale to bushy
-    brow_shade: Range = (0.35, 0.8)  # of the hair's colour: brows are darker than the hair
+    brow_shade: Range = (0.35, 0.8)  # of the hair's color: brows are darker than the hair
     brow_thickness: Range = (2.4, 5.5)  # half height
     p_beard: float = 0.28
     beard_strength: Range = (0.05, 0.9)  # stubble to full
@@ -85,7 +85,7 @@ class DetailConfig:
     pores: Range = (0.0, 1.0)  # share of the deepest pores (0.05 mm)
     texture_strength: Range = (0.3, 1.1)  # of the bank's deviations: smooth make-up to rough skin
     p_photographed: float = 0.5  # wear a texture of the bank of photographs, where there is one
-    photographed_contrast: Range = (0.6, 1.1)  # of its deviations from the bare skin's colour
+    photographed_contrast: Range = (0.6, 1.1)  # of its deviations from the bare skin's color
     photographed_hue: float = 0.03  # log intensity, each channel against the others
     seed: int = 0  # of the banks
 
@@ -149,7 +149,7 @@ class LightConfig:
     roughness: Range = (0.32, 0.6)  # GGX; skin measures about 0.3 to 0.5
     shininess: Range = (5.0, 40.0)  # Blinn-Phong exponent
     t_zone: Range = (0.0, 1.2)  # additional oil on forehead and nose
-    tint_std: float = 0.05  # of red and blue in the colour of each light
+    tint_std: float = 0.05  # of red and blue in the color of each light
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class CameraConfig:
     gamma: Range = (0.7, 1.15)  # tone curve
     contrast: Range = (0.9, 1.2)
     brightness: Range = (-0.02, 0.05)
-    saturation: Range = (0.5, 0.9)  # of colours
+    saturation: Range = (0.5, 0.9)  # of colors
     p_vignette: float = 0.25
     vignette: Range = (0.05, 0.35)  # loss in the corners
     lens: bool = True  # False: not even the blur that every lens has

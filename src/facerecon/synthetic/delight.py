@@ -17,7 +17,7 @@ from facerecon.rasterize import interpolate
 from facerecon.render import Rendering
 from facerecon.sfs import albedo_maps
 from facerecon.synthetic.chart import Chart
-from facerecon.synthetic.skin import HAEMOGLOBIN, MELANIN, PIGMENT_FREE
+from facerecon.synthetic.skin import HEMOGLOBIN, MELANIN, PIGMENT_FREE
 
 LEAST_SHADING = 0.35
 """Of the mean shading; what is darker is lit by what bounces around and left out."""
@@ -80,7 +80,7 @@ class Zones(NamedTuple):
     """Masks (T, T) over a chart.
 
     core: bare skin of everybody. shown: what a photograph can tell; not eyelids, where a fit a
-    millimetre off shows the eye, nor ears and neck. tested: where hair may hang. bearded: where
+    millimeter off shows the eye, nor ears and neck. tested: where hair may hang. bearded: where
     it may grow, and a fit may reach beyond the outline of the face.
     """
 
@@ -136,7 +136,7 @@ def even_out(
     """Take out a share of what differs smoothly from the reference, but for the common level.
 
     Nine numbers do not describe a lamp near the face or the shade of brows, while skin without a
-    beard hardly changes over centimetres.
+    beard hardly changes over centimeters.
 
     Args:
         texture, reference: logarithms. where: bare skin that is known. width: texels, standard
@@ -159,7 +159,7 @@ def bare_skin(
 ) -> Bool[np.ndarray, "texels texels"]:
     """The known texels without hair, hats and clothes in the zone where those may be.
 
-    A texel must resemble the bare skin of the same photograph: brightness and two colour
+    A texel must resemble the bare skin of the same photograph: brightness and two color
     differences, relative to the reference, within 3.5 robust standard deviations. Where beards
     grow it may be darker. The largest coherent patch is kept, without its rim.
     """
@@ -171,10 +171,10 @@ def bare_skin(
     sample = opponent[:, where.core & known]
     if sample.shape[1] < 100:
         return np.zeros_like(known)
-    centre = np.median(sample, axis=1)
-    spread = 1.4826 * np.median(np.abs(sample - centre[:, None]), axis=1)
+    center = np.median(sample, axis=1)
+    spread = 1.4826 * np.median(np.abs(sample - center[:, None]), axis=1)
     spread = np.clip(spread, SKIN_SPREAD[0], SKIN_SPREAD[1])
-    deviation = (opponent - centre[:, None, None]) / spread[:, None, None]
+    deviation = (opponent - center[:, None, None]) / spread[:, None, None]
     deviation[0] = np.where(where.bearded, np.maximum(deviation[0], 0), deviation[0])
     distance = np.sqrt((deviation**2).sum(0))
     known = known & where.shown
@@ -207,7 +207,7 @@ def dim_highlights(
     """Compress what is brighter than the person's bare skin: gloss, not pigment.
 
     Args:
-        bare: median log colour of the bare skin. reference: log albedo, whose own differences
+        bare: median log color of the bare skin. reference: log albedo, whose own differences
             between places stay. limit: log intensity above which a texel shines. share: of the
             excess that stays.
     """
@@ -217,51 +217,51 @@ def dim_highlights(
 
 
 class Exposure(NamedTuple):
-    """What a photograph's log colours carry beyond the skin, and the skin's pigments."""
+    """What a photograph's log colors carry beyond the skin, and the skin's pigments."""
 
     shift: Float[np.ndarray, " 3"]  # to subtract
     melanin: float
-    haemoglobin: float
+    hemoglobin: float
     surprise: float  # largest deviation from the priors, in their standard deviations
 
 
 MELANIN_PRIOR = (0.74, 0.50)
 """Mean and spread of the procedural skin's tones (`config.SkinConfig`)."""
-HAEMOGLOBIN_PRIOR = (0.14, 0.07)
+HEMOGLOBIN_PRIOR = (0.14, 0.07)
 EXPOSURE_SPREAD = 0.25
 TINT_SPREAD = 0.06
 
 
-def explain_colour(colour: Float[np.ndarray, " 3"], level: float = 0.0) -> Exposure:
-    """Split the log colour of a photograph's skin into pigments, exposure and tint of the light.
+def explain_color(color: Float[np.ndarray, " 3"], level: float = 0.0) -> Exposure:
+    """Split the log color of a photograph's skin into pigments, exposure and tint of the light.
 
     A pale face in little light and a dark one in bright light look alike up to hue: the most
     probable split under Gaussian priors (Beer-Lambert absorption makes the problem linear).
 
     Args:
-        colour: median log R, G, B of bare skin, shading of mean 1 divided out.
+        color: median log R, G, B of bare skin, shading of mean 1 divided out.
         level: mean log exposure of such photographs.
     """
     design = np.zeros((3, 5))
-    design[:, 0], design[:, 1], design[:, 2] = -np.array(MELANIN), -np.array(HAEMOGLOBIN), 1.0
+    design[:, 0], design[:, 1], design[:, 2] = -np.array(MELANIN), -np.array(HEMOGLOBIN), 1.0
     design[0, 3] = design[2, 4] = 1.0
-    mean = np.array([MELANIN_PRIOR[0], HAEMOGLOBIN_PRIOR[0], level, 0.0, 0.0])
+    mean = np.array([MELANIN_PRIOR[0], HEMOGLOBIN_PRIOR[0], level, 0.0, 0.0])
     std = np.array(
-        [MELANIN_PRIOR[1], HAEMOGLOBIN_PRIOR[1], EXPOSURE_SPREAD, TINT_SPREAD, TINT_SPREAD]
+        [MELANIN_PRIOR[1], HEMOGLOBIN_PRIOR[1], EXPOSURE_SPREAD, TINT_SPREAD, TINT_SPREAD]
     )
     prior = design * std
     noise = 0.02**2 * np.eye(3)
-    gap = colour - np.log(PIGMENT_FREE) - design @ mean
+    gap = color - np.log(PIGMENT_FREE) - design @ mean
     whitened = prior.T @ np.linalg.solve(prior @ prior.T + noise, gap)
     found = mean + std * whitened
-    melanin, haemoglobin = (max(float(value), 0.0) for value in found[:2])
-    skin = typical_skin(melanin, haemoglobin)
-    return Exposure(colour - skin, melanin, haemoglobin, float(np.abs(whitened).max()))
+    melanin, hemoglobin = (max(float(value), 0.0) for value in found[:2])
+    skin = typical_skin(melanin, hemoglobin)
+    return Exposure(color - skin, melanin, hemoglobin, float(np.abs(whitened).max()))
 
 
 def typical_skin(
-    melanin: float = MELANIN_PRIOR[0], haemoglobin: float = HAEMOGLOBIN_PRIOR[0]
+    melanin: float = MELANIN_PRIOR[0], hemoglobin: float = HEMOGLOBIN_PRIOR[0]
 ) -> Float[np.ndarray, " 3"]:
-    """Log colour of bare procedural skin with these pigments."""
-    absorbed = melanin * np.array(MELANIN) + haemoglobin * np.array(HAEMOGLOBIN)
+    """Log color of bare procedural skin with these pigments."""
+    absorbed = melanin * np.array(MELANIN) + hemoglobin * np.array(HEMOGLOBIN)
     return np.log(PIGMENT_FREE) - absorbed

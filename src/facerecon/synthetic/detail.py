@@ -12,7 +12,7 @@ from facerecon.camera import join, split
 from facerecon.morphable_model import MorphableModel
 from facerecon.render import render
 from facerecon.synthetic.config import SyntheticConfig
-from facerecon.synthetic.draws import Draw, mixed_seed
+from facerecon.synthetic.sampling import Sampler, mixed_seed
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.synthetic.wrinkles import raised
 
@@ -23,8 +23,8 @@ STEEPEST = 0.3
 class DetailSample(NamedTuple):
     """Photographs, a coarse surface to start from, and that surface with the face's wrinkles.
 
-    The goal is not the true surface: where the start is wrong over centimetres, no detail of the
-    photograph tells how, and guessing at it drowns what is to be learnt. depth, normals: of the
+    The goal is not the true surface: where the start is wrong over centimeters, no detail of the
+    photograph tells how, and guessing at it drowns what is to be learned. depth, normals: of the
     goal; the normals are free of facets. valid: what both surfaces show and faces the camera, eyes
     and lips too: there, nothing is to be added.
     """
@@ -95,21 +95,21 @@ class SyntheticDetail:
         """The index-th batch of a named stream; the last one is kept."""
         key = (stream, index, count)
         if self._last is None or self._last[0] != key:
-            self._last = key, self._draw(index, count, stream)
+            self._last = key, self._render(index, count, stream)
         return self._last[1]
 
     @torch.no_grad()
-    def _draw(self, index: int, count: int, stream: str) -> DetailSample:
+    def _render(self, index: int, count: int, stream: str) -> DetailSample:
         generator = self.world.generator(mixed_seed(stream, self.seed, index))
         r = self.world.sample(count, generator)
-        faces = self.world.draw(count, generator, r)
-        draw = Draw(count, generator)
+        faces = self.world.render(count, generator, r)
+        sampler = Sampler(count, generator)
         coefficients, pose = split(r, self.model.n_coefficients)
         near = join(
-            coefficients + self.spread * draw.normal(coefficients.shape[1]),
-            pose + self.pose_spread * draw.normal(pose.shape[1]),
+            coefficients + self.spread * sampler.normal(coefficients.shape[1]),
+            pose + self.pose_spread * sampler.normal(pose.shape[1]),
         )
-        exact = draw.uniform(0, 1, 1) < self.true_start
+        exact = sampler.uniform(0, 1, 1) < self.true_start
         r = torch.where(exact, r, near)
         start = model_maps(self.model, r, self.size)
         normals = render(self.model, r, self.size).normals

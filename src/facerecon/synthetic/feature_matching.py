@@ -1,8 +1,8 @@
 """How far a photograph's brows, eyes, nose and mouth lie from where a fitted face has them.
 
-A network's fit leaves features a few millimetres off, enough to smear a texture bank's brows and
+A network's fit leaves features a few millimeters off, enough to smear a texture bank's brows and
 lips. A patch of the rendered mean face around each feature is looked for in the photograph, near
-its place, by normalised cross-correlation, and the rest of the face follows smoothly.
+its place, by normalized cross-correlation, and the rest of the face follows smoothly.
 """
 
 from typing import NamedTuple
@@ -53,7 +53,7 @@ def match_features(
     border = reach + margin
     wide = cv2.copyMakeBorder(_bytes(photo), *[border] * 4, cv2.BORDER_REPLICATE)
     patches = cv2.copyMakeBorder(_bytes(rendered), *[border] * 4, cv2.BORDER_REPLICATE)
-    shifts, weights, centres, scores = [], [], [], {}
+    shifts, weights, centers, scores = [], [], [], {}
     for name, points in FEATURES.items():
         group = landmarks[list(points)]
         low = np.clip(np.rint(group.min(0)) - margin, -margin, size - 1).astype(int) + border
@@ -70,12 +70,12 @@ def match_features(
         scores[name] = float(found[best])
         shifts.append((best[1] - reach, best[0] - reach))
         weights.append(max(scores[name] - SURE, 0.0))
-        centres.append(anchors[list(points)].mean(0))
+        centers.append(anchors[list(points)].mean(0))
     if not sum(weights) > 0:
         return Match(np.zeros((len(vertices), 2), np.float32), scores)
     shifts, weights = np.array(shifts, float), np.array(weights)
     common = weights @ shifts / weights.sum()
-    distance = np.linalg.norm(vertices[:, None] - np.array(centres)[None], axis=2)
+    distance = np.linalg.norm(vertices[:, None] - np.array(centers)[None], axis=2)
     kernel = weights * np.exp(-((distance / WIDTH) ** 2) / 2)
     local = kernel @ (shifts - common) / (kernel.sum(1, keepdims=True) + 0.05)
     return Match((common + local).astype(np.float32), scores)

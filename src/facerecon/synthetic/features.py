@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from facerecon.rasterize import Fragments
 from facerecon.synthetic.config import SkinConfig
-from facerecon.synthetic.draws import Draw
 from facerecon.synthetic.illumination import Light
+from facerecon.synthetic.sampling import Sampler
 
 _BROWN, _HAZEL, _BLUE = (0.20, 0.11, 0.06), (0.36, 0.28, 0.14), (0.36, 0.47, 0.58)
 _TOOTH = 7.5  # mm, width
@@ -84,33 +84,35 @@ class Features(nn.Module):
         Args:
             vertices: of the faces, model frame. rotation: model to camera frame.
         """
-        draw, config = Draw(len(albedo), generator), self.config
+        sampler, config = Sampler(len(albedo), generator), self.config
         part = torch.where(fragments.triangle >= 0, self.part[fragments.triangle.clamp(min=0)], 0)
-        eyes = self._sample_eyes(draw)
-        teeth = (draw.uniform(*config.teeth, 1), draw.uniform(0.1, 0.5, 1), draw.uniform(-2, 4, 1))
-        glasses = self._sample_glasses(draw)
+        eyes = self._sample_eyes(sampler)
+        teeth = (
+            sampler.uniform(*config.teeth, 1),
+            sampler.uniform(0.1, 0.5, 1),
+            sampler.uniform(-2, 4, 1),
+        )
+        glasses = self._sample_glasses(sampler)
         albedo, glint = self._eyes(albedo, _Pixels.where(part == 1), pncc, eyes, rotation, light)
         albedo = self._mouth(albedo, _Pixels.where(part == 2), fragments, vertices, teeth)
         return self._glasses(albedo, pncc, fragments.mask, glasses), glint
 
-    def _colour(self, like: Tensor, *rgb: float) -> Tensor:
-        colour = like.new_tensor(rgb)
+    def _color(self, like: Tensor, *rgb: float) -> Tensor:
+        color = like.new_tensor(rgb)
         return (
-            colour
-            if like.shape[1] == 3
-            else (colour @ colour.new_tensor([0.299, 0.587, 0.114]))[None]
+            color if like.shape[1] == 3 else (color @ color.new_tensor([0.299, 0.587, 0.114]))[None]
         )
 
-    def _sample_eyes(self, draw: Draw) -> Tensor:
+    def _sample_eyes(self, sampler: Sampler) -> Tensor:
         """(B, 10): gaze x, y, radii of iris and pupil, sclera, brown to blue, and so on."""
         c = self.config
         return torch.cat(
             [
-                draw.uniform(*c.gaze, 1), draw.uniform(-1.2, 1.2, 1),
-                draw.uniform(*c.iris_radius, 1), draw.uniform(*c.pupil_radius, 1),
-                draw.uniform(*c.sclera, 1), draw.uniform(-0.9, 1.0, 1).clamp(min=0),
-                draw.uniform(0.5, 1.0, 1), draw.uniform(0.25, 0.6, 1), draw.uniform(0, 7, 1),
-                draw.uniform(0.3, 1.0, 1),
+                sampler.uniform(*c.gaze, 1), sampler.uniform(-1.2, 1.2, 1),
+                sampler.uniform(*c.iris_radius, 1), sampler.uniform(*c.pupil_radius, 1),
+                sampler.uniform(*c.sclera, 1), sampler.uniform(-0.9, 1.0, 1).clamp(min=0),
+                sampler.uniform(0.5, 1.0, 1), sampler.uniform(0.25, 0.6, 1),
+                sampler.uniform(0, 7, 1), sampler.uniform(0.3, 1.0, 1),
             ],
             dim=1,
         )  # fmt: skip
@@ -131,18 +133,18 @@ class Features(nn.Module):
         pupil = torch.sigmoid((pupil_radius - distance) / 0.2)
         fibres = torch.sin(17 * angle + seed) * torch.sin(29 * angle + 2 * seed)
         rim = torch.exp(-(((distance - radius) / 0.9) ** 2))
-        brown, hazel, pale = (self._colour(albedo, *c) for c in (_BROWN, _HAZEL, _BLUE))
+        brown, hazel, pale = (self._color(albedo, *c) for c in (_BROWN, _HAZEL, _BLUE))
         mix = blue[:, None]
-        colour = torch.where(
+        color = torch.where(
             mix < 0.5, torch.lerp(brown, hazel, 2 * mix), torch.lerp(hazel, pale, 2 * mix - 1)
         )
         ring = (0.75 + 0.35 * (1 - distance / radius) + 0.15 * fibres) * (1 - 0.55 * rim)
-        colour = colour * (ring * bright)[:, None] * (1 - pupil[:, None]) + 0.015 * pupil[:, None]
+        color = color * (ring * bright)[:, None] * (1 - pupil[:, None]) + 0.015 * pupil[:, None]
         # Redder toward the corners, darker under the upper lid and at the sides of the ball.
         corner = ((x.abs() - self.eye[0]).abs() / 13).clamp(max=1) ** 3
-        white = self._colour(albedo, 1.0, 0.95, 0.92) * sclera[:, None]
-        white = torch.lerp(white, self._colour(albedo, 0.72, 0.42, 0.38), 0.6 * corner[:, None])
-        eye = torch.lerp(white, colour, iris[:, None])
+        white = self._color(albedo, 1.0, 0.95, 0.92) * sclera[:, None]
+        white = torch.lerp(white, self._color(albedo, 0.72, 0.42, 0.38), 0.6 * corner[:, None])
+        eye = torch.lerp(white, color, iris[:, None])
         shade = 1 - lid * torch.sigmoid((y - self.eye[1] - 2.2) / 0.9)
         shade = shade * (1 - 0.35 * corner)
         albedo = pixels.put(albedo, eye * shade[:, None])
@@ -175,25 +177,25 @@ class Features(nn.Module):
         lower = torch.sigmoid((self.lip_line - 5.5 - drop - 0.5 * arch - y) / 0.5)
         gap = torch.cos(2 * torch.pi * x / _TOOTH)
         tooth = white * (1 - 0.35 * torch.sigmoid((gap - 0.93) * 40)) * (1 - (x.abs() / 42) ** 2)
-        tooth = self._colour(albedo, 1.0, 0.96, 0.88) * tooth.clamp(min=0)[:, None]
+        tooth = self._color(albedo, 1.0, 0.96, 0.88) * tooth.clamp(min=0)[:, None]
         # Dark toward the throat, the tongue below.
         tongue = torch.sigmoid((self.lip_line - 8 - 0.6 * drop - y) / 3)[:, None]
-        inside = self._colour(albedo, 0.30, 0.10, 0.09) * dark[:, None]
-        inside = torch.lerp(inside, self._colour(albedo, 0.55, 0.25, 0.24), 0.7 * tongue)
-        colour = torch.lerp(inside, tooth, torch.maximum(upper, 0.8 * lower)[:, None])
-        return pixels.put(albedo, colour.clamp(0.01, 1))
+        inside = self._color(albedo, 0.30, 0.10, 0.09) * dark[:, None]
+        inside = torch.lerp(inside, self._color(albedo, 0.55, 0.25, 0.24), 0.7 * tongue)
+        color = torch.lerp(inside, tooth, torch.maximum(upper, 0.8 * lower)[:, None])
+        return pixels.put(albedo, color.clamp(0.01, 1))
 
-    def _sample_glasses(self, draw: Draw) -> Tensor:
-        """(B, 9): wears them, half axes, centre, roundness, width and darkness of frame, lens."""
+    def _sample_glasses(self, sampler: Sampler) -> Tensor:
+        """(B, 9): wears them, half axes, center, roundness, width and darkness of frame, lens."""
         c = self.config
-        sun = draw.chance(c.p_sunglasses, 1)
-        tint = torch.where(sun, draw.uniform(0.75, 0.95, 1), draw.uniform(*c.lens_tint, 1))
+        sun = sampler.chance(c.p_sunglasses, 1)
+        tint = torch.where(sun, sampler.uniform(0.75, 0.95, 1), sampler.uniform(*c.lens_tint, 1))
         return torch.cat(
             [
-                draw.chance(c.p_glasses, 1).float(), draw.uniform(20, 27, 1),
-                draw.uniform(15, 22, 1), draw.uniform(-2, 3, 1), draw.uniform(-5, 1, 1),
-                draw.uniform(2, 5, 1), draw.uniform(*c.frame_width, 1),
-                draw.uniform(0.02, 0.5, 1), tint,
+                sampler.chance(c.p_glasses, 1).float(), sampler.uniform(20, 27, 1),
+                sampler.uniform(15, 22, 1), sampler.uniform(-2, 3, 1), sampler.uniform(-5, 1, 1),
+                sampler.uniform(2, 5, 1), sampler.uniform(*c.frame_width, 1),
+                sampler.uniform(0.02, 0.5, 1), tint,
             ],
             dim=1,
         )  # fmt: skip

@@ -20,7 +20,7 @@ from facerecon.mesh import vertex_normals
 from facerecon.rasterize import interpolate, rasterize
 from facerecon.synthetic import shading_numba
 from facerecon.synthetic.config import LightConfig
-from facerecon.synthetic.draws import Draw
+from facerecon.synthetic.sampling import Sampler
 
 _FAR = -1e4  # mm: nothing stands in the light
 
@@ -43,37 +43,37 @@ def sample_light(
     config: LightConfig, count: int, channels: int, generator: torch.Generator
 ) -> Light:
     """Draw a light for every image."""
-    draw = Draw(count, generator)
+    sampler = Sampler(count, generator)
     environment = torch.cat(
         [
-            draw.uniform(*config.ambient, 1),
-            config.environment_std * draw.normal(1),
-            draw.uniform(*config.sky, 1),
-            config.environment_std * draw.normal(1),
-            config.second_order_std * draw.normal(5),
+            sampler.uniform(*config.ambient, 1),
+            config.environment_std * sampler.normal(1),
+            sampler.uniform(*config.sky, 1),
+            config.environment_std * sampler.normal(1),
+            config.second_order_std * sampler.normal(5),
         ],
         dim=1,
     )
-    tints = 1 + config.tint_std * draw.normal(3, 3)
+    tints = 1 + config.tint_std * sampler.normal(3, 3)
     tints[:, :, 1] = 1  # red and blue against green
     if channels == 1:
         tints = torch.ones_like(tints[:, :, :1])
-    key = draw.uniform(*config.key, 1) * draw.chance(config.p_key, 1)
-    fill = draw.uniform(*config.fill, 1) * draw.chance(config.p_fill, 1)
+    key = sampler.uniform(*config.key, 1) * sampler.chance(config.p_key, 1)
+    fill = sampler.uniform(*config.fill, 1) * sampler.chance(config.p_fill, 1)
     return Light(
         environment=environment,
         tint=tints[:, 0],
         key_direction=_direction(
-            draw.uniform(*config.key_azimuth, 1), draw.uniform(*config.key_elevation, 1)
+            sampler.uniform(*config.key_azimuth, 1), sampler.uniform(*config.key_elevation, 1)
         ),
         key=key * tints[:, 1],
         fill_direction=_direction(
-            draw.uniform(*config.fill_azimuth, 1), draw.uniform(*config.fill_elevation, 1)
+            sampler.uniform(*config.fill_azimuth, 1), sampler.uniform(*config.fill_elevation, 1)
         ),
         fill=fill * tints[:, 2],
-        specular=draw.uniform(*config.specular, 1) * draw.chance(config.p_specular, 1),
-        roughness=draw.uniform(*config.roughness, 1) * draw.chance(config.p_ggx, 1),
-        shininess=draw.uniform(*config.shininess, 1),
+        specular=sampler.uniform(*config.specular, 1) * sampler.chance(config.p_specular, 1),
+        roughness=sampler.uniform(*config.roughness, 1) * sampler.chance(config.p_ggx, 1),
+        shininess=sampler.uniform(*config.shininess, 1),
     )
 
 

@@ -20,7 +20,7 @@ from facerecon.mesh import vertex_normals
 from facerecon.rasterize import interpolate, rasterize
 from facerecon.synthetic import person_shapes as shapes
 from facerecon.synthetic.config import HairConfig
-from facerecon.synthetic.hair_style import N_WAVES, Style, draw_style
+from facerecon.synthetic.hair_style import N_WAVES, Style, sample_style
 
 _JOINT = (0.0, -60.0, -85.0)  # head and body turn against each other here
 _BODY_TURN = 0.35  # share of the head's angles that the shoulders follow
@@ -74,10 +74,10 @@ class Person(nn.Module):
         self.to(model.mean.device)
 
     def style(
-        self, hair_colour: Float[Tensor, "batch channels"], generator: torch.Generator
+        self, hair_color: Float[Tensor, "batch channels"], generator: torch.Generator
     ) -> Style:
-        """Draw a style for every face; hair_colour is that of the brows."""
-        return draw_style(self.config, self.eyes, hair_colour, generator)
+        """Draw a style for every face; hair_color is that of the brows."""
+        return sample_style(self.config, self.eyes, hair_color, generator)
 
     def place(
         self,
@@ -117,7 +117,7 @@ class Person(nn.Module):
         Args:
             vertices: of the faces, model frame, mm. pose: in pose units.
             distance: of the camera, mm.
-            skin, cloth: colours of neck and shoulders.
+            skin, cloth: colors of neck and shoulders.
             nearest: depth of the face in mm, -inf where there is none.
         """
         count = len(pose)
@@ -181,9 +181,9 @@ class Person(nn.Module):
         narrow = (1 - 0.13 * beside) * torch.lerp(
             1 - 0.45 * (2.5 * below).clamp(max=1), 1 + 0.15 * below, style.hang
         )
-        centre = self.shell.new_tensor(shapes.CENTRE)
+        center = self.shell.new_tensor(shapes.CENTRE)
         radii = self.shell.new_tensor(shapes.RADII)
-        offset = self.shell - centre
+        offset = self.shell - center
         level = offset[:, 1].clamp(min=0) / radii[1]  # sine of the elevation
         flat = torch.stack([offset[:, 0], offset[:, 2]], 1)
         radius = flat.norm(dim=1).clamp(min=1e-3)
@@ -195,7 +195,7 @@ class Person(nn.Module):
         up = offset[:, 1] + outside * level
         return (
             torch.stack([flat[:, 0] * spread, up.expand_as(spread), flat[:, 1] * spread], dim=2)
-            + centre
+            + center
         )
 
     def _layer(self, points, triangles, pose, distance, size, fields) -> tuple[Tensor, Tensor]:
@@ -232,7 +232,7 @@ class Person(nn.Module):
         shade = 1 - 0.5 * torch.exp(-(((height + 95) / 35) ** 2))
         neck = torch.sigmoid((kind - 0.5) * 12)
         albedo = torch.lerp(_spread(skin) * shade, _spread(cloth), neck)
-        albedo = torch.where(hair, _spread(style.colour) * 0.5, albedo)
+        albedo = torch.where(hair, _spread(style.color) * 0.5, albedo)
         lowest = _spread(torch.where(style.covered & (style.hang > 0.5), style.back, 1e3))
         ends = torch.sigmoid((height - lowest) / 6) * (kind > 2.5)
         rim = (normals[:, 2:] * 8).clamp(0, 1)  # smooth outlines
@@ -256,7 +256,7 @@ class Person(nn.Module):
         light = 1 + _spread(style.contrast) * strand
         # Deeper strands and the roots get less light.
         light = light * (0.65 + 0.35 * torch.sigmoid((above - 8) / 6))
-        albedo = _spread(style.colour) * light.clamp(0.15, 2.2)
+        albedo = _spread(style.color) * light.clamp(0.15, 2.2)
         bent = normals + functional.pad(0.2 * strand, (0, 0, 0, 0, 0, 2))
         return Layer(alpha, albedo, bent, _spread(style.gloss) * (1 + strand).clamp(0, 2))
 

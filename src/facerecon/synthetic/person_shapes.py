@@ -36,7 +36,7 @@ def shell() -> tuple[
 
     The fourth is the triangles, counter-clockwise seen from outside.
     """
-    centre, radii = torch.tensor(CENTRE), torch.tensor(RADII)
+    center, radii = torch.tensor(CENTRE), torch.tensor(RADII)
     up = torch.linspace(math.pi / 2 - 0.02, 0, _ROWS_ABOVE + 1)
     down = torch.linspace(0, 1, _ROWS_BELOW + 1)[1:]
     sine = torch.cat([up.sin(), torch.zeros_like(down)])
@@ -47,9 +47,9 @@ def shell() -> tuple[
     ones = torch.ones_like(azimuth)
     points = torch.stack(
         [
-            centre[0] + radii[0] * cosine[:, None] * azimuth.sin(),
-            centre[1] + (radii[1] * sine + drop)[:, None] * ones,
-            centre[2] + radii[2] * cosine[:, None] * azimuth.cos(),
+            center[0] + radii[0] * cosine[:, None] * azimuth.sin(),
+            center[1] + (radii[1] * sine + drop)[:, None] * ones,
+            center[2] + radii[2] * cosine[:, None] * azimuth.cos(),
         ],
         dim=2,
     )
@@ -62,13 +62,13 @@ def shell() -> tuple[
 
 
 def growth() -> tuple[Float[Tensor, "points 3"], Float[Tensor, " points"]]:
-    """Of the points of `shell`: direction from the skull's centre, and how far they hang (rad).
+    """Of the points of `shell`: direction from the skull's center, and how far they hang (rad).
 
     Points below the skull's equator have the direction of the one above them.
     """
     points, _, row, _ = shell()
-    centre, radii = torch.tensor(CENTRE), torch.tensor(RADII)
-    offset = points - centre
+    center, radii = torch.tensor(CENTRE), torch.tensor(RADII)
+    offset = points - center
     hanging = (-offset[:, 1]).clamp(min=0) * (_DROP_PACE / radii[1])
     offset = torch.where((row <= 0)[:, None], offset * offset.new_tensor([1, 0, 1]), offset)
     return functional.normalize(offset / radii, dim=1), hanging
@@ -79,7 +79,7 @@ def body() -> tuple[
 ]:
     """Points, triangles, and which points are clothed: skull and neck as one tube, shoulders."""
     angle = torch.linspace(-math.pi, math.pi, 33)
-    # height, centre in depth, half width, half depth
+    # height, center in depth, half width, half depth
     rings = torch.tensor(
         [
             [131.0, -82, 8, 8], [122, -82, 32, 40], [105, -82, 50, 64], [80, -82, 64, 83],
@@ -103,9 +103,9 @@ def body() -> tuple[
 
 
 def _rings(rings: Tensor, angle: Tensor) -> Tensor:
-    height, centre, wide, deep = (column[:, None] for column in rings.T)
+    height, center, wide, deep = (column[:, None] for column in rings.T)
     ones = torch.ones_like(angle)
-    points = [wide * angle.sin(), height * ones, centre + deep * angle.cos()]
+    points = [wide * angle.sin(), height * ones, center + deep * angle.cos()]
     return torch.stack(points, dim=2).flatten(0, 1)
 
 

@@ -11,7 +11,7 @@ from facerecon.rasterize import Fragments
 from facerecon.synthetic.chart import Chart
 from facerecon.synthetic.config import DetailConfig
 from facerecon.synthetic.delight import skin_weight, zones
-from facerecon.synthetic.draws import Draw
+from facerecon.synthetic.sampling import Sampler
 from facerecon.synthetic.texture_bank import TextureBank
 
 DARKEST_ALBEDO = 0.02
@@ -21,7 +21,7 @@ _LOG_RANGE = 3.0  # of the deviations that are kept, to either side
 class PhotographedSkin(nn.Module):
     """Paints the skin, brows and beards of a bank's photographs over procedural ones.
 
-    A texture is kept as its log deviation from the bare skin's colour, so that it takes the tone of
+    A texture is kept as its log deviation from the bare skin's color, so that it takes the tone of
     whatever face it is laid on; its contrast and hue vary from face to face.
 
     Args:
@@ -66,11 +66,13 @@ class PhotographedSkin(nn.Module):
                 has of its own. skin: the procedural skin, whose average tone stays.
             fragments: of the pixels. coordinates: where in the chart they lie.
         """
-        config, draw = self.config, Draw(len(albedo), generator)
-        chosen = draw.chance(config.p_photographed)
-        picks = self.bank[draw.choice(len(self.bank))].float() * (_LOG_RANGE / 127)
-        deviation = Chart.sample(picks, coordinates) * draw.uniform(*config.photographed_contrast)
-        hue = config.photographed_hue * draw.normal(3)
+        config, sampler = self.config, Sampler(len(albedo), generator)
+        chosen = sampler.chance(config.p_photographed)
+        picks = self.bank[sampler.choice(len(self.bank))].float() * (_LOG_RANGE / 127)
+        deviation = Chart.sample(picks, coordinates) * sampler.uniform(
+            *config.photographed_contrast
+        )
+        hue = config.photographed_hue * sampler.normal(3)
         tone = torch.einsum("v,bvc->bc", self.skin_weight, skin).clamp(min=DARKEST_ALBEDO)
         tone = tone * (hue - hue.mean(1, keepdim=True)).exp()
         painted = tone[:, :, None, None] * deviation.exp()

@@ -1,6 +1,6 @@
 """What a camera does to a synthetic scene: exposure, optics, sensor, sharpening, JPEG (3.2.2).
 
-Every function works on a batch (B, C, S, S) of intensities, grey or colour, and draws from the
+Every function works on a batch (B, C, S, S) of intensities, grey or color, and draws from the
 generator it is given, on that generator's device.
 """
 
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from facerecon.synthetic.config import CameraConfig
-from facerecon.synthetic.draws import Draw
+from facerecon.synthetic.sampling import Sampler
 from facerecon.synthetic.scenery import pixel_grid
 
 # Luminance quantisation table of the JPEG standard (ITU-T T.81, Table K.1), row by row.
@@ -32,49 +32,49 @@ _LEAST_BLUR = 0.5  # pixels: no lens and sensor resolve a single pixel
 
 
 def photograph(
-    draw: Draw,
+    sampler: Sampler,
     picture: Float[Tensor, "batch channels size size"],
     face: Bool[Tensor, "batch 1 size size"],
     config: CameraConfig,
 ) -> Float[Tensor, "batch channels size size"]:
     """The whole camera, from light to file; [0, 1]."""
-    picture = vignette(draw, picture, config)
-    picture = expose(draw, picture, face, config)
-    picture = blur(draw, picture, config)
-    picture = lower_resolution(draw, picture, config)
-    picture = add_noise(draw, picture, config)
-    picture = sharpen(draw, picture, config)
-    return jpeg(draw, picture.clamp(0, 1), config).clamp(0, 1)
+    picture = vignette(sampler, picture, config)
+    picture = expose(sampler, picture, face, config)
+    picture = blur(sampler, picture, config)
+    picture = lower_resolution(sampler, picture, config)
+    picture = add_noise(sampler, picture, config)
+    picture = sharpen(sampler, picture, config)
+    return jpeg(sampler, picture.clamp(0, 1), config).clamp(0, 1)
 
 
 def expose(
-    draw: Draw,
+    sampler: Sampler,
     picture: Float[Tensor, "batch channels size size"],
     face: Bool[Tensor, "batch 1 size size"],
     config: CameraConfig,
 ) -> Float[Tensor, "batch channels size size"]:
     """Exposure as a camera chooses it (faces come out near mid-grey), a tone curve, contrast."""
-    gamma = draw.uniform(*config.gamma)
+    gamma = sampler.uniform(*config.gamma)
     area = picture.shape[1] * face.sum((1, 2, 3), keepdim=True).clamp(min=1)
     mean = (picture * face).sum((1, 2, 3), keepdim=True) / area
-    target = draw.uniform(*config.exposure) ** (1 / gamma)
-    gain = (target / mean.clamp(min=1e-3)) ** draw.uniform(*config.adaptation)
-    gain = torch.where(draw.chance(config.p_auto_exposure), gain, torch.ones_like(gain))
+    target = sampler.uniform(*config.exposure) ** (1 / gamma)
+    gain = (target / mean.clamp(min=1e-3)) ** sampler.uniform(*config.adaptation)
+    gain = torch.where(sampler.chance(config.p_auto_exposure), gain, torch.ones_like(gain))
     picture = (picture * gain).clamp(min=1e-6) ** gamma
-    saturation = draw.uniform(*config.saturation)
+    saturation = sampler.uniform(*config.saturation)
     if picture.shape[1] > 1:
         grey = picture.mean(1, keepdim=True)
         picture = grey + (picture - grey) * saturation
-    contrast, brightness = draw.uniform(*config.contrast), draw.uniform(*config.brightness)
+    contrast, brightness = sampler.uniform(*config.contrast), sampler.uniform(*config.brightness)
     picture = picture * contrast + (_PIVOT * (1 - contrast) + brightness)
-    return film(clarify(draw, picture, config))
+    return film(clarify(sampler, picture, config))
 
 
 def clarify(
-    draw: Draw, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
+    sampler: Sampler, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
 ) -> Float[Tensor, "batch channels size size"]:
-    """More contrast between places some millimetres apart, without finer edges or noise."""
-    amount = draw.uniform(*config.clarity)
+    """More contrast between places some millimeters apart, without finer edges or noise."""
+    amount = sampler.uniform(*config.clarity)
     if config.clarity == (0, 0):
         return picture
     size = picture.shape[-1]
@@ -95,27 +95,29 @@ def film(picture: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
 
 
 def vignette(
-    draw: Draw, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
+    sampler: Sampler, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
 ) -> Float[Tensor, "batch channels size size"]:
     """Light falls off toward the corners of some photographs."""
     size = picture.shape[-1]
     column, row = pixel_grid(size, picture.device)
     radius = ((column / size - 0.5).square() + (row / size - 0.5).square()) * 2
-    loss = draw.uniform(*config.vignette) * draw.chance(config.p_vignette)
+    loss = sampler.uniform(*config.vignette) * sampler.chance(config.p_vignette)
     if config.p_vignette == 0:
         return picture
     return picture * (1 - loss * radius)
 
 
 def blur(
-    draw: Draw, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
+    sampler: Sampler, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
 ) -> Float[Tensor, "batch channels size size"]:
     """Gaussian blur with a width of its own per image and axis (defocus, slight motion)."""
     count, channels, size = picture.shape[:3]
-    least = torch.full_like(draw.uniform(0, 1), _LEAST_BLUR)
+    least = torch.full_like(sampler.uniform(0, 1), _LEAST_BLUR)
     scale = size / 200
-    sigma = torch.where(draw.chance(config.p_blur), draw.uniform(*config.blur) * scale, least)
-    along = torch.where(draw.chance(config.p_motion), draw.uniform(*config.blur) * scale, sigma)
+    sigma = torch.where(sampler.chance(config.p_blur), sampler.uniform(*config.blur) * scale, least)
+    along = torch.where(
+        sampler.chance(config.p_motion), sampler.uniform(*config.blur) * scale, sigma
+    )
     if not config.lens:
         return picture
     reach = math.ceil(3 * max(config.blur[1] * scale, _LEAST_BLUR))
@@ -132,13 +134,13 @@ def blur(
 
 
 def lower_resolution(
-    draw: Draw, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
+    sampler: Sampler, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
 ) -> Float[Tensor, "batch channels size size"]:
     """Some images taken as if from a small one."""
     size = picture.shape[-1]
     low, high = config.resolution
-    small = draw.integer(max(int(low * size), 1), max(int(high * size), 2))
-    chosen = draw.chance(config.p_low_resolution).flatten().nonzero().squeeze(1)
+    small = sampler.integer(max(int(low * size), 1), max(int(high * size), 2))
+    chosen = sampler.chance(config.p_low_resolution).flatten().nonzero().squeeze(1)
     if not len(chosen):
         return picture
     coarse = F.interpolate(picture[chosen], size=(small, small), mode="area")
@@ -147,11 +149,11 @@ def lower_resolution(
 
 
 def sharpen(
-    draw: Draw, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
+    sampler: Sampler, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
 ) -> Float[Tensor, "batch channels size size"]:
     """Unsharp masking with the halo that phones leave."""
-    amount = draw.uniform(*config.sharpen)
-    chosen = draw.chance(config.p_sharpen).flatten().nonzero().squeeze(1)
+    amount = sampler.uniform(*config.sharpen)
+    chosen = sampler.chance(config.p_sharpen).flatten().nonzero().squeeze(1)
     if not len(chosen):
         return picture
     part = picture[chosen]
@@ -160,21 +162,21 @@ def sharpen(
 
 
 def add_noise(
-    draw: Draw, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
+    sampler: Sampler, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
 ) -> Float[Tensor, "batch channels size size"]:
     """Read noise and photon noise (its variance grows with intensity)."""
-    read, photon = draw.uniform(*config.read_noise), draw.uniform(*config.photon_noise)
+    read, photon = sampler.uniform(*config.read_noise), sampler.uniform(*config.photon_noise)
     sigma = read + photon * picture.clamp(min=0).sqrt()
-    return picture + draw.normal(*picture.shape[1:]) * sigma * draw.chance(config.p_noise)
+    return picture + sampler.normal(*picture.shape[1:]) * sigma * sampler.chance(config.p_noise)
 
 
 def jpeg(
-    draw: Draw, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
+    sampler: Sampler, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
 ) -> Float[Tensor, "batch channels size size"]:
     """Quantise 8x8 cosine blocks as JPEG does; each channel by the luminance table."""
     size, device = picture.shape[-1], picture.device
-    quality = draw.uniform(*config.quality)
-    chosen = draw.chance(config.p_jpeg).flatten().nonzero().squeeze(1)
+    quality = sampler.uniform(*config.quality)
+    chosen = sampler.chance(config.p_jpeg).flatten().nonzero().squeeze(1)
     if not len(chosen):
         return picture
     part, quality = picture[chosen], quality[chosen]

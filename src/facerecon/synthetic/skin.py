@@ -1,6 +1,6 @@
 """Procedural skin: a per-vertex reflectance of a human face, drawn from a random generator.
 
-No photograph is needed. Tone follows two pigment axes, melanin and haemoglobin, with Beer-Lambert
+No photograph is needed. Tone follows two pigment axes, melanin and hemoglobin, with Beer-Lambert
 absorption; on top come brows, lips, eyes, beard, freckles and age. The mean and the first principal
 components of such draws are the albedo model of Eq. (10); in the synthetic photographs of 3.2.2 the
 skin of a draw is per vertex, too, but eyes, teeth and single hairs are drawn per pixel.
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from facerecon.mesh import edges, vertex_normals
 from facerecon.synthetic.config import SkinConfig
-from facerecon.synthetic.draws import Draw
+from facerecon.synthetic.sampling import Sampler
 
 # Display-referred absorption per unit of pigment in R, G, B, and the reflectance of skin without
 # either: chosen so that melanin 0..1.7 spans the palest to the darkest skin tones (sRGB about
 # 235/200/180 to 85/55/45).
 PIGMENT_FREE = (0.97, 0.84, 0.77)
 MELANIN = (0.66, 0.80, 0.91)
-HAEMOGLOBIN = (0.08, 0.38, 0.32)
+HEMOGLOBIN = (0.08, 0.38, 0.32)
 
 
 def _logistic_below(value: Tensor, edge: Tensor | float, softness: float) -> Tensor:
@@ -37,8 +37,8 @@ class Complexion(NamedTuple):
 
     skin: Float[Tensor, "batch vertices 3"]  # RGB, without hair
     hair: Float[Tensor, "batch vertices"]  # cover of brows, beard, moustache and lashes, [0, 1]
-    hair_colour: Float[Tensor, "batch 3"]  # of the hair on the face
-    scalp_colour: Float[Tensor, "batch 3"]  # of that on the head, a little lighter
+    hair_color: Float[Tensor, "batch 3"]  # of the hair on the face
+    scalp_color: Float[Tensor, "batch 3"]  # of that on the head, a little lighter
     age: Float[Tensor, "batch 1"]  # [0, 1]
 
 
@@ -90,33 +90,33 @@ class Skin(nn.Module):
 
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "batch vertices 3"]:
         """Draw `count` whole faces' albedo, RGB in (0, 1], as the linear model learns it."""
-        face = self.draw(count, generator)
-        draw = Draw(count, generator)
-        albedo = face.skin + face.hair[..., None] * (face.hair_colour[:, None] - face.skin)
-        interior = self._mouth(draw.uniform(0.05, 0.5, 1), draw.uniform(0, 1, 1))
+        face = self.sample_complexion(count, generator)
+        sampler = Sampler(count, generator)
+        albedo = face.skin + face.hair[..., None] * (face.hair_color[:, None] - face.skin)
+        interior = self._mouth(sampler.uniform(0.05, 0.5, 1), sampler.uniform(0, 1, 1))
         albedo = albedo + self.region_mouth_interior[:, None] * (interior - albedo)
-        albedo = torch.where(self.is_eye[:, None], self._eyes(draw), albedo)
+        albedo = torch.where(self.is_eye[:, None], self._eyes(sampler), albedo)
         return albedo.clamp(0.01, 1.0)
 
-    def draw(self, count: int, generator: torch.Generator) -> Complexion:
+    def sample_complexion(self, count: int, generator: torch.Generator) -> Complexion:
         """Draw `count` faces' skin and facial hair; eyes and mouth are left as skin.
 
         Args:
             count: number of faces. generator: on this module's device.
         """
-        config, draw = self.config, Draw(count, generator)
+        config, sampler = self.config, Sampler(count, generator)
         device = self.position.device
         if config.linear:
-            return self._linear(draw)
+            return self._linear(sampler)
 
         def uniform(low: float, high: float) -> Tensor:
-            return draw.uniform(low, high, 1)
+            return sampler.uniform(low, high, 1)
 
         def chance(probability: float) -> Tensor:
-            return draw.chance(probability, 1)
+            return sampler.chance(probability, 1)
 
         low, middle, high = (
-            draw.normal(len(waves)) @ waves
+            sampler.normal(len(waves)) @ waves
             for waves in (self.noise_low, self.noise_middle, self.noise_high)
         )
         x, y, z = self.position.unbind(1)
@@ -151,7 +151,7 @@ class Skin(nn.Module):
         hair_melanin = torch.where(dark, uniform(0.6, 1.0), uniform(0.05, 0.8))
         hair_melanin = hair_melanin.maximum((tone - 0.5).clamp(0, 0.9))  # dark skin, dark hair
         greying = (2 * age - 0.5).clamp(0, 1) * chance(config.p_grey)
-        hair_colour = self._hair_colour(hair_melanin, greying)
+        hair_color = self._hair_color(hair_melanin, greying)
 
         shade_of_brows = uniform(*config.brow_shade)
         u = (side - self.brow_x - uniform(-2, 2)) / (self.brow_half * uniform(0.9, 1.15))
@@ -165,8 +165,8 @@ class Skin(nn.Module):
         brow = brow * (0.85 + 0.25 * high).clamp(0, 1.1) * (z > -20)
 
         beard_edge = uniform(self.mouth_y - 26, self.mouth_y + 22) + 0.010 * side**2 + 4 * low
-        bare_centre = torch.where(chance(0.3), uniform(0, 30), torch.full_like(tone, -50.0))
-        beard = _logistic_below(y, beard_edge, 5.0) * torch.sigmoid((side - bare_centre) / 4)
+        bare_center = torch.where(chance(0.3), uniform(0, 30), torch.full_like(tone, -50.0))
+        beard = _logistic_below(y, beard_edge, 5.0) * torch.sigmoid((side - bare_center) / 4)
         beard = beard * (1 - self.region_lips) * _logistic_below(side, 74.0, 3.0)
         beard = beard * chance(config.p_beard) * uniform(*config.beard_strength)
         beard = beard * (1 + 0.1 * high)
@@ -177,27 +177,27 @@ class Skin(nn.Module):
         hair = torch.stack(torch.broadcast_tensors(brow, beard, moustache, lashes)).amax(0)
 
         free, absorb_m, absorb_h = (
-            torch.tensor(c, device=device) for c in (PIGMENT_FREE, MELANIN, HAEMOGLOBIN)
+            torch.tensor(c, device=device) for c in (PIGMENT_FREE, MELANIN, HEMOGLOBIN)
         )
         skin = free * torch.exp(-melanin[..., None] * absorb_m - blood[..., None] * absorb_h)
         skin = (skin * shade[..., None]).clamp(0.01, 1.0)
-        return Complexion(skin, hair.clamp(0, 1), hair_colour * shade_of_brows, hair_colour, age)
+        return Complexion(skin, hair.clamp(0, 1), hair_color * shade_of_brows, hair_color, age)
 
-    def _linear(self, draw: Draw) -> Complexion:
+    def _linear(self, sampler: Sampler) -> Complexion:
         """Faces of the linear model of albedo, Eq. (10); nothing of their hair is apart."""
         n = len(self.albedo_basis)
-        skin = self.albedo_mean + torch.tensordot(draw.normal(n), self.albedo_basis, 1)
-        colour = self._hair_colour(draw.uniform(0, 1, 1), draw.uniform(0, 0.2, 1))
+        skin = self.albedo_mean + torch.tensordot(sampler.normal(n), self.albedo_basis, 1)
+        color = self._hair_color(sampler.uniform(0, 1, 1), sampler.uniform(0, 0.2, 1))
         bare = skin.new_zeros(()).expand(skin.shape[:2])
-        return Complexion(skin.clamp(0.01, 1), bare, colour, colour, draw.uniform(0, 1, 1) ** 2)
+        return Complexion(skin.clamp(0.01, 1), bare, color, color, sampler.uniform(0, 1, 1) ** 2)
 
     @staticmethod
-    def _hair_colour(melanin: Tensor, grey: Tensor) -> Float[Tensor, "batch 3"]:
+    def _hair_color(melanin: Tensor, grey: Tensor) -> Float[Tensor, "batch 3"]:
         blond = torch.tensor([0.66, 0.49, 0.29], device=melanin.device)
         black = torch.tensor([0.065, 0.048, 0.04], device=melanin.device)
         silver = torch.tensor([0.58, 0.57, 0.56], device=melanin.device)
-        colour = torch.exp(torch.lerp(blond.log(), black.log(), melanin))
-        return colour + grey * (silver - colour)
+        color = torch.exp(torch.lerp(blond.log(), black.log(), melanin))
+        return color + grey * (silver - color)
 
     def _mouth(self, depth: Tensor, teeth: Tensor) -> Float[Tensor, "batch vertices 3"]:
         """Dark inside, with a band of teeth below the upper lip of some draws."""
@@ -207,21 +207,21 @@ class Skin(nn.Module):
         white = torch.tensor([0.85, 0.82, 0.76], device=y.device)
         return red + band[..., None] * (white - red)
 
-    def _eyes(self, draw: Draw) -> Float[Tensor, "batch vertices 3"]:
+    def _eyes(self, sampler: Sampler) -> Float[Tensor, "batch vertices 3"]:
         """Sclera, iris and pupil; the gaze shifts both eyes together."""
         config = self.config
         x, y, _ = self.position.unbind(1)
-        centre = torch.where(x > 0, self.eye_x, -self.eye_x) + draw.uniform(*config.gaze, 1)
-        distance = torch.hypot(x - centre, y - self.eye_y - draw.uniform(-1.2, 1.2, 1))
-        iris = _logistic_below(distance, draw.uniform(*config.iris_radius, 1), 0.5)[..., None]
-        pupil = _logistic_below(distance, draw.uniform(*config.pupil_radius, 1), 0.5)[..., None]
+        center = torch.where(x > 0, self.eye_x, -self.eye_x) + sampler.uniform(*config.gaze, 1)
+        distance = torch.hypot(x - center, y - self.eye_y - sampler.uniform(-1.2, 1.2, 1))
+        iris = _logistic_below(distance, sampler.uniform(*config.iris_radius, 1), 0.5)[..., None]
+        pupil = _logistic_below(distance, sampler.uniform(*config.pupil_radius, 1), 0.5)[..., None]
         brown = torch.tensor([0.22, 0.12, 0.07], device=x.device)
         blue = torch.tensor([0.35, 0.45, 0.55], device=x.device)
-        colour = torch.lerp(brown, blue, draw.uniform(-0.8, 1.0, 1).clamp(min=0))[:, None]
+        color = torch.lerp(brown, blue, sampler.uniform(-0.8, 1.0, 1).clamp(min=0))[:, None]
         white = torch.tensor([0.98, 0.94, 0.92], device=x.device)
-        white = white * draw.uniform(*config.sclera, 1)[..., None]
-        eye = white + iris * (colour * (1 - pupil) + 0.02 - white)
-        lid_shadow = draw.uniform(0, 0.6, 1) * torch.sigmoid((y - self.eye_y - 4) / 2)
+        white = white * sampler.uniform(*config.sclera, 1)[..., None]
+        eye = white + iris * (color * (1 - pupil) + 0.02 - white)
+        lid_shadow = sampler.uniform(0, 0.6, 1) * torch.sigmoid((y - self.eye_y - 4) / 2)
         return eye * (1 - lid_shadow[..., None])
 
 

@@ -139,7 +139,7 @@ class Studio:
             | {"p_auto_exposure": 1.0, "exposure": (EXPOSURE,) * 2, "adaptation": (0.6, 0.6)}
             | {"p_noise": 1.0, "photon_noise": (noise, noise)},
         )
-        faces = world.draw(1, world.generator(self.seed), self.r, colour=True)
+        faces = world.render(1, world.generator(self.seed), self.r, color=True)
         return np.rint(faces.image[0].permute(1, 2, 0).cpu().numpy() * 255).astype(np.uint8)
 
     def reset(self) -> None:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from facerecon.lighting import LUMA
 from facerecon.synthetic.chart import Chart
 from facerecon.synthetic.config import DetailConfig
-from facerecon.synthetic.draws import Draw
+from facerecon.synthetic.sampling import Sampler
 
 _MELANIN = np.array([0.66, 0.80, 0.91], np.float32)  # absorption per unit, as in `skin`
-_HAEMOGLOBIN = np.array([0.08, 0.38, 0.32], np.float32)
+_HEMOGLOBIN = np.array([0.08, 0.38, 0.32], np.float32)
 _RADIUS = 85.0  # mm, of the cylinder that a face roughly is
 
 
@@ -36,14 +36,14 @@ class SkinTexture(nn.Module):
         )
 
     def sample(
-        self, count: int, generator: torch.Generator, colour: bool
+        self, count: int, generator: torch.Generator, color: bool
     ) -> Float[Tensor, "batch channels texels texels"]:
-        """Mixtures of two textures of the bank at random strength; one channel unless `colour`."""
-        bank = self.bank if colour else self.grey
-        draw = Draw(count, generator)
-        first, second = draw.choice(len(bank)), draw.choice(len(bank))
-        share = draw.uniform(0, 1, 1)
-        strength = draw.uniform(*self.config.texture_strength, 1)
+        """Mixtures of two textures of the bank at random strength; one channel unless `color`."""
+        bank = self.bank if color else self.grey
+        sampler = Sampler(count, generator)
+        first, second = sampler.choice(len(bank)), sampler.choice(len(bank))
+        share = sampler.uniform(0, 1, 1)
+        strength = sampler.uniform(*self.config.texture_strength, 1)
         weights = torch.zeros(count, len(bank), device=bank.device)
         weights = weights.scatter_add(1, first[:, None], strength * share.sqrt())
         weights = weights.scatter_add(1, second[:, None], strength * (1 - share).sqrt())
@@ -64,7 +64,7 @@ def _deviation(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     blood = blood + rng.uniform(0.0, 0.2) * np.maximum(noise(1.6) - rng.uniform(2.8, 3.6), 0)
     pores = -0.05 * rng.uniform(0.3, 1.2) * np.maximum(noise(0.55) - 0.6, 0)
     grain = 0.02 * rng.uniform(0.3, 1) * noise(0.5) + pores
-    pigments = melanin * _MELANIN[:, None, None] + blood * _HAEMOGLOBIN[:, None, None]
+    pigments = melanin * _MELANIN[:, None, None] + blood * _HEMOGLOBIN[:, None, None]
     return (((1 + grain) * np.exp(-pigments) - 1) * mask).astype(np.float32)
 
 
@@ -105,4 +105,4 @@ class Strands(nn.Module):
         self, count: int, generator: torch.Generator
     ) -> Float[Tensor, "batch 1 texels texels"]:
         """One map of the bank for every face."""
-        return self.bank[Draw(count, generator).choice(len(self.bank))]
+        return self.bank[Sampler(count, generator).choice(len(self.bank))]

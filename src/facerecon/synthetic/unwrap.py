@@ -24,7 +24,7 @@ FACING = 0.3
 """Least z of a normal: skin that turns away further is smeared over few pixels."""
 
 DEPTH_STEP = 6.0
-"""mm of depth between neighbouring pixels at which one surface ends before another."""
+"""mm of depth between neighboring pixels at which one surface ends before another."""
 
 HIDDEN_BY = 3.0
 """mm that another part of the face must lie in front to hide a texel."""
@@ -128,7 +128,7 @@ def membrane(
 ) -> Float[np.ndarray, "channels texels texels"]:
     """The smooth surface through weighted values, 0 far from them.
 
-    Minimises sum weight (x - values)^2 + stiffness |gradient x|^2 + pull x^2 over the mask (Poisson
+    Minimizes sum weight (x - values)^2 + stiffness |gradient x|^2 + pull x^2 over the mask (Poisson
     blending of `values` and a constant). Without any weight the result is 0.
     """
     if not (weight[mask] > 0).any():
@@ -181,7 +181,7 @@ def fill(
 
     share = shrink(weight)
     difference = shrink(weight * (texture - reference)) / np.maximum(share, 1e-6)
-    # The whole square: where the coarse mask ends, its neighbours carry the values on.
+    # The whole square: where the coarse mask ends, its neighbors carry the values on.
     sure = share > 0.5
     middle = np.median(difference[:, sure], axis=1) if sure.any() else np.zeros(len(difference))
     middle = middle[:, None, None].astype(difference.dtype)

@@ -17,7 +17,6 @@ from facerecon.render import Rendering, render
 from facerecon.synthetic import photography, scenery
 from facerecon.synthetic.chart import Chart
 from facerecon.synthetic.config import SyntheticConfig
-from facerecon.synthetic.draws import Draw
 from facerecon.synthetic.features import Features
 from facerecon.synthetic.illumination import (
     Light,
@@ -30,6 +29,7 @@ from facerecon.synthetic.illumination import (
 )
 from facerecon.synthetic.person import Layer, Person
 from facerecon.synthetic.photographed_skin import PhotographedSkin
+from facerecon.synthetic.sampling import Sampler
 from facerecon.synthetic.skin import Skin, oiliness
 from facerecon.synthetic.texture import SkinTexture, Strands
 from facerecon.synthetic.texture_bank import TextureBank
@@ -37,7 +37,7 @@ from facerecon.synthetic.wrinkles import FineSurface, Relief, displace
 
 
 class SyntheticFaces(NamedTuple):
-    """A batch of labelled photographs; C is 1 (grey) or 3 (colour)."""
+    """A batch of labeled photographs; C is 1 (grey) or 3 (color)."""
 
     image: Tensor  # (B, C, S, S), [0, 1]
     r: Tensor  # (B, 290) ground truth, r_gt
@@ -76,14 +76,14 @@ def sample_pose(
     config: SyntheticConfig, count: int, generator: torch.Generator
 ) -> Float[Tensor, "batch 6"]:
     """Poses in pose units; half of them near frontal, half up to the yaw limit."""
-    config, draw = config.pose, Draw(count, generator)
+    config, sampler = config.pose, Sampler(count, generator)
 
     def normal(std: float, limit: float, mean: float = 0.0) -> Tensor:
-        return (mean + std * draw.normal(1)).clamp(-limit, limit)
+        return (mean + std * sampler.normal(1)).clamp(-limit, limit)
 
-    wide = draw.uniform(-config.yaw_limit, config.yaw_limit, 1)
+    wide = sampler.uniform(-config.yaw_limit, config.yaw_limit, 1)
     near = normal(config.yaw_frontal_std, config.yaw_limit)
-    yaw = torch.where(draw.uniform(0, 1, 1) < config.p_frontal, near, wide)
+    yaw = torch.where(sampler.uniform(0, 1, 1) < config.p_frontal, near, wide)
     pose = torch.cat(
         [
             normal(config.pitch_std, config.pitch_limit),
@@ -109,7 +109,7 @@ def sample_representation(
 
 
 class SyntheticWorld(nn.Module):
-    """Draws labelled photographs of faces of a morphable model.
+    """Draws labeled photographs of faces of a morphable model.
 
     Args:
         model: MorphableModel. config: SyntheticConfig. Everything runs on the model's device.
@@ -145,22 +145,22 @@ class SyntheticWorld(nn.Module):
         """Random representations (B, 290)."""
         return sample_representation(self.model, self.config, count, generator)
 
-    def draw(
+    def render(
         self,
         count: int,
         generator: torch.Generator,
         r: Float[Tensor, "batch n"] | None = None,
-        colour: bool = False,
+        color: bool = False,
     ) -> SyntheticFaces:
         """Photograph `count` random faces, or the given ones.
 
         Args:
             r: representations (B, 290) to photograph instead of random ones.
-            colour: return an RGB image and albedo instead of grey ones (figures; grey is faster).
+            color: return an RGB image and albedo instead of grey ones (figures; grey is faster).
         """
         if r is None:
             r = self.sample(count, generator)
-        return _concatenate(list(self._parts(r, generator, colour)))
+        return _concatenate(list(self._parts(r, generator, color)))
 
     def photographs(
         self,
@@ -168,43 +168,43 @@ class SyntheticWorld(nn.Module):
         generator: torch.Generator,
         r: Float[Tensor, "batch n"] | None = None,
     ) -> tuple[Float[Tensor, "batch 1 size size"], Float[Tensor, "batch n"]]:
-        """The grey images and r of `draw` alone, sooner: what CoarseNet trains on."""
+        """The grey images and r of `render` alone, sooner: what CoarseNet trains on."""
         if r is None:
             r = self.sample(count, generator)
         return torch.cat([faces.image for faces in self._parts(r, generator, False)]), r
 
     def _parts(
-        self, r: Float[Tensor, "batch n"], generator: torch.Generator, colour: bool
+        self, r: Float[Tensor, "batch n"], generator: torch.Generator, color: bool
     ) -> Iterator[SyntheticFaces]:
         # Few images at a time stay in a processor's cache, which nearly doubles the speed.
         chunk = _CHUNK if r.device.type == "cpu" else max(len(r), 1)
         # The large basis, though, is better read once.
         vertices = self.model.vertices(split(r, self.model.n_coefficients)[0])
         for part in zip(r.split(chunk), vertices.split(chunk), strict=True):
-            yield self._draw(*part, generator, colour)
+            yield self._render(*part, generator, color)
 
-    def _draw(
+    def _render(
         self,
         r: Float[Tensor, "batch n"],
         vertices: Float[Tensor, "batch vertices 3"],
         generator: torch.Generator,
-        colour: bool,
+        color: bool,
     ) -> SyntheticFaces:
         config, model, count = self.config, self.model, len(r)
-        draw = Draw(count, generator)
+        sampler = Sampler(count, generator)
         low, high = (math.log(value) for value in config.pose.distance)
-        near = draw.uniform(low, high, 1).exp()
+        near = sampler.uniform(low, high, 1).exp()
         far = torch.full_like(near, WEAK_PERSPECTIVE)
-        distance = torch.where(draw.chance(config.pose.p_perspective, 1), near, far)[:, 0]
+        distance = torch.where(sampler.chance(config.pose.p_perspective, 1), near, far)[:, 0]
         coefficients, pose = split(r, model.n_coefficients)
         camera = pose_parameters(pose, config.size)
         rendering = render(_Known(model, vertices), r, config.size, distance=distance)
-        light = sample_light(config.light, count, 3 if colour else 1, generator)
+        light = sample_light(config.light, count, 3 if color else 1, generator)
 
         # surface
         plain = config.skin.linear and self.relief is self.texture is self.photographed is None
         coordinates = None if plain else self.chart.at(rendering.fragments)
-        face = self.skin.draw(count, generator)
+        face = self.skin.sample_complexion(count, generator)
         fine = FineSurface(rendering.depth, rendering.normals)
         if self.relief is not None:
             relief = self.relief.sample(coefficients, face.age, generator)
@@ -213,10 +213,10 @@ class SyntheticWorld(nn.Module):
 
         # reflectance
         weights = face.skin.new_tensor(LUMA)[:, None]
-        skin, hair_colour, scalp_colour = face.skin, face.hair_colour, face.scalp_colour
-        if not colour:
-            skin, hair_colour = skin @ weights, hair_colour @ weights
-            scalp_colour = scalp_colour @ weights
+        skin, hair_color, scalp_color = face.skin, face.hair_color, face.scalp_color
+        if not color:
+            skin, hair_color = skin @ weights, hair_color @ weights
+            scalp_color = scalp_color @ weights
         constant = torch.stack([self.occlusion, self.oil], 1).expand(count, -1, -1)
         maps = interpolate(
             torch.cat([skin, face.hair[..., None], constant], 2),
@@ -225,7 +225,7 @@ class SyntheticWorld(nn.Module):
         )
         albedo, hair, occlusion, oil = maps.split([skin.shape[2], 1, 1, 1], dim=1)
         if self.texture is not None:
-            texture = self.texture.sample(count, generator, colour)
+            texture = self.texture.sample(count, generator, color)
             albedo = albedo * (1 + self.chart.sample(texture, coordinates))
         if self.photographed is not None:
             albedo, hair = self.photographed.paint(
@@ -234,9 +234,9 @@ class SyntheticWorld(nn.Module):
         cover, glint = torch.zeros_like(hair), torch.zeros_like(hair)
         if not config.skin.linear:
             strand = self.chart.sample(self.strands.sample(count, generator), coordinates)
-            contrast = draw.uniform(*config.skin.strand_contrast)
+            contrast = sampler.uniform(*config.skin.strand_contrast)
             cover = (hair * (1 + contrast * strand)).clamp(0, 1)
-            albedo = torch.lerp(albedo, _spread(hair_colour) * rendering.mask, cover)
+            albedo = torch.lerp(albedo, _spread(hair_color) * rendering.mask, cover)
             albedo, glint = self.features.paint(
                 *(albedo, rendering.fragments, rendering.pncc),
                 *(vertices, camera.rotation, light, generator),
@@ -245,20 +245,20 @@ class SyntheticWorld(nn.Module):
 
         # light
         shadow = self._shadow(light, vertices, rendering, camera, distance, generator)
-        openness = (1 - draw.uniform(*config.light.occlusion) * (1 - occlusion)).clamp(min=0.05)
+        openness = (1 - sampler.uniform(*config.light.occlusion) * (1 - occlusion)).clamp(min=0.05)
         # Lamps have an extent: folds that the sky hardly reaches see only part of them, too.
         lit = shadow * openness.sqrt()
         shading = irradiance(light, fine.normals, openness, lit) * rendering.mask
-        gloss = 1 + draw.uniform(*config.light.t_zone) * oil
+        gloss = 1 + sampler.uniform(*config.light.t_zone) * oil
         gloss = _spread(light.specular) * gloss * (1 - cover) * highlight(light, fine.normals)
         gloss = (gloss * shadow * openness * rendering.mask + 0.8 * glint) * _spread(light.key)
         picture = albedo * shading + gloss
 
         picture = self._surround(
-            picture, rendering, vertices, pose, distance, skin, scalp_colour, light, generator
+            picture, rendering, vertices, pose, distance, skin, scalp_color, light, generator
         )
-        picture = scenery.occlude(draw, picture, config.scene)
-        image = photography.photograph(draw, picture, rendering.mask, config.camera)
+        picture = scenery.occlude(sampler, picture, config.scene)
+        image = photography.photograph(sampler, picture, rendering.mask, config.camera)
         return SyntheticFaces(
             image, r, rendering, albedo, light.environment, *fine, shading, shadow, distance
         )
@@ -269,19 +269,19 @@ class SyntheticWorld(nn.Module):
         """The key lamp's cast shadows on the face, in a share of the images."""
         config, size = self.config.light, self.config.size
         shadow = torch.ones_like(rendering.depth)
-        draw = Draw(len(vertices), generator)
-        softness = draw.uniform(*config.shadow_softness, 1)
-        chosen = draw.chance(config.p_shadow, 1)[:, 0] & (light.key.sum(1) > 0)
+        sampler = Sampler(len(vertices), generator)
+        softness = sampler.uniform(*config.shadow_softness, 1)
+        chosen = sampler.chance(config.p_shadow, 1)[:, 0] & (light.key.sum(1) > 0)
         chosen = chosen.nonzero().squeeze(1)
         if not len(chosen):
             return shadow
         column, row = scenery.pixel_grid(size, shadow.device)
         depth = rendering.depth[chosen]
         shrink = 1 - depth / distance[chosen, None, None, None]
-        centre, scale = (size - 1) / 2, camera.scale[chosen, None, None, None]
+        center, scale = (size - 1) / 2, camera.scale[chosen, None, None, None]
         move = camera.translation[chosen, :, None, None]
-        x = (column - centre - move[:, :1]) / scale * shrink
-        y = (centre - row - move[:, 1:]) / scale * shrink
+        x = (column - center - move[:, :1]) / scale * shrink
+        y = (center - row - move[:, 1:]) / scale * shrink
         points = torch.cat(torch.broadcast_tensors(x, y, depth), 1).flatten(2).mT
         points = points + config.shadow_offset * rendering.normals[chosen].flatten(2).mT
         seen = visibility(
@@ -298,12 +298,12 @@ class SyntheticWorld(nn.Module):
         return shadow.index_copy(0, chosen, seen)
 
     def _surround(
-        self, face, rendering, vertices, pose, distance, skin, hair_colour, light, generator
+        self, face, rendering, vertices, pose, distance, skin, hair_color, light, generator
     ) -> Tensor:
         """Put the face into its place between background, body and hair."""
         config, (count, channels) = self.config, face.shape[:2]
-        draw = Draw(count, generator)
-        behind = scenery.background(draw, config.size, channels, config.scene)
+        sampler = Sampler(count, generator)
+        behind = scenery.background(sampler, config.size, channels, config.scene)
         region = self.model.regions["neck"]
         neck = (skin * region[:, None]).sum(1) / region.sum()
         # Cameras expose for the person: behind a dark face the room is not brighter than behind a
@@ -313,9 +313,9 @@ class SyntheticWorld(nn.Module):
         behind = behind * (0.2 + 0.8 * (level / _TYPICAL_FACE).clamp(max=2))
         if not config.hair.surround:
             return torch.where(rendering.mask, face, behind)
-        style = self.person.style(hair_colour, generator)
-        cloth = draw.uniform(0.02, 0.9, 1) * draw.uniform(0.6, 1.0, channels)
-        cloth = torch.where(draw.chance(config.hair.p_clothes, 1), cloth, neck)
+        style = self.person.style(hair_color, generator)
+        cloth = sampler.uniform(0.02, 0.9, 1) * sampler.uniform(0.6, 1.0, channels)
+        cloth = torch.where(sampler.chance(config.hair.p_clothes, 1), cloth, neck)
         nearest = torch.where(rendering.mask, rendering.depth, -torch.inf)
         body, hair = self.person.render(
             style, vertices, pose, distance, config.size, neck, cloth, nearest
@@ -344,10 +344,10 @@ class SyntheticWorld(nn.Module):
         beta: tuple[float, float] = (0.0, 1.0),
     ) -> Float[Tensor, "batch n"]:
         """r_t for a batch: Eq. (3) with beta uniform in a range, or the zero start of 3.4."""
-        draw = Draw(len(r_gt), generator)
+        sampler = Sampler(len(r_gt), generator)
         r_random = self.sample(len(r_gt), generator)
-        r_t = intermediate(r_gt, r_random, draw.uniform(*beta, 1))
-        return torch.where(draw.uniform(0, 1, 1) < p_zero_start, torch.zeros_like(r_t), r_t)
+        r_t = intermediate(r_gt, r_random, sampler.uniform(*beta, 1))
+        return torch.where(sampler.uniform(0, 1, 1) < p_zero_start, torch.zeros_like(r_t), r_t)
 
 
 class _Known:

@@ -196,13 +196,13 @@ def _pores(c: Canvas) -> None:
 
 
 class Kind(NamedTuple):
-    """A kind of wrinkle: how to draw one map of it, and what makes it deeper.
+    """A kind of wrinkle: how to paint one map of it, and what makes it deeper.
 
     age: weight of the face's age. units: expression units that fold it (those that a model lacks
     count as 0).
     """
 
-    draw: Callable[["Canvas"], None]
+    paint: Callable[["Canvas"], None]
     age: float
     units: tuple[str, ...]
 

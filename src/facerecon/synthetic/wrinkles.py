@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from facerecon.depth import normals_from_depth
 from facerecon.synthetic.chart import Chart
 from facerecon.synthetic.config import DetailConfig
-from facerecon.synthetic.draws import Draw
+from facerecon.synthetic.sampling import Sampler
 from facerecon.synthetic.wrinkle_kinds import KINDS, Canvas, Sheet
 
 MIN_FACING = 0.3
@@ -99,7 +99,7 @@ class Relief(nn.Module):
         sheet = Sheet(model, chart)
         for kind, maps in zip(KINDS, bank, strict=True):
             for relief in maps:
-                kind.draw(Canvas(sheet, relief, rng))
+                kind.paint(Canvas(sheet, relief, rng))
         self.register_buffer("bank", torch.from_numpy(bank).to(model.mean.device))
         folds = torch.zeros(model.n_coefficients, len(KINDS))
         for number, kind in enumerate(KINDS):
@@ -120,16 +120,16 @@ class Relief(nn.Module):
     ) -> Float[Tensor, "batch 1 texels texels"]:
         """Relief in mm, for faces with these coefficients and ages in [0, 1]."""
         config, count, kinds = self.config, len(age), len(self.bank)
-        draw = Draw(count, generator)
-        old = draw.uniform(*config.age_strength, kinds)
-        young = draw.uniform(*config.youth_strength, kinds)
+        sampler = Sampler(count, generator)
+        old = sampler.uniform(*config.age_strength, kinds)
+        young = sampler.uniform(*config.youth_strength, kinds)
         folded = (coefficients @ self.folds).clamp(0, 1)
-        folded = folded * draw.uniform(*config.expression_strength, kinds)
+        folded = folded * sampler.uniform(*config.expression_strength, kinds)
         strength = (self.age * torch.lerp(young, old, age) + folded).clamp(max=1.2)
-        strength[:, -1:] = draw.uniform(*config.pores, 1)  # the last kind, at any age
+        strength[:, -1:] = sampler.uniform(*config.pores, 1)  # the last kind, at any age
         # One matrix product mixes the bank: far faster than gathering the chosen maps.
         variants = self.bank.shape[1]
-        chosen = draw.uniform(0, 1, kinds, variants).argmax(2, keepdim=True)
+        chosen = sampler.uniform(0, 1, kinds, variants).argmax(2, keepdim=True)
         weights = torch.zeros(count, kinds, variants, device=chosen.device)
         weights = weights.scatter(2, chosen, strength[..., None]).flatten(1)
         return (weights @ self.bank.flatten(0, 1).flatten(1)).view(count, 1, *self.bank.shape[2:])

@@ -12,9 +12,9 @@ from facerecon.coarsenet import CoarseNet
 from facerecon.losses import gmse
 from facerecon.methods.aligned_net import AlignedNet, aligned_input, iterate_aligned
 from facerecon.render import render
-from facerecon.synthetic.draws import mixed_seed
+from facerecon.synthetic.sampling import mixed_seed
 from facerecon.synthetic.world import SyntheticWorld, intermediate
-from facerecon.training.ahead import drawn_ahead
+from facerecon.training.prefetch import prefetched
 from facerecon.training.presets import AlignedTraining
 from facerecon.training.processes import Processes
 
@@ -32,7 +32,7 @@ class _Batches(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         config, world = self.config, self.world
         generator = world.generator(mixed_seed("aligned", config.seed, index))
-        faces = world.draw(config.images_per_batch, generator)
+        faces = world.render(config.images_per_batch, generator)
         pose = given_pose(faces.r, config, generator)
         coefficients = split(faces.r, world.model.n_coefficients)[0]
         chance = split(world.sample(len(faces.r), generator), world.model.n_coefficients)[0]
@@ -100,7 +100,7 @@ class AlignedTask:
         self.world = SyntheticWorld(self.model, config.data)
         self.metric = self.model.geometry_metric()
         generator = self.world.generator(config.seed + 1)
-        faces = self.world.draw(config.validation_faces, generator)
+        faces = self.world.render(config.validation_faces, generator)
         self.held_out = (faces.image, faces.r, given_pose(faces.r, config, generator))
         coefficients = split(faces.r, model.n_coefficients)[0]
         self.first_gmse = gmse(torch.zeros_like(coefficients), coefficients, self.metric).item()
@@ -112,7 +112,7 @@ class AlignedTask:
     def batches(self, start: int) -> Iterable:
         """Batches, drawn ahead by the workers."""
         batches = _Batches(self.world, self.config, self.share)
-        return drawn_ahead(batches, start, self.workers)
+        return prefetched(batches, start, self.workers)
 
     def losses(self, batch: Sequence[Tensor]) -> Iterator[dict[str, Tensor]]:
         """First from r_t of Eq. (3), then from the network's own answers."""

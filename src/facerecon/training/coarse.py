@@ -26,12 +26,12 @@ from facerecon.evaluation.heads.table import head_metrics
 from facerecon.evaluation.heads.views import Heads
 from facerecon.losses import gmse, pose_mse
 from facerecon.render import render
-from facerecon.synthetic.draws import mixed_seed
+from facerecon.synthetic.sampling import mixed_seed
 from facerecon.synthetic.shards import StoredFaces
 from facerecon.synthetic.texture_bank import TextureBank
 from facerecon.synthetic.world import SyntheticWorld
-from facerecon.training.ahead import drawn_ahead
 from facerecon.training.engine import computes_bfloat16
+from facerecon.training.prefetch import prefetched
 from facerecon.training.presets import CoarseTraining
 from facerecon.training.processes import Processes
 
@@ -169,7 +169,9 @@ class CoarseTask:
         self.metric = self.model.geometry_metric()
         self.heads = None
         if heads is not None and self.processes.first:
-            self.heads = Heads(load_heads(heads), self.model, config.data.size).draw(_HEADS, seed=0)
+            self.heads = Heads(load_heads(heads), self.model, config.data.size).render(
+                _HEADS, seed=0
+            )
         probe = self.world.sample(1000, self.world.generator(config.seed))
         coefficients, pose = split(probe, model.n_coefficients)
         self.first_gmse = gmse(torch.zeros_like(coefficients), coefficients, self.metric).item()
@@ -190,7 +192,7 @@ class CoarseTask:
 
     def batches(self, start: int) -> Iterable:
         """Pairs of batches, drawn ahead by the workers."""
-        return drawn_ahead(self.pairs, start, self.workers)
+        return prefetched(self.pairs, start, self.workers)
 
     def losses(self, batch: Sequence[_Batch]) -> Iterator[dict[str, Tensor]]:
         """Train on two batches in turns: while one trains, the other is rendered."""

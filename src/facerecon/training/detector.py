@@ -36,14 +36,14 @@ class CanvasConfig:
     p_washed_out: float = 0.08
     blur: tuple[float, float] = (0.0, 1.2)
     noise: tuple[float, float] = (0.0, 0.05)
-    core: float = 0.16  # box widths around the centre in which a cell shall fire
+    core: float = 0.16  # box widths around the center in which a cell shall fire
     halo: float = 0.36  # the same, in which it may
 
 
 class Scene(NamedTuple):
-    """A grey image (H, W) uint8 and the boxes in it: column and row of the centre, width (n, 3).
+    """A grey image (H, W) uint8 and the boxes in it: column and row of the center, width (n, 3).
 
-    Boxes whose `sure` is False may be faces or not: nothing is learnt there.
+    Boxes whose `sure` is False may be faces or not: nothing is learned there.
     """
 
     image: UInt8[np.ndarray, "height width"]
@@ -55,7 +55,7 @@ class Canvas(NamedTuple):
     """A training image, evened out, with target per cell.
 
     image (S, S). label (s, s): 1 face, 0 none, -1 unknown. place (3, s, s): what the network shall
-    say of centre and size where the label is 1.
+    say of center and size where the label is 1.
     """
 
     image: Float[np.ndarray, "size size"]
@@ -270,7 +270,7 @@ def detection_loss(
     place: Float[Tensor, "batch 3 h w"],
     focus: float = 2.0,
 ) -> tuple[Tensor, Tensor]:
-    """Focal cross-entropy of faces, and smooth L1 of centres and sizes where there are some.
+    """Focal cross-entropy of faces, and smooth L1 of centers and sizes where there are some.
 
     Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
     """

@@ -31,11 +31,11 @@ class Task(Protocol):
     networks: nn.ModuleDict  # everything that is saved; parameters with requires_grad are trained
     processes: Processes  # that share each batch
     total: int  # samples of the whole run
-    effective_batch: int  # samples per optimiser step, of all processes
+    effective_batch: int  # samples per optimizer step, of all processes
     waited: float  # seconds of `losses` in which the network waited for rendered maps, so far
 
     def parameter_groups(self) -> list[dict]:
-        """Parameters for the optimiser, each group with its own peak `lr`."""
+        """Parameters for the optimizer, each group with its own peak `lr`."""
         ...
 
     def batches(self, start: int) -> Iterable:
@@ -47,7 +47,7 @@ class Task(Protocol):
         ...
 
     def losses(self, batch) -> Iterator[dict[str, Tensor]]:
-        """Yield terms per optimiser step; terms["loss"] is minimised, all are logged.
+        """Yield terms per optimizer step; terms["loss"] is minimized, all are logged.
 
         Each is a mean over this process's share.
         """

@@ -1,4 +1,4 @@
-"""Faces of unlabelled photographs, detected, cropped and fitted once for FineNet's training."""
+"""Faces of unlabeled photographs, detected, cropped and fitted once for FineNet's training."""
 
 import hashlib
 from pathlib import Path
@@ -35,13 +35,13 @@ class FaceCrops(NamedTuple):
 
 
 def even_pigment(rgb: Float[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width"]:
-    """Trust in [0, 1] that a pixel's brightness is shading: 1 where skin has its usual colour.
+    """Trust in [0, 1] that a pixel's brightness is shading: 1 where skin has its usual color.
 
-    Shading changes all colours alike. Brows, moles, lips and freckles also change the ratio of red
+    Shading changes all colors alike. Brows, moles, lips and freckles also change the ratio of red
     to green, so what they do to the brightness must not become geometry.
     """
     ratio = np.log((rgb[..., 0] + 0.02) / (rgb[..., 1] + 0.02))
-    ratio = gaussian_filter(ratio, 0.7)  # JPEG keeps colour at half the resolution
+    ratio = gaussian_filter(ratio, 0.7)  # JPEG keeps color at half the resolution
     change = ratio - gaussian_filter(ratio, PIGMENT_RADIUS * len(rgb))
     return 1 / (1 + (change / PIGMENT_SCALE) ** 2)
 

@@ -16,7 +16,7 @@ from facerecon.finenet import FineNet, load_vgg
 from facerecon.lighting import shade
 from facerecon.losses import detail_loss, finenet_loss, sobolev_gradient
 from facerecon.synthetic.detail import DetailSample, SyntheticDetail
-from facerecon.synthetic.draws import mixed_seed
+from facerecon.synthetic.sampling import mixed_seed
 from facerecon.training.engine import computes_bfloat16
 from facerecon.training.faces import COARSE_SIZE, collect_faces
 from facerecon.training.presets import FineTraining
@@ -48,7 +48,7 @@ class FineTask:
     Args:
         model: MorphableModel. coarsenet: trained. config: FineTraining. photos: folder, or None.
         folder: of the run (keeps the crops).
-        finenet: to start from, instead of fresh weights. vgg: file to initialise the convolutions
+        finenet: to start from, instead of fresh weights. vgg: file to initialize the convolutions
             from.
         supervised: learn from synthetic faces with known detail. processes: that share every batch.
 
@@ -88,7 +88,7 @@ class FineTask:
             self.processes.decision(True, device)  # the others wait, and read what it stored
             if not self.processes.first:
                 self.faces = collect_faces(*known, quiet)
-            described.append(f"{len(self.faces.r)} unlabelled photographs of faces")
+            described.append(f"{len(self.faces.r)} unlabeled photographs of faces")
         self.model = model.to(device)
         if supervised:
             self.name += "-supervised" if photos is None else "-mixed"
@@ -244,7 +244,7 @@ class FineTask:
             return finenet(image, depth, mask, mm_per_pixel).float()
 
     def _cut(self, maps: list[Tensor], skin: Tensor, places: Tensor | None) -> list[Tensor]:
-        """The same window of every map, centred on a pixel of skin: at this share of them all."""
+        """The same window of every map, centerd on a pixel of skin: at this share of them all."""
         side, size = self.config.crop_size, skin.shape[-1]
         if places is None or side >= size:
             return maps

@@ -1,7 +1,7 @@
 """Training in several processes, one per GPU or processor core, as `torchrun` starts them.
 
 The processes share every batch. torch's DistributedDataParallel averages their gradients and batch
-normalisation takes its statistics over all of them, so the run is the one that a single process
+normalization takes its statistics over all of them, so the run is the one that a single process
 would make, up to the rounding of sums.
 """
 
@@ -57,7 +57,7 @@ class Processes:
     def parallel(self, network: nn.Module, method: str = "forward") -> nn.Module:
         """A module whose call is `network.method`, learning from the batches of all processes.
 
-        Alone, a plain call. Statistics of batch normalisation are shared from then on.
+        Alone, a plain call. Statistics of batch normalization are shared from then on.
         """
         module = network if method == "forward" else _Call(network, method)
         if self.count == 1:
@@ -102,13 +102,13 @@ def _mean(values: Tensor) -> Tensor:
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation over the batches of all processes: torch's SyncBatchNorm, on a CPU.
+    """Batch normalization over the batches of all processes: torch's SyncBatchNorm, on a CPU.
 
     In evaluation it is torch's BatchNorm2d. The processes' batches must be equally large.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, height, width), normalised."""
+        """(batch, channels, height, width), normalized."""
         if not self.training:
             return super().forward(x)
         count = dist.get_world_size()

@@ -15,7 +15,7 @@ NOT_SKIN = ("ears", "neck", "eye_left", "eye_right", "mouth_interior")
 """Regions that do not count as the skin of the face."""
 
 _ROUNDS = 20
-_NEIGHBOURS = 3
+_NEIGHBORS = 3
 _LANDMARK_SHARE = 0.2  # of the weight, on the 51 landmarks inside the face
 _RIDGE = 0.003  # mm^2 that a coefficient of one standard deviation costs
 _TRIM = 10.0  # mm: vertices farther from the other surface have no counterpart
@@ -173,7 +173,7 @@ def _interpolation(
     points: Float[np.ndarray, "n 3"], vertices: Float[np.ndarray, "m 3"]
 ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
     """The nearest vertices of each point and their weights, which sum to 1."""
-    distance, index = cKDTree(vertices).query(points, k=_NEIGHBOURS)
+    distance, index = cKDTree(vertices).query(points, k=_NEIGHBORS)
     weight = 1 / (distance + 1e-3)
     return index, weight / weight.sum(1, keepdims=True)
 

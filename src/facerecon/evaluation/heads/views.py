@@ -106,7 +106,7 @@ class Heads(nn.Module):
         )
         self._transfer_skin()
 
-    def draw(
+    def render(
         self, count: int, seed: int, profiles: int = 0, boxes: str | FindCrop = "truth"
     ) -> Views:
         """Photographs of `IDENTITIES` heads, each several times with other mild expressions.

@@ -1,4 +1,4 @@
-"""Batches without end, drawn ahead by worker processes."""
+"""Batches without end, prepared ahead of time by worker processes."""
 
 from collections.abc import Iterable, Iterator
 
@@ -27,8 +27,8 @@ def _one_thread(_worker: int) -> None:
     numba.set_num_threads(1)
 
 
-def drawn_ahead(batches: Dataset, start: int, workers: int) -> Iterable:
-    """`batches[start]`, `batches[start + 1]`, ...; with 0 workers each is drawn when asked for."""
+def prefetched(batches: Dataset, start: int, workers: int) -> Iterable:
+    """`batches[start]`, `batches[start + 1]`, ...; with 0 workers each is made when asked for."""
     if not workers:
         return (batches[index] for index in _From(start))
     return DataLoader(

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 
-class Draw:
+class Sampler:
     """Per-image random numbers from one generator, on that generator's device.
 
     The default shape (count, 1, 1, 1) spreads over maps (B, C, H, W).
