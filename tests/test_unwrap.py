@@ -3,12 +3,7 @@
 import numpy as np
 import pytest
 import torch
-
-from facerecon.lighting import LUMA, shade
-from facerecon.rasterize import interpolate
-from facerecon.render import render
-from facerecon.synthetic.chart import Chart
-from facerecon.synthetic.delight import (
+from delight import (
     balance,
     bare_skin,
     dim_highlights,
@@ -16,10 +11,15 @@ from facerecon.synthetic.delight import (
     even_out,
     explain_color,
     typical_skin,
-    zones,
 )
-from facerecon.synthetic.feature_matching import match_features
-from facerecon.synthetic.unwrap import Mirror, fill, membrane, unwrap
+from feature_matching import match_features
+from unwrap import Mirror, fill, membrane, unwrap
+
+from facerecon.lighting import LUMA, shade
+from facerecon.rasterize import interpolate
+from facerecon.render import render
+from facerecon.synthetic.chart import Chart
+from facerecon.synthetic.skin_zones import zones
 
 SIZE, TEXELS = 240, 128
 LIGHT = torch.tensor([[0.55, 0.12, 0.10, 0.35, 0.03, -0.05, 0.02, 0.04, 0.03]])

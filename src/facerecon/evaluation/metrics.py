@@ -31,8 +31,8 @@ def depth_errors(
             results.append(depth.new_full((6,), torch.nan, dtype=torch.float64))
             continue
         z, goal = estimate[inside].double(), true[inside].double()
-        centerd = z - z.mean()
-        scale = (centerd * goal).sum() / centerd.square().sum().clamp(min=1e-12)
+        centered = z - z.mean()
+        scale = (centered * goal).sum() / centered.square().sum().clamp(min=1e-12)
         shifted, scaled = _about_median(z - goal), _about_median(scale * z - goal)
         design = torch.stack([torch.ones_like(z), rows[inside] - 100, columns[inside] - 100], 1)
         plane = design @ torch.linalg.lstsq(design, (z - goal)[:, None]).solution

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 ELLIPSE = (0.28, 0.38)
 """Half width and half height, in crop widths, of the ellipse that shows little but a face.
 
-60 by 81 mm of a mean head, centerd 17 mm below the middle of the eyes (docs/conventions.md).
+60 by 81 mm of a mean head, centered 17 mm below the middle of the eyes (docs/conventions.md).
 """
 
 OCTAVES = tuple(2.0**-k for k in range(7, 0, -1))

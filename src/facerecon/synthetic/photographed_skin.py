@@ -10,8 +10,8 @@ from facerecon.lighting import LUMA
 from facerecon.rasterize import Fragments
 from facerecon.synthetic.chart import Chart
 from facerecon.synthetic.config import DetailConfig
-from facerecon.synthetic.delight import skin_weight, zones
 from facerecon.synthetic.sampling import Sampler
+from facerecon.synthetic.skin_zones import skin_weight, zones
 from facerecon.synthetic.texture_bank import TextureBank
 
 DARKEST_ALBEDO = 0.02

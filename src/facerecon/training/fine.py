@@ -244,7 +244,7 @@ class FineTask:
             return finenet(image, depth, mask, mm_per_pixel).float()
 
     def _cut(self, maps: list[Tensor], skin: Tensor, places: Tensor | None) -> list[Tensor]:
-        """The same window of every map, centerd on a pixel of skin: at this share of them all."""
+        """The same window of every map, centered on a pixel of skin: at this share of them all."""
         side, size = self.config.crop_size, skin.shape[-1]
         if places is None or side >= size:
             return maps

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from scipy.ndimage import binary_erosion, binary_opening, gaussian_filter, label
-from torch import Tensor, nn
+from torch import Tensor
 
 from facerecon.lighting import DARKEST, LUMA, estimate_light, shade
+from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
 from facerecon.render import Rendering
 from facerecon.sfs import albedo_maps
-from facerecon.synthetic.chart import Chart
 from facerecon.synthetic.skin import HEMOGLOBIN, MELANIN, PIGMENT_FREE
+from facerecon.synthetic.skin_zones import Zones, skin_weight
 
 LEAST_SHADING = 0.35
 """Of the mean shading; what is darker is lit by what bounces around and left out."""
@@ -39,7 +40,7 @@ class Light(NamedTuple):
 
 
 def estimate_shading(
-    model: nn.Module,
+    model: MorphableModel,
     image: Float[Tensor, "1 1 size size"],
     rendering: Rendering,
     ridge: float = 1e-3,
@@ -64,48 +65,6 @@ def estimate_shading(
     shading = shade(torch.ones_like(image), light, rendering.normals) * rendering.mask
     spread = 1.4826 * residual[mask].abs().median()
     return Light(shading / shading[mask].mean().clamp(min=1e-3), float(spread))
-
-
-def skin_weight(model: nn.Module) -> Float[Tensor, " vertices"]:
-    """1 on smooth skin of the face; 0 on eyes, brows, lips, mouth, ears and neck."""
-    regions = model.regions
-    other = sum(
-        regions[name]
-        for name in ("lips", "eyelids", "brows", "mouth_interior", "ears", "eye_left", "eye_right")
-    )
-    return (regions["face"] * (1 - other)).clamp(0, 1)
-
-
-class Zones(NamedTuple):
-    """Masks (T, T) over a chart.
-
-    core: bare skin of everybody. shown: what a photograph can tell; not eyelids, where a fit a
-    millimeter off shows the eye, nor ears and neck. tested: where hair may hang. bearded: where
-    it may grow, and a fit may reach beyond the outline of the face.
-    """
-
-    core: Bool[np.ndarray, "texels texels"]
-    shown: Bool[np.ndarray, "texels texels"]
-    tested: Bool[np.ndarray, "texels texels"]
-    bearded: Bool[np.ndarray, "texels texels"]
-
-
-def zones(model: nn.Module, chart: Chart) -> Zones:
-    """Where skin is bare, and where only skin is wanted: forehead, temples, ears and neck."""
-    skin = interpolate(skin_weight(model)[None, :, None], chart.fragments, model.triangles)
-    skin = skin[0, 0].cpu().numpy() > 0.5
-    x, y, _ = np.moveaxis(chart.position.cpu().numpy(), 2, 0)
-    landmarks = model.mean[model.landmarks].cpu().numpy()
-    brow, lip, chin = landmarks[17:27, 1].max(), landmarks[48:60, 1].mean(), landmarks[8, 1]
-    mask = chart.mask.cpu().numpy()
-    core = mask & skin & (np.abs(x) < 42) & (y > lip + 8) & (y < brow + 18)
-    names = ("eyelids", "ears", "neck")
-    other = torch.stack([model.regions[name] for name in names], 1)
-    other = interpolate(other[None], chart.fragments, model.triangles)[0].cpu().numpy()
-    shown = mask & (other < 0.3).all(0)
-    tested = mask & ((y > brow + 4) | (np.abs(x) > 50) | (y < chin - 4))
-    bearded = mask & skin & ~tested & (y < lip + 8)
-    return Zones(core, shown, tested, bearded)
 
 
 def balance(
