@@ -85,7 +85,7 @@ def train(
     task.held_out = faces
     run = Run(task, folder / f"{name}-{samples}", device, quiet=quiet)
     run.train()
-    metrics = coarse_metrics(run.averaged()["coarsenet"], model, faces, ITERATIONS)
+    metrics = coarse_metrics(run.averaged["coarsenet"], model, faces, ITERATIONS)
     return {
         "what": what,
         "changes": changes,
@@ -113,7 +113,7 @@ def main() -> None:
     write_shards(args.folder / "faces", world, args.faces, 10, seed=7, quiet=args.quiet)
     faces = held_out_faces(world, args.test_faces, TEST_SEED)
     zero = torch.zeros_like(faces.r)
-    start = 100 * landmark_error(model, zero, faces.r, SIZE).mean()  # of r = 0
+    start = landmark_error(model, zero, faces.r, SIZE).mean()  # of r = 0
     settings = {
         "faces": args.faces,
         "test_faces": args.test_faces,

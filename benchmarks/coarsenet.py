@@ -52,7 +52,7 @@ def main() -> None:
                     "yaw_deg": round(math.degrees(0.5) * pose[:, 1].abs().median().item(), 3),
                     "pitch_deg": round(math.degrees(0.3) * pose[:, 0].abs().median().item(), 3),
                     "landmarks_pct": round(
-                        100 * landmark_error(model, zero, faces.r, size).mean().item(), 3
+                        landmark_error(model, zero, faces.r, size).mean().item(), 3
                     ),
                     "gmse_mm2": round(
                         gmse(torch.zeros_like(coefficients), coefficients, metric).item(), 3
@@ -60,7 +60,7 @@ def main() -> None:
                 },
                 "mean_face_at_true_pose": {
                     "landmarks_pct": round(
-                        100 * landmark_error(model, posed, faces.r, size).mean().item(), 3
+                        landmark_error(model, posed, faces.r, size).mean().item(), 3
                     ),
                 },
             },

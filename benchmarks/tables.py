@@ -139,14 +139,6 @@ def ablations_table(report: dict) -> list[str]:
     return [*markdown(rows), "", foot]
 
 
-def processes_table(report: dict) -> list[str]:
-    """Rows of processes and threads: samples a second."""
-    rows = [["one machine, preset `cpu`", "samples/s"]]
-    rows += [[name, f"{speed:.1f}"] for name, speed in report["samples_per_second"].items()]
-    foot = f"Drawing the images included. {machine(report)}."
-    return [*markdown(rows), "", foot]
-
-
 def shipped_table() -> list[str]:
     """Rows of the weights that ship, from the cards inside of them."""
     rows = [["weights", "preset", "samples", "before", "data", "seed", "commit"]]
@@ -250,7 +242,6 @@ TABLES = {
         "photographs": stored("detect.json", photographs_table),
     },
     "training.md": {
-        "processes": stored("processes.json", processes_table),
         "ablations": stored("ablations.json", ablations_table),
         "shipped": shipped_table,
     },

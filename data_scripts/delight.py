@@ -20,7 +20,7 @@ from facerecon.sfs import albedo_maps
 from facerecon.synthetic.skin import HEMOGLOBIN, MELANIN, PIGMENT_FREE
 from facerecon.synthetic.skin_zones import Zones, skin_weight
 
-LEAST_SHADING = 0.35
+MIN_SHADING = 0.35
 """Of the mean shading; what is darker is lit by what bounces around and left out."""
 
 
@@ -32,7 +32,7 @@ SKIN_SPREAD = ((0.08, 0.03, 0.03), (0.16, 0.07, 0.07))
 in log intensity."""
 
 
-class Light(NamedTuple):
+class EstimatedShading(NamedTuple):
     """shading (1, 1, S, S): mean 1 over the skin, 0 outside the face. residual: RMS intensity."""
 
     shading: Float[Tensor, "1 1 size size"]
@@ -44,7 +44,7 @@ def estimate_shading(
     image: Float[Tensor, "1 1 size size"],
     rendering: Rendering,
     ridge: float = 1e-3,
-) -> Light:
+) -> EstimatedShading:
     """Second-order light from the smooth skin of a grey photograph.
 
     Source: Eq. (11), with Cauchy weights against hair, beards and cast shadows, from ambient light
@@ -64,7 +64,7 @@ def estimate_shading(
         residual = shade(albedo, light, rendering.normals) - image
     shading = shade(torch.ones_like(image), light, rendering.normals) * rendering.mask
     spread = 1.4826 * residual[mask].abs().median()
-    return Light(shading / shading[mask].mean().clamp(min=1e-3), float(spread))
+    return EstimatedShading(shading / shading[mask].mean().clamp(min=1e-3), float(spread))
 
 
 def balance(

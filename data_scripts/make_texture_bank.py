@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from delight import (
-    LEAST_SHADING,
+    MIN_SHADING,
     balance,
     bare_skin,
     dim_highlights,
@@ -105,9 +105,9 @@ class Unwrapper:
         shading = unwrap(model, self.chart, light.shading, r, rendering).values[0].numpy()
         color = seen.values.numpy()
         level = np.tensordot(LUMA, color, 1)
-        known = seen.known.numpy() & (shading > LEAST_SHADING)
+        known = seen.known.numpy() & (shading > MIN_SHADING)
         known &= (level > DARKEST) & (level < BRIGHTEST)
-        texture = np.log(color.clip(0.01, 1)) - np.log(shading.clip(LEAST_SHADING))
+        texture = np.log(color.clip(0.01, 1)) - np.log(shading.clip(MIN_SHADING))
         texture = (texture * self.mask).astype(np.float32)
         known = bare_skin(texture, known, self.zones, self.reference)
         core = known & self.zones.core

@@ -27,7 +27,7 @@ from facerecon.weights import ModelCard, commit, lineage, load_detector, save_we
 
 SCENE = 128  # pixels
 LARGEST_FACE = 90.0  # pixels of the largest box in a photograph, which is shrunk to that
-LEAST_SUPPORT = 15  # windows of both cascades together
+MIN_SUPPORT = 15  # windows of both cascades together
 LEARNING_RATE, PLACE_WEIGHT, EMA = 3e-3, 0.5, 0.995
 
 
@@ -80,7 +80,7 @@ def render_scenes(count: int, seed: int) -> list[Scene]:
 def photographed_scene(path: Path) -> Scene | None:
     """A photograph whose faces two cascades agree on; what only one sees is left open."""
     grey = np.rint(to_grey(load_image(path)) * 255).astype(np.uint8)
-    agreed = [box for box in cascades.agreed(grey) if box.score >= LEAST_SUPPORT]
+    agreed = [box for box in cascades.agreed(grey) if box.score >= MIN_SUPPORT]
     if not agreed:
         return None
     single = [box for cascade in cascades.FRONTAL for box in cascades.found(grey, cascade)]

@@ -109,7 +109,7 @@ betas = torch.linspace(0, 1, 6)[:, None]
 between = betas * faces.r[:1] + (1 - betas) * chance[:1]  # Eq. (3)
 shown = render.render(model, between, size)
 seen = torch.where(shown.mask, 0.5 + 0.5 * shown.normals, faces.image[:1])
-error = 100 * landmark_error(model, between, faces.r[:1].expand(6, -1), size)
+error = landmark_error(model, between, faces.r[:1].expand(6, -1), size)
 titles = [f"β = {b:.1f}: {e:.0f} %" for b, e in zip(betas[:, 0], error, strict=True)]
 figure = viz.gallery(tiles(seen), titles, 6, inches=1.5)
 figure.savefig(output / "between.png", dpi=70)
@@ -248,7 +248,7 @@ solved = displacements.most_likely(points, r_t, spread, target, trust)
 pixel = size / camera.CROP_MM
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.6), layout="constrained")
 counted = seen[..., 0] > 0
-behind, ahead = (100 * landmark_error(model, r, faces.r, size) for r in (r_t, solved))
+behind, ahead = (landmark_error(model, r, faces.r, size) for r in (r_t, solved))
 for i, axis in enumerate(axes):
     axis.imshow(faces.image[i, 0], cmap="gray", vmin=0, vmax=1)
     x, y = ((size - 1) / 2 + pixel * places[i, counted[i], :2].T).numpy()
@@ -327,7 +327,7 @@ assert all(np.isfinite(value) for value in after.values())
 # the number printed at the top.
 
 # %%
-small_net = run.averaged()["coarsenet"]
+small_net = run.averaged["coarsenet"]
 test = held_out_faces(task.world, 6, seed=seed + 99)
 with torch.no_grad():
     answers = coarsenet.iterate(small_net, model, test.image)
@@ -367,7 +367,7 @@ for i, name in enumerate(people):
     display(figure)
 
 # %% tags=["check"]
-moves = [100 * landmark_error(model, *two, size) for two in pairwise(steps)]
+moves = [landmark_error(model, *two, size) for two in pairwise(steps)]
 for i, name in enumerate(people):
     moved = [f"{move[i]:.1f}" for move in moves]
     print(f"{name}: each step moved the landmarks by {', '.join(moved)} % of the face")
@@ -466,7 +466,7 @@ for yaw in yaws:
     image = world.render(12, world.generator(seed + 6), r).image
     with torch.no_grad():
         answer = coarsenet.iterate(network, model, image)[-1]
-    turned.append((r, image, answer, 100 * landmark_error(model, answer, r, size)))
+    turned.append((r, image, answer, landmark_error(model, answer, r, size)))
 
 # %%
 r_front, frontal = turned[0][:2]
@@ -476,7 +476,7 @@ for share in shares:
     image[..., round((1 - share) * size) :, :] = 0.5
     with torch.no_grad():
         answer = coarsenet.iterate(network, model, image)[-1]
-    covered.append((image, answer, 100 * landmark_error(model, answer, r_front, size)))
+    covered.append((image, answer, landmark_error(model, answer, r_front, size)))
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")

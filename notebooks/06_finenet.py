@@ -514,13 +514,15 @@ assert after.total < before.total and after.shading < 0.97 * before.shading
 
 # %% tags=["check"]
 few = {"quick": 4, "full": 32}[preset]
-known = detail.synthetic_faces(world, few, seed), "true coarse"
-nets = reconstructor.coarsenet, model, {"fine": network, "short training": small}
-benchmark, sheet = detail_report.measure(*known, *nets, settings, steps)
-rows = [{"faces": "drawn", "size": size, "start": known[1], **b} for b in benchmark]
-print(detail_report.table(rows))
-on_drawn = {row["method"]: row for row in benchmark}
-assert on_drawn["sfs"]["detail"] > 0  # what it adds is, if little, the wrinkles
+nets = {"fine": network, "short training": small}
+refiners = detail_report.Refiners(nets, settings, sfs_steps=steps)
+wrinkled = detail.synthetic_faces(world, few, seed)
+benchmark, sheet = detail_report.measure_detail(wrinkled, model, refiners)
+about = {"faces": "synthetic", "size": size, "start": "true coarse"}
+rows = [about | row for row in benchmark]
+print(detail_report.detail_table(rows))
+on_synthetic = {row["method"]: row for row in benchmark}
+assert on_synthetic["sfs"]["detail"] > 0  # what it adds is, if little, the wrinkles
 assert np.isfinite([row["normals"] for row in benchmark]).all()
 sheet.convert("RGB").save(output / "known_detail.jpg", quality=80)
 sheet
@@ -670,7 +672,7 @@ measured |= {f"units/{name}/angle_deg": angle for name, angle in by_units.items(
 measured |= {f"checkerboard/{name}": share for name, share in boards.items()}
 for (side, folded), value in seconds.items():
     record.timing(f"{'folded' if folded else 'unfolded'}/{side}", value)
-for method, row in on_drawn.items():
+for method, row in on_synthetic.items():
     measured |= {f"drawn/{method}/{k}": row[k] for k in ("depth", "normals")}
 for name, of in energies.items():
     for key, loss in of.items():

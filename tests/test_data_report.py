@@ -9,8 +9,8 @@ from PIL import Image
 
 from facerecon.cli import main
 from facerecon.commands.outcome import FAILED, OK
+from facerecon.evaluation.sheets import image_grid
 from facerecon.realism.report import compare_images
-from facerecon.realism.sheets import contact_sheet
 from facerecon.realism.statistics import (
     OCTAVES,
     band_power,
@@ -170,9 +170,9 @@ def test_comparison_ranks_what_was_changed(rng):
     assert 0.35 < same.auc < 0.65
 
 
-def test_contact_sheet_keeps_the_pixels(tmp_path):
+def test_image_grid_keeps_the_pixels(tmp_path):
     images = np.arange(6, dtype=np.float32).reshape(3, 1, 2).repeat(2, 1) / 10
-    (tmp_path / "sheet.png").write_bytes(contact_sheet(images, columns=2))
+    (tmp_path / "sheet.png").write_bytes(image_grid(images, columns=2))
     sheet = np.asarray(Image.open(tmp_path / "sheet.png")) / 255
     expected = [[0, 0.1, 0.2, 0.3]] * 2 + [[0.4, 0.5, 1, 1]] * 2
     np.testing.assert_allclose(sheet, expected, atol=0.003)

@@ -13,6 +13,7 @@ from facerecon.cli import main
 from facerecon.coarsenet import CoarseNet, CoarseNetConfig
 from facerecon.commands.outcome import FAILED, OK
 from facerecon.depth import normals_from_depth
+from facerecon.energy import EnergyConfig
 from facerecon.evaluation.detail import (
     DetailFaces,
     correlation,
@@ -22,10 +23,9 @@ from facerecon.evaluation.detail import (
     high_pass,
     shape_from_shading,
 )
-from facerecon.evaluation.detail_report import measure
+from facerecon.evaluation.detail_report import Refiners, measure_detail
 from facerecon.finenet import FineNet, FineNetConfig
 from facerecon.lighting import shade
-from facerecon.training.presets import FineTraining
 from facerecon.weights import ModelCard, save_weights
 
 MODEL = str(files("facerecon") / "assets" / "morphable_model.npz")
@@ -120,7 +120,7 @@ def test_halved_faces_are_the_same_faces():
 
 def test_shape_from_shading_finds_the_wrinkles():
     faces = dome()
-    settings = FineTraining(detail_limit=0.2, edge_contrast=0.0, detail_radius=0.05)
+    settings = EnergyConfig(detail_limit=0.2, edge_contrast=0.0, detail_radius=0.05)
     depth = shape_from_shading(faces.image, faces.smooth, settings, steps=80)
     found, coarse = (
         detail_metrics(each, faces.smooth, faces) for each in (depth, faces.smooth.depth)
@@ -128,17 +128,14 @@ def test_shape_from_shading_finds_the_wrinkles():
     assert found["detail"] > 0.5 and found["normals"] < 0.85 * coarse["normals"]
 
 
-def test_the_first_row_is_the_coarse_surface():
+def test_the_first_row_is_the_coarse_surface(model):
     faces = dome()
-    nothing = torch.nn.Identity()
     untrained = FineNet(FineNetConfig(width=2, regressor=(4, 2)))  # returns the coarse depth
-    networks = {"fine": untrained}
-    rows, sheet = measure(faces, "true coarse", nothing, nothing, networks, FineTraining(), 0)
+    refiners = Refiners({"fine": untrained}, EnergyConfig(), sfs_steps=0)
+    rows, sheet = measure_detail(faces, model, refiners)
     assert [row["method"] for row in rows] == ["coarse", "fine"]
     assert rows[0]["normals"] == rows[1]["normals"] and len(rows[0]["per_face"]["depth"]) == 1
     assert sheet.width >= 4 * 200
-    with pytest.raises(ValueError, match="start must be one of"):
-        measure(faces, "coarse", nothing, nothing, networks, FineTraining(), 0)
 
 
 def test_command(model, tmp_path, capsys):

@@ -2,12 +2,12 @@
 
 import dataclasses
 import errno
-import io
 import json
 import multiprocessing
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,24 +19,22 @@ from facerecon.training.checkpoints import (
     TrainingError,
     newest_checkpoint,
     read_checkpoint,
-    write_checkpoint,
 )
-from facerecon.training.engine import Average, Run, learning_rate_factor
+from facerecon.training.engine import Run, averaged_copy, learning_rate_factor
 from facerecon.training.log import HISTORY, Record, read_history
+from facerecon.training.presets import TrainingConfig
 from facerecon.training.processes import Processes
 
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    learning_rate: float = 0.05
-    warmup: float = 0.1
-    cooldown: float = 0.3
-    weight_decay: float = 0.0
-    gradient_clip: float = 10.0
-    ema_decay: float = 0.9
-    checkpoint_every: float = 0.0
-    validation_every: int = 200
-    seed: int = 0
+CONFIG = TrainingConfig(
+    learning_rate=0.05,
+    warmup=0.1,
+    cooldown=0.3,
+    weight_decay=0.0,
+    gradient_clip=10.0,
+    ema_decay=0.9,
+    checkpoint_every=0,
+    validation_every=200,
+)
 
 
 class Line:
@@ -49,7 +47,7 @@ class Line:
     waited = 0.0
 
     def __init__(self, total=800, config=None, poison=None, at=None):
-        self.config, self.total, self.poison, self.at = config or Config(), total, poison, at
+        self.config, self.total, self.poison, self.at = config or CONFIG, total, poison, at
         torch.manual_seed(0)
         self.networks = nn.ModuleDict({"line": nn.Linear(1, 1)})
 
@@ -106,15 +104,15 @@ def test_learning_rate_is_a_trapezoid(progress, expected):
 
 def test_average_follows_the_closed_form():
     network = nn.ModuleDict({"one": nn.Linear(1, 1, bias=False)})
-    average = Average(network, decay=0.5)
+    average = averaged_copy(network, decay=0.5)
     values = [1.0, 3.0, -2.0]
     expected = network["one"].weight.item()
     for step, value in enumerate(values, start=1):
         network["one"].weight.data.fill_(value)
-        average.update(network)
+        average.update_parameters(network)
         weight = 1 - min(0.5, (1 + step) / (10 + step))
         expected += weight * (value - expected)
-    assert average.state["one.weight"].item() == pytest.approx(expected, rel=1e-6)
+    assert average.module["one"].weight.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path):
@@ -137,18 +135,15 @@ def in_a_child(work):
 
 
 def kill_in_write(monkeypatch, half):
-    """From the second checkpoint on, die in the middle of writing, or between the renamings."""
-    save, replace, seen = torch.save, os.replace, []
+    """At the second checkpoint, die in the middle of writing, or between the renamings."""
+    write, replace, seen = Path.write_bytes, os.replace, []
 
-    def dying_save(state, file):
-        seen.append(state)
+    def dying_write(path, data):
+        seen.extend([path] * ("checkpoint" in path.name))
         if len(seen) == 2:
-            data = io.BytesIO()
-            save(state, data)
-            file.write(data.getvalue()[: data.tell() // 2])
-            file.flush()
+            write(path, data[: len(data) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
-        save(state, file)
+        return write(path, data)
 
     def dying_replace(source, target):
         replace(source, target)
@@ -156,7 +151,7 @@ def kill_in_write(monkeypatch, half):
             os.kill(os.getpid(), signal.SIGKILL)
 
     if half:
-        monkeypatch.setattr(torch, "save", dying_save)
+        monkeypatch.setattr(Path, "write_bytes", dying_write)
     else:
         monkeypatch.setattr(os, "replace", dying_replace)
 
@@ -208,17 +203,24 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch, file):
     first.minutes = 0.0
     first.train()
     before = final_weights(tmp_path)
-    if file == "checkpoint":
-        (tmp_path / f"{CHECKPOINT}.partial").symlink_to("/dev/full")
     with monkeypatch.context() as patched:
-        if file == "history":
+        if file == "checkpoint":
+            patched.setattr(Path, "write_bytes", half_written)
+        else:
             patched.setattr(Record, "_append", no_space)
-        with pytest.raises(TrainingError, match=r"(?s)No space left on device.*last good"):
+        with pytest.raises(TrainingError, match=r"(?i)no space left on device.*last good"):
             run(tmp_path).train()
     after = final_weights(tmp_path)
     assert all(torch.equal(before[k], after[k]) for k in before)
-    assert not list(tmp_path.glob("*.partial"))
+    names = {HISTORY, CHECKPOINT, PREVIOUS, "events"}
+    assert {path.name for path in tmp_path.iterdir()} <= names
     assert run(tmp_path).train()["slope"] == pytest.approx(2, abs=0.05)
+
+
+def half_written(path, data):
+    with open(path, "wb") as file:
+        file.write(data[: len(data) // 2])
+    no_space()
 
 
 def no_space(*_):
@@ -248,7 +250,7 @@ def test_after_a_corrupt_checkpoint_the_one_before_it_goes_on(tmp_path):
 def test_checkpoint_of_another_seed_or_batch_is_refused(tmp_path):
     run(tmp_path).train()
     with pytest.raises(TrainingError, match="another run"):
-        run(tmp_path, config=Config(seed=1))
+        run(tmp_path, config=dataclasses.replace(CONFIG, seed=1))
     other = Line()
     other.effective_batch = 16
     with pytest.raises(TrainingError, match="in batches of 8, not 16"):
@@ -276,16 +278,3 @@ def test_trains_without_tensorboard(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     run(tmp_path, total=80).train()
     assert read_history(tmp_path) and not (tmp_path / "events").exists()
-
-
-def test_write_leaves_no_half_file(tmp_path, monkeypatch):
-    write_checkpoint(tmp_path, {"value": torch.ones(2)})
-
-    def full_disk(_state, file):
-        file.write(b"half")
-        raise RuntimeError("PytorchStreamWriter failed writing file")
-
-    monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(TrainingError, match="failed writing"):
-        write_checkpoint(tmp_path, {"value": torch.zeros(2)})
-    assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT]

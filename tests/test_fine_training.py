@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from facerecon.coarsenet import CoarseNet, CoarseNetConfig
-from facerecon.finenet import FineNetConfig
+from facerecon.finenet import FineNet, FineNetConfig
 from facerecon.training import fine
 from facerecon.training.checkpoints import CHECKPOINT, read_checkpoint
 from facerecon.training.engine import Run
 from facerecon.training.faces import collect_faces, even_pigment
-from facerecon.training.fine import FineTask
+from facerecon.training.fine import FineData, FineTask
 from facerecon.training.presets import FineTraining
 
 CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ def coarsenet():
 
 @pytest.fixture
 def task(model, coarsenet, photos, tmp_path):
-    return FineTask(model, coarsenet, TINY, photos, tmp_path, CPU, quiet=True)
+    return FineTask(model, coarsenet, TINY, FineData(photos, quiet=True), CPU)
 
 
 def test_faces_are_collected_once(model, coarsenet, photos, tmp_path):
@@ -85,15 +85,23 @@ def test_untrained_network_costs_what_the_coarse_surface_costs(task):
         assert metrics[name] == pytest.approx(metrics[f"coarse_{name}"])
 
 
+def test_validation_measures_the_networks_that_it_is_given(task):
+    other = FineNet(TINY.network)
+    torch.nn.init.normal_(other.regress3.weight, std=0.01)
+    before = task.validate(task.networks)
+    found = task.validate(torch.nn.ModuleDict({"finenet": other}))
+    assert found["fidelity"] > 0 and found["coarse_loss"] == before["coarse_loss"]
+    assert task.validate(task.networks) == before
+
+
 def test_training_lowers_the_criterion(task):
     network = task.networks["finenet"]
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     batch = next(iter(task.batches(0)))
-    maps = task._faces(batch.faces, batch.size)
-    shading = task.light[batch.faces], task.albedo[batch.faces]
+    faces = task.faces.crops(batch.faces, batch.size)
     losses = []
     for _ in range(20):
-        terms = task.criterion(*maps, *shading)
+        terms = task.criterion(network, faces)
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
@@ -123,16 +131,16 @@ def test_pigment_is_told_from_shading():
 
 def test_pigment_is_not_carved(task):
     batch = next(iter(task.batches(0)))
-    image, even, r = task._faces(batch.faces, batch.size)
-    shading = task.light[batch.faces], task.albedo[batch.faces]
+    faces, network = task.faces.crops(batch.faces, batch.size), task.networks["finenet"]
     trusted, distrusted = (
-        task.criterion(image, trust, r, *shading)["shading"] for trust in (even, 0 * even)
+        task.criterion(network, faces._replace(even=trust))["shading"]
+        for trust in (faces.even, 0 * faces.even)
     )
     assert distrusted < 0.1 * trusted  # nothing is left for the surface to explain
 
 
 def test_supervision_alone_and_beside_photographs(model, coarsenet, photos, tmp_path):
-    alone = FineTask(model, coarsenet, TINY, None, tmp_path / "a", CPU, quiet=True, supervised=True)
+    alone = FineTask(model, coarsenet, TINY, FineData(supervised=True), CPU)
     assert alone.name == "fine-supervised" and next(iter(alone.batches(0))).faces is None
     metrics = alone.validate(alone.networks)
     assert metrics["normals_deg"] == pytest.approx(metrics["coarse_normals_deg"])
@@ -142,9 +150,7 @@ def test_supervision_alone_and_beside_photographs(model, coarsenet, photos, tmp_
     terms["loss"].backward()
     assert alone.networks["finenet"].regress3.bias.grad.isfinite().all()
 
-    both = FineTask(
-        model, coarsenet, TINY, photos, tmp_path / "b", CPU, quiet=True, supervised=True
-    )
+    both = FineTask(model, coarsenet, TINY, FineData(photos, supervised=True, quiet=True), CPU)
     stream = iter(both.batches(0))
     kinds = {next(stream).faces is None for _ in range(20)}
     assert both.name == "fine-mixed" and kinds == {True, False}
@@ -152,12 +158,12 @@ def test_supervision_alone_and_beside_photographs(model, coarsenet, photos, tmp_
 
 
 def test_supervised_training_comes_nearer_to_the_truth(model, coarsenet, tmp_path):
-    task = FineTask(model, coarsenet, TINY, None, tmp_path, CPU, quiet=True, supervised=True)
+    task = FineTask(model, coarsenet, TINY, FineData(supervised=True), CPU)
     sample = task.detail[100].batch(0, 2)
     optimizer = torch.optim.Adam(task.networks["finenet"].parameters(), lr=2e-3)
     angles = []
     for _ in range(15):
-        terms = task.supervised_criterion(sample)
+        terms = task.supervised_criterion(task.networks["finenet"], sample)
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
@@ -167,7 +173,7 @@ def test_supervised_training_comes_nearer_to_the_truth(model, coarsenet, tmp_pat
 
 def test_nothing_to_learn_from(model, coarsenet, tmp_path):
     with pytest.raises(ValueError, match="photographs, or synthetic supervision"):
-        FineTask(model, coarsenet, TINY, None, tmp_path, CPU)
+        FineTask(model, coarsenet, TINY, FineData(), CPU)
 
 
 def test_coarse_weights_stay_frozen_in_fine_training(task, coarsenet, tmp_path):
@@ -181,7 +187,7 @@ def test_end_to_end_trains_coarsenet_through_the_rendering_layer(
     model, coarsenet, photos, tmp_path
 ):
     config = dataclasses.replace(TINY, coarse_learning_rate=1e-4, crop_size=100)
-    task = FineTask(model, coarsenet, config, photos, tmp_path, CPU, quiet=True)
+    task = FineTask(model, coarsenet, config, FineData(photos, quiet=True), CPU)
     batch = next(iter(task.batches(0)))
     # FineNet starts as the identity: give its last layer weights so that the loss depends on the
     # depth.
@@ -197,7 +203,7 @@ def test_coarsenet_learns_nothing_past_a_detached_depth(
     model, coarsenet, photos, tmp_path, monkeypatch
 ):
     config = dataclasses.replace(TINY, coarse_learning_rate=1e-4, crop_size=100)
-    task = FineTask(model, coarsenet, config, photos, tmp_path, CPU, quiet=True)
+    task = FineTask(model, coarsenet, config, FineData(photos, quiet=True), CPU)
     torch.nn.init.normal_(task.networks["finenet"].regress3.weight, std=0.01)
     render_maps = fine.model_maps
 
@@ -206,18 +212,18 @@ def test_coarsenet_learns_nothing_past_a_detached_depth(
         return maps._replace(depth=maps.depth.detach())
 
     monkeypatch.setattr(fine, "model_maps", detached)
-    image, even, r = task._faces(slice(2), 100)
-    r = r.requires_grad_()
-    task.criterion(image, even, r, task.light[:2], task.albedo[:2])["loss"].backward()
+    faces, network = task.faces.crops(slice(2), 100), task.networks["finenet"]
+    r = faces.r.requires_grad_()
+    task.criterion(network, faces)["loss"].backward()
     assert r.grad is None or not r.grad.any()
     monkeypatch.setattr(fine, "model_maps", render_maps)
-    task.criterion(image, even, r, task.light[:2], task.albedo[:2])["loss"].backward()
+    task.criterion(network, faces)["loss"].backward()
     assert r.grad.isfinite().all() and r.grad.any()
 
 
 def test_fidelity_pulls_coarsenet_back(model, coarsenet, photos, tmp_path):
     config = dataclasses.replace(TINY, coarse_learning_rate=1e-4, coarse_fidelity_weight=1e6)
-    task = FineTask(model, coarsenet, config, photos, tmp_path, CPU, quiet=True)
+    task = FineTask(model, coarsenet, config, FineData(photos, quiet=True), CPU)
     coarsenet.regressor.bias.data[:] = 0.05  # moved away from what it answered before
     terms = next(task.losses(next(iter(task.batches(0)))))
     assert terms["coarse_fidelity"] > 1e-4
@@ -227,7 +233,7 @@ def test_fidelity_pulls_coarsenet_back(model, coarsenet, photos, tmp_path):
 
 def test_end_to_end_run_moves_both_networks_a_little(model, coarsenet, photos, tmp_path):
     config = dataclasses.replace(TINY, coarse_learning_rate=1e-4, crop_size=100)
-    task = FineTask(model, coarsenet, config, photos, tmp_path, CPU, quiet=True)
+    task = FineTask(model, coarsenet, config, FineData(photos, quiet=True), CPU)
     before = {k: v.clone() for k, v in task.networks.state_dict().items()}
     Run(task, tmp_path, CPU, quiet=True).train()
     after = task.networks.state_dict()

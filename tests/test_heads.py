@@ -11,13 +11,13 @@ from scipy.spatial.transform import Rotation
 from facerecon.camera import POSE_UNITS, join, rotation_matrix
 from facerecon.coarsenet import CoarseNet, CoarseNetConfig
 from facerecon.evaluation.heads.models import load_heads
-from facerecon.evaluation.heads.registration import register, ridge_fit, similarity
+from facerecon.evaluation.heads.registration import register_heads, ridge_fit, similarity
 from facerecon.evaluation.heads.table import (
     evaluate_views,
     head_metrics,
+    heads_table,
+    mean_errors,
     place_by_landmarks,
-    summary,
-    table,
     true_yaw,
 )
 from facerecon.evaluation.heads.views import Heads
@@ -80,7 +80,7 @@ def test_ridge_fit_against_the_stacked_least_squares(rng):
 def test_registration_undoes_another_frame(source, model):
     turn = rotation_matrix(torch.tensor([[0.12, 0.0, 0.0]]))[0]
     moved = 0.1 * source.mean @ turn.T + torch.tensor([0.0, 3.0, -5.0])
-    found = register(model, moved, source.triangles, source.landmarks, source.face)
+    found = register_heads(model, moved, source.triangles, source.landmarks, source.face)
     assert found.scale == pytest.approx(10, rel=1e-3)
     angle = Rotation.from_matrix((found.rotation @ turn).numpy()).magnitude()
     assert np.degrees(angle) < 0.05
@@ -148,12 +148,12 @@ def test_rows_and_table(views, model):
     network = CoarseNet(model.n_coefficients, CoarseNetConfig(width=4, squeeze=8)).eval()
     results = evaluate_views(network, model, views, iterations=2)
     flat = ~views.perspective
-    known = summary(results["mean face, true pose"], flat)
+    known = mean_errors(results["mean face, true pose"], flat)
     assert known["depth"] < 0.2 and known["yaw"] == 0 and known["landmarks"] < 0.3
     assert known["covered"] > 98
-    assert summary(results["mean face, true landmarks"], flat)["yaw"] < 0.5
-    assert summary(results["iteration 2"], flat)["depth"] > known["depth"]
-    text = table(results, views)
+    assert mean_errors(results["mean face, true landmarks"], flat)["yaw"] < 0.5
+    assert mean_errors(results["iteration 2"], flat)["depth"] > known["depth"]
+    text = heads_table(results, views)
     assert "mean face, true pose" in text and "iteration 2, over the yaw" in text
     assert "nan" not in text
     short = head_metrics(network, model, views)
@@ -165,7 +165,7 @@ def test_rows_and_table(views, model):
 def test_a_row_without_values_is_nan():
     nothing = torch.full((3,), torch.nan)
     mixed = torch.tensor([1.0, torch.nan, 3.0])
-    found = summary({"depth": nothing, "normals": mixed}, torch.ones(3, dtype=torch.bool))
+    found = mean_errors({"depth": nothing, "normals": mixed}, torch.ones(3, dtype=torch.bool))
     assert np.isnan(found["depth"]) and found["normals"] == 2
 
 

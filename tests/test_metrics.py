@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from facerecon.evaluation.metrics import (
-    LEAST_PIXELS,
+    MIN_PIXELS,
     coverage,
     depth_errors,
     normal_error,
@@ -72,7 +72,7 @@ def test_only_valid_pixels_count(relief, everywhere):
 
 def test_too_few_pixels_give_nan(relief, everywhere):
     few = torch.zeros_like(everywhere)
-    few.view(-1)[: LEAST_PIXELS - 1] = True
+    few.view(-1)[: MIN_PIXELS - 1] = True
     assert all(value.isnan().all() for value in depth_errors(relief, relief, few).values())
     normals = torch.rand(1, 3, SIZE, SIZE)
     assert normal_error(normals, normals, few).isnan().all()

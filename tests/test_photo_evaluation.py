@@ -8,7 +8,7 @@ from stand_ins import StandIn
 
 from facerecon.evaluation.photos import (
     LARGEST_COEFFICIENT,
-    Photos,
+    CroppedPhotos,
     evaluate_photos,
     load_photos,
     mirror_landmarks,
@@ -43,7 +43,9 @@ class Halfway(StandIn):
 
 def photos(count=2, edge=float(SIZE)):
     frame = torch.tensor([0.0, 0.0, edge, edge]).expand(count, 4)
-    return Photos([str(i) for i in range(count)], torch.rand(count, 1, SIZE, SIZE), frame, {})
+    return CroppedPhotos(
+        [str(i) for i in range(count)], torch.rand(count, 1, SIZE, SIZE), frame, {}
+    )
 
 
 def test_landmarks_mirror_each_other(model):

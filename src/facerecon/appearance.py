@@ -8,12 +8,12 @@ from torch import Tensor
 
 from facerecon.camera import pose_parameters, split
 from facerecon.depth import normals_from_depth
+from facerecon.energy import EnergyConfig
 from facerecon.lighting import LUMA
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import Fragments, interpolate
 from facerecon.render import curved_surface
 from facerecon.sfs import Shading, Target, detail_target, recover_robustly
-from facerecon.training.presets import FineTraining
 
 BARE_FOREHEAD_MM = 8.0
 """Above the brows; higher up, hair and hats would pass for shading."""
@@ -107,7 +107,7 @@ def target(
     maps: FaceMaps,
     albedo: Float[Tensor, "batch 1 height width"],
     light: Float[Tensor, "batch terms"],
-    settings: FineTraining,
+    settings: EnergyConfig,
     even: Float[Tensor, "batch 1 height width"] | None = None,
 ) -> Target:
     """What Eq. (8) compares the refined surface with: `sfs.detail_target` as the settings say.

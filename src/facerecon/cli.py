@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facerecon import __version__
-from facerecon.commands.evaluate_options import add_evaluate
+from facerecon.commands.bench import add_bench
+from facerecon.commands.evaluate import add_evaluate
 from facerecon.commands.model import add_model
 from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, check_device, fail
 from facerecon.commands.reconstruct import add_reconstruct
 from facerecon.commands.reproduce import add_reproduce
-from facerecon.commands.scans import add_bench
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,13 +11,14 @@ from facerecon.synthetic.texture_bank import TextureBank
 from facerecon.training.aligned import AlignedTask
 from facerecon.training.coarse import CoarseTask
 from facerecon.training.engine import Run
-from facerecon.training.fine import FineTask
+from facerecon.training.fine import FineData, FineTask
 from facerecon.training.plan import describe
 from facerecon.training.presets import (
     ALIGNED_PRESETS,
     COARSE_PRESETS,
     END_TO_END_PRESETS,
     FINE_PRESETS,
+    TrainingConfig,
 )
 from facerecon.training.processes import Processes, joined
 from facerecon.weights import ModelCard, load_coarsenet, load_finenet, save_weights
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         default="cpu",
-        help="torch device (default: cpu); under torchrun each process takes the one of its number",
+        help="torch device (default: cpu); under torchrun each process takes the GPU of its number",
     )
     parser.add_argument(
         "--threads", type=int, help="CPU threads; 1 wastes least on a machine that has other work"
@@ -138,7 +139,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _train(
-    args: argparse.Namespace, config: object, processes: Processes, device: torch.device
+    args: argparse.Namespace, config: TrainingConfig, processes: Processes, device: torch.device
 ) -> int:
     model = MorphableModel.load(args.model) if args.model else MorphableModel.default()
     folder = args.run or Path("runs") / f"{args.network}-{args.preset}"
@@ -174,12 +175,15 @@ def _train(
             model,
             coarsenet,
             config,
-            args.photos,
-            None if args.dry_run else folder,
+            FineData(
+                args.photos,
+                None if args.dry_run else folder / "faces.npz",
+                args.supervised,
+                args.quiet,
+            ),
             device,
-            finenet=start,
+            start=start,
             vgg=args.vgg,
-            supervised=args.supervised,
             processes=processes,
         )
     if args.dry_run:
@@ -200,7 +204,7 @@ def _train(
     if args.export:
         started_from = args.coarse if args.network in ("coarse", "aligned") else args.fine
         card = ModelCard.of(run, args.preset, metrics, started_from)
-        for name, network in run.averaged().items():
+        for name, network in run.averaged.items():
             path = args.export
             if len(run.networks) > 1:
                 path = path.with_name(f"{path.stem}_{name}{path.suffix}")

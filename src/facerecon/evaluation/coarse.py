@@ -1,15 +1,17 @@
 """Measures of a reconstruction against a known truth."""
 
 import math
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from facerecon.camera import POSE_UNITS, project, split
-from facerecon.coarsenet import iterate
+from facerecon.coarsenet import CoarseNet, iterate
+from facerecon.evaluation.metrics import point_error
+from facerecon.morphable_model import MorphableModel
+from facerecon.synthetic.world import SyntheticWorld
 
 
 class HeldOut(NamedTuple):
@@ -19,11 +21,12 @@ class HeldOut(NamedTuple):
     r: Tensor  # (N, 290)
 
 
-def held_out_faces(world: nn.Module, count: int, seed: int, yaw_limit: float = 45.0) -> HeldOut:
+def held_out_faces(
+    world: SyntheticWorld, count: int, seed: int, yaw_limit: float = 45.0
+) -> HeldOut:
     """Photographs of `count` random faces with a yaw of at most `yaw_limit` degrees.
 
     Args:
-        world: SyntheticWorld.
         seed: of the generator; those of training are mixed (`sampling.mixed_seed`).
     """
     generator = world.generator(seed)
@@ -41,21 +44,23 @@ def held_out_faces(world: nn.Module, count: int, seed: int, yaw_limit: float = 4
 
 
 def landmark_error(
-    model: nn.Module, r: Float[Tensor, "batch n"], r_gt: Float[Tensor, "batch n"], size: int
+    model: MorphableModel, r: Float[Tensor, "batch n"], r_gt: Float[Tensor, "batch n"], size: int
 ) -> Float[Tensor, " batch"]:
-    """Mean distance of the 68 projected landmarks over sqrt(width * height) of their true box."""
-    points = []
-    for value in (r, r_gt):
-        coefficients, pose = split(value, model.n_coefficients)
-        landmarks = model.vertices(coefficients)[:, model.landmarks]
-        points.append(project(landmarks, pose, size)[..., :2])
-    extent = points[1].amax(1) - points[1].amin(1)
-    return (points[0] - points[1]).norm(dim=2).mean(1) / extent.prod(1).sqrt()
+    """`point_error` of the 68 projected landmarks, in percent of the face box."""
+    return point_error(*(projected_landmarks(model, each, size) for each in (r, r_gt)))
+
+
+def projected_landmarks(
+    model: MorphableModel, r: Float[Tensor, "batch n"], size: int
+) -> Float[Tensor, "batch 68 2"]:
+    """Column and row of the 68 landmarks in a crop of `size` pixels."""
+    coefficients, pose = split(r, model.n_coefficients)
+    return project(model.vertices(coefficients)[:, model.landmarks], pose, size)[..., :2]
 
 
 @torch.no_grad()
 def coarse_metrics(
-    network: nn.Module, model: nn.Module, faces: HeldOut, iterations: int = 4, batch: int = 50
+    network: CoarseNet, model: MorphableModel, faces: HeldOut, iterations: int = 4, batch: int = 50
 ) -> dict[str, float]:
     """Pose, landmark and geometry errors of CoarseNet from r_0 = 0 after every iteration.
 
@@ -78,17 +83,19 @@ def coarse_metrics(
     steps = [torch.cat(taken) for taken in estimates]
     metric = model.geometry_metric()
     units = torch.rad2deg(POSE_UNITS.to(faces.r))
-    metrics, moves, before = {}, [], landmark_error(model, steps[0], faces.r, size)
-    for number, (last, r) in enumerate(pairwise(steps), start=1):
+    truth = projected_landmarks(model, faces.r, size)
+    points = [projected_landmarks(model, r, size) for r in steps]
+    metrics, moves, before = {}, [], point_error(points[0], truth)
+    for number, r in enumerate(steps[1:], start=1):
         coefficients, pose = split(r - faces.r, model.n_coefficients)
         angles = pose[:, :3].abs().median(0).values * units[:3]
-        after = landmark_error(model, r, faces.r, size)
-        moves.append(landmark_error(model, last, r, size).mean())
+        after = point_error(points[number], truth)
+        moves.append(point_error(points[number - 1], points[number]).mean())
         values = {
             "pitch_deg": angles[0],
             "yaw_deg": angles[1],
             "roll_deg": angles[2],
-            "landmarks_pct": 100 * after.mean(),
+            "landmarks_pct": after.mean(),
             "gmse_mm2": torch.einsum("bi,ij,bj->b", coefficients, metric, coefficients).mean(),
             "identity_pct": 100 * explained(r, faces.r, metric, slice(model.n_identity)),
             "expression_pct": 100

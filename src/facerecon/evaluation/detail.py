@@ -15,10 +15,10 @@ from facerecon.appearance import FaceMaps, explain, model_maps, target
 from facerecon.camera import POSE_UNITS, split
 from facerecon.coarsenet import iterate
 from facerecon.depth import normals_from_depth
-from facerecon.evaluation.metrics import LEAST_PIXELS, depth_errors, normal_error
+from facerecon.energy import EnergyConfig
+from facerecon.evaluation.metrics import MIN_PIXELS, depth_errors, normal_error
 from facerecon.sfs import gaussian_blur, refine_depth
-from facerecon.synthetic.detail import STEEPEST
-from facerecon.training.presets import FineTraining
+from facerecon.synthetic.detail import MIN_NORMAL_Z
 
 HIGH_PASS = 0.03
 """Standard deviation in crop widths (6.4 mm on a mean face) of the Gaussian that is taken off."""
@@ -87,7 +87,7 @@ def synthetic_faces(world: nn.Module, count: int, seed: int) -> DetailFaces:
     r = torch.cat(taken)[:count]
     faces = world.render(count, generator, r)
     smooth = model_maps(model, r, world.config.size)
-    face = smooth.mask & (smooth.skin > 0.5) & (faces.rendering.normals[:, 2:] > STEEPEST)
+    face = smooth.mask & (smooth.skin > 0.5) & (faces.rendering.normals[:, 2:] > MIN_NORMAL_Z)
     depth = smooth.depth + faces.fine_depth - faces.rendering.depth
     return DetailFaces(faces.image, depth, faces.fine_normals, smooth, face)
 
@@ -104,7 +104,7 @@ def coarsenet_maps(
 def shape_from_shading(
     image: Float[Tensor, "n 1 size size"],
     start: FaceMaps,
-    settings: FineTraining,
+    settings: EnergyConfig,
     steps: int = 300,
 ) -> Float[Tensor, "n 1 size size"]:
     """Eq. (14), minimized for each photograph on its own."""
@@ -145,7 +145,7 @@ def correlation(
     """Pearson's correlation over the valid pixels; NaN with too few, or where one map is flat."""
     found = []
     for a, b, inside in zip(first, second, valid, strict=True):
-        if inside.sum() < LEAST_PIXELS:
+        if inside.sum() < MIN_PIXELS:
             found.append(first.new_tensor(torch.nan, dtype=torch.float64))
             continue
         x, y = (values[inside].double() for values in (a, b))

@@ -5,7 +5,7 @@ from torch.nn.functional import normalize
 
 from facerecon.appearance import face_maps, vertex_appearance
 from facerecon.camera import CROP_MM, rotation_matrix
-from facerecon.evaluation.detail import STEEPEST, YAW_LIMIT, DetailFaces
+from facerecon.evaluation.detail import YAW_LIMIT, DetailFaces
 from facerecon.evaluation.heads.photos import normal, picture, uniform
 from facerecon.evaluation.heads.views import PITCH_LIMIT, Heads
 from facerecon.lighting import LUMA
@@ -15,6 +15,7 @@ from facerecon.rasterize import interpolate, rasterize
 from facerecon.render import curved_depth
 from facerecon.synthetic.chart import Chart
 from facerecon.synthetic.config import DetailConfig
+from facerecon.synthetic.detail import MIN_NORMAL_Z
 from facerecon.synthetic.wrinkles import Relief, displace
 
 
@@ -71,7 +72,7 @@ def head_faces(
     albedo = torch.einsum("bvk,vk->bv", albedo[:, heads.skin_index], heads.skin_weight)
     albedo = interpolate(albedo[..., None].contiguous(), fragments, heads.triangles)
     image = picture(albedo, fine.normals, fragments.mask, back.mask, generator)
-    counted = face & (smooth.skin > 0.5) & (normals[:, 2:] > STEEPEST)
+    counted = face & (smooth.skin > 0.5) & (normals[:, 2:] > MIN_NORMAL_Z)
     image = torch.from_numpy(image)[:, None].to(device)
     return DetailFaces(image, fine.depth, fine.normals, smooth, counted)
 

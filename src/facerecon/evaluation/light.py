@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from facerecon.appearance import FaceMaps, explain, model_maps
-from facerecon.evaluation.fit_sheets import grey_picture
+from facerecon.batch import rows
+from facerecon.evaluation.sheets import grey_picture
 from facerecon.lighting import estimate_light, sh_basis, shade, weighted_least_squares
 from facerecon.synthetic.config import SyntheticConfig
 from facerecon.synthetic.detail import detail_config
@@ -168,7 +169,7 @@ def groups(faces: LitFaces) -> dict[str, Bool[Tensor, " n"]]:
 
 def light_rows(world_name: str, faces: LitFaces) -> list[dict]:
     """Medians per group, order and knowledge of the albedo."""
-    rows = []
+    found = []
     for known in (True, False):
         for order in (1, 2):
             errors = light_errors(faces, order, known)
@@ -178,7 +179,7 @@ def light_rows(world_name: str, faces: LitFaces) -> list[dict]:
                     name: values[chosen].median().item() if count else None
                     for name, values in errors.items()
                 }
-                rows.append(
+                found.append(
                     {
                         "world": world_name,
                         "albedo": "known" if known else "recovered",
@@ -188,7 +189,7 @@ def light_rows(world_name: str, faces: LitFaces) -> list[dict]:
                         **medians,
                     }
                 )
-    return rows
+    return found
 
 
 def light_table(rows: list[dict]) -> str:
@@ -215,17 +216,10 @@ def light_table(rows: list[dict]) -> str:
 
 def light_panels(faces: LitFaces, count: int) -> list[list]:
     """Photograph, recovered and true shading, recovered and true albedo, each scaled alike."""
-    part = LitFaces(
-        *(
-            FaceMaps(*(each[:count] for each in field))
-            if isinstance(field, FaceMaps)
-            else field[:count]
-            for field in faces
-        )
-    )
+    part = rows(faces, slice(count))
     found = explain(part.image, part.surface, 2)
     shading = shade(torch.ones_like(part.image), found.light, part.surface.normals)
-    rows = []
+    panels = []
     for i in range(len(part.image)):
         valid = part.valid[i]
         maps = [part.image[i]]
@@ -234,5 +228,5 @@ def light_panels(faces: LitFaces, count: int) -> list[list]:
             factor = truth[i][valid].mean() / ours[i][valid].mean().clamp(min=1e-3)
             mask = part.surface.mask[i]
             maps += [torch.where(mask, level * each, 1.0) for each in (factor * ours[i], truth[i])]
-        rows.append([grey_picture(each) for each in maps])
-    return rows
+        panels.append([grey_picture(each) for each in maps])
+    return panels

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-LEAST_PIXELS = 200
+MIN_PIXELS = 200
 """Fewer shared pixels than this say nothing about a face."""
 
 
@@ -21,20 +21,22 @@ def depth_errors(
         `untilted`: mean after the best plane of column and row was taken off the difference.
     """
     rows, columns = torch.meshgrid(
-        torch.arange(depth.shape[2], device=depth.device, dtype=torch.float64),
-        torch.arange(depth.shape[3], device=depth.device, dtype=torch.float64),
+        *(
+            torch.arange(n, device=depth.device, dtype=torch.float64) - n // 2
+            for n in depth.shape[2:]
+        ),
         indexing="ij",
     )
     results = []
     for estimate, true, inside in zip(depth[:, 0], truth[:, 0], valid[:, 0], strict=True):
-        if inside.sum() < LEAST_PIXELS:
+        if inside.sum() < MIN_PIXELS:
             results.append(depth.new_full((6,), torch.nan, dtype=torch.float64))
             continue
         z, goal = estimate[inside].double(), true[inside].double()
         centered = z - z.mean()
         scale = (centered * goal).sum() / centered.square().sum().clamp(min=1e-12)
         shifted, scaled = _about_median(z - goal), _about_median(scale * z - goal)
-        design = torch.stack([torch.ones_like(z), rows[inside] - 100, columns[inside] - 100], 1)
+        design = torch.stack([torch.ones_like(z), rows[inside], columns[inside]], 1)
         plane = design @ torch.linalg.lstsq(design, (z - goal)[:, None]).solution
         results.append(
             torch.stack(
@@ -63,7 +65,7 @@ def normal_error(
     angle = torch.atan2(sine, (normals * truth).sum(1, keepdim=True)).rad2deg()
     count = valid.sum((1, 2, 3))
     mean = torch.where(valid, angle, 0.0).sum((1, 2, 3)) / count.clamp(min=1)
-    return torch.where(count >= LEAST_PIXELS, mean, torch.nan)
+    return torch.where(count >= MIN_PIXELS, mean, torch.nan)
 
 
 def point_error(

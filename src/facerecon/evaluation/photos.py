@@ -7,19 +7,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from facerecon.camera import POSE_UNITS, project, split
-from facerecon.coarsenet import iterate
+from facerecon.camera import POSE_UNITS, split
+from facerecon.coarsenet import CoarseNet, iterate
 from facerecon.detection.detect import NoFaceError, detect_faces
+from facerecon.evaluation.coarse import projected_landmarks
 from facerecon.evaluation.metrics import point_error
 from facerecon.imaging import Crop, ImageError, crop, load_image, to_grey
+from facerecon.morphable_model import MorphableModel
 
 LARGEST_COEFFICIENT = 5.0
 """Standard deviations; a face beyond that is not believed."""
 
 
-class Photos(NamedTuple):
+class CroppedPhotos(NamedTuple):
     """Face crops of photographs.
 
     names: one for each crop. image (N, 1, S, S): grey.
@@ -39,13 +41,13 @@ Follow = Callable[[Float[np.ndarray, "height width 3"], Crop], Crop]
 
 def load_photos(
     paths: Sequence[str | Path], size: int = 200, follow: Follow | None = None
-) -> Photos:
+) -> CroppedPhotos:
     """The largest face of each photograph, cropped as for CoarseNet.
 
     Args:
         paths: image files.
         size: pixels of the crops.
-        follow: moves the detector's crop, as `fit.fit` does.
+        follow: moves the detector's crop, as `detection.recrop` does.
 
     Raises:
         ImageError: no photograph shows a face that the detector finds.
@@ -67,12 +69,16 @@ def load_photos(
         frames.append(torch.from_numpy(square.to_crop(corners).ravel()).float())
     if not names:
         raise ImageError(f"no face was found in any of {len(failed)} photographs; give others")
-    return Photos(names, torch.stack(images), torch.stack(frames), failed)
+    return CroppedPhotos(names, torch.stack(images), torch.stack(frames), failed)
 
 
 @torch.no_grad()
 def evaluate_photos(
-    network: nn.Module, model: nn.Module, photos: Photos, iterations: int = 4, batch: int = 25
+    network: CoarseNet,
+    model: MorphableModel,
+    photos: CroppedPhotos,
+    iterations: int = 4,
+    batch: int = 25,
 ) -> dict[str, Tensor]:
     """Per-photograph measures.
 
@@ -83,7 +89,7 @@ def evaluate_photos(
         largest (N,): largest absolute coefficient. inside (N,): the landmarks' box lies inside the
         photograph. accepted (N,): both are as they should be.
         mirror (N,): distance of the landmarks from those of the mirrored crop, percent of the face
-        box; a network that knows has none.
+        box; 0 for a mirror-equivariant network.
     """
     parts = []
     for image, frame in zip(photos.image.split(batch), photos.frame.split(batch), strict=True):
@@ -93,11 +99,11 @@ def evaluate_photos(
 
 
 def _measures(
-    network: nn.Module, model: nn.Module, image: Tensor, frame: Tensor, iterations: int
+    network: CoarseNet, model: MorphableModel, image: Tensor, frame: Tensor, iterations: int
 ) -> dict[str, Tensor]:
     size, n = image.shape[-1], model.n_coefficients
     steps = iterate(network, model, image, iterations)
-    points = torch.stack([_landmarks(model, r, size) for r in steps], dim=1)
+    points = torch.stack([projected_landmarks(model, r, size) for r in steps], dim=1)
     last = points[:, -1]
     metric = model.geometry_metric()
     moved, turned, changed = [], [], []
@@ -112,7 +118,7 @@ def _measures(
     largest = steps[-1][:, :n].abs().amax(1)
     sides = image, image.flip(3)  # each alone: together they agree by construction
     alone = [iterate(network, model, side, iterations, both_sides=False)[-1] for side in sides]
-    ahead, mirrored = (_landmarks(model, r, size) for r in alone)
+    ahead, mirrored = (projected_landmarks(model, r, size) for r in alone)
     mirrored = mirrored[:, mirror_landmarks(model)]
     mirrored[..., 0] = (size - 1) - mirrored[..., 0]
     return {
@@ -128,7 +134,7 @@ def _measures(
     }
 
 
-def mirror_landmarks(model: nn.Module) -> Int[Tensor, " 68"]:
+def mirror_landmarks(model: MorphableModel) -> Int[Tensor, " 68"]:
     """The landmark on the other side of the face, for each landmark."""
     points = model.mean[model.landmarks]
     return torch.cdist(points * points.new_tensor([-1.0, 1.0, 1.0]), points).argmin(1)
@@ -169,8 +175,3 @@ def photo_summary(measures: dict[str, Tensor]) -> dict[str, float]:
     result["mirrored photograph, landmarks %, median"] = measures["mirror"].median().item()
     result["mirrored photograph, landmarks %, 90 %"] = measures["mirror"].quantile(0.9).item()
     return result
-
-
-def _landmarks(model: nn.Module, r: Tensor, size: int) -> Float[Tensor, "batch 68 2"]:
-    coefficients, pose = split(r, model.n_coefficients)
-    return project(model.vertices(coefficients)[:, model.landmarks], pose, size)[..., :2]

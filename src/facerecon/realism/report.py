@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from facerecon.camera import join, split
@@ -17,6 +17,7 @@ from facerecon.coarsenet import CoarseNet, iterate
 from facerecon.detection.detect import NoFaceError, detect_faces
 from facerecon.files import write_file
 from facerecon.imaging import ImageError, crop, list_images, load_image, to_grey
+from facerecon.morphable_model import MorphableModel
 from facerecon.realism.statistics import image_statistics
 from facerecon.realism.two_sample import Difference, Statistics, compare, discriminate, halves
 from facerecon.synthetic.shards import BLOCK, config_digest, module_digest
@@ -90,7 +91,7 @@ def compare_images(
     )
 
 
-class Photos(NamedTuple):
+class PhotoCrops(NamedTuple):
     """Faces found in photographs."""
 
     images: Float[np.ndarray, "photos size size"]  # grey crops
@@ -103,11 +104,11 @@ def photo_crops(
     folder: Path,
     limit: int,
     seed: int,
-    model: nn.Module,
+    model: MorphableModel,
     coarsenet: CoarseNet,
     size: int = COARSE_SIZE,
     quiet: bool = False,
-) -> Photos:
+) -> PhotoCrops:
     """The largest face of each of `limit` photographs, cut out as the networks see it.
 
     Args:
@@ -133,7 +134,7 @@ def photo_crops(
         if (last - before).abs().max() < MAX_LAST_MOVE:
             poses.append(last)
     images = np.array(crops, dtype=np.float32).reshape(-1, size, size)
-    return Photos(images, torch.cat(poses) if poses else torch.empty(0, 6), failed)
+    return PhotoCrops(images, torch.cat(poses) if poses else torch.empty(0, 6), failed)
 
 
 @torch.no_grad()
@@ -175,7 +176,8 @@ def write_report(
         ValueError: too few photographs with a face, or too few images asked for.
         OutputError: a file cannot be written.
     """
-    from facerecon.realism.sheets import contact_sheet, histograms, spectra
+    from facerecon.evaluation.sheets import image_grid
+    from facerecon.realism.figures import histograms, spectra
     from facerecon.views.viz import figure_png
 
     if count < SHEET:
@@ -188,8 +190,8 @@ def write_report(
             f"{photos}: {len(real)} photographs with a face, {len(poses)} of them with a pose;"
             f" a report needs at least {SHEET}"
         )
-    drawn = synthetic_crops(world, count, poses, seed)
-    found = compare_images(real, drawn, seed)
+    synthetic = synthetic_crops(world, count, poses, seed)
+    found = compare_images(real, synthetic, seed)
     about = {
         "photographs": {
             "folder": photos.name,
@@ -208,12 +210,12 @@ def write_report(
     }
     write_file(out / "report.json", (json.dumps(_numbers(found, about), indent=1) + "\n").encode())
     write_file(out / "report.md", _table(found, about).encode())
-    write_file(out / "photographs.png", contact_sheet(real[:SHEET]))
-    write_file(out / "synthetic.png", contact_sheet(drawn[:SHEET]))
+    write_file(out / "photographs.png", image_grid(real[:SHEET]))
+    write_file(out / "synthetic.png", image_grid(synthetic[:SHEET]))
     worst = list(found.differences)[:6]
     figure = histograms({n: (found.photos[n], found.synthetic[n]) for n in worst})
     write_file(out / "histograms.png", figure_png(figure))
-    write_file(out / "spectra.png", figure_png(spectra(real, drawn)))
+    write_file(out / "spectra.png", figure_png(spectra(real, synthetic)))
     return found
 
 

@@ -16,8 +16,8 @@ from facerecon.synthetic.sampling import Sampler, mixed_seed
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.synthetic.wrinkles import raised
 
-STEEPEST = 0.3
-"""Least n_z that counts."""
+MIN_NORMAL_Z = 0.3
+"""Steeper surface is not compared."""
 
 
 class DetailSample(NamedTuple):
@@ -34,12 +34,6 @@ class DetailSample(NamedTuple):
     depth: Float[Tensor, "batch 1 size size"]
     normals: Float[Tensor, "batch 3 size size"]
     valid: Bool[Tensor, "batch 1 size size"]
-
-    def part(self, share: slice) -> "DetailSample":
-        """Some of the faces."""
-        start = FaceMaps(*(field[share] for field in self.start))
-        image, _, depth, normals, valid = self
-        return DetailSample(image[share], start, depth[share], normals[share], valid[share])
 
 
 def detail_config(size: int, strength: tuple[float, float], bare: bool = False) -> SyntheticConfig:
@@ -115,5 +109,5 @@ class SyntheticDetail:
         normals = render(self.model, r, self.size).normals
         rise = faces.fine_depth - faces.rendering.depth
         goal = raised(start.depth, normals, start.mask, rise, start.mm_per_pixel)
-        valid = start.mask & faces.rendering.mask & (normals[:, 2:] > STEEPEST)
+        valid = start.mask & faces.rendering.mask & (normals[:, 2:] > MIN_NORMAL_Z)
         return DetailSample(faces.image, start, goal.depth, goal.normals, valid)

@@ -28,7 +28,7 @@ _JPEG_LUMINANCE = (
 )
 _BLACK, _TOE, _SHOULDER, _HEADROOM = 0.02, 0.08, 0.75, 0.23  # the tone curve: 0.02 to 0.98
 _PIVOT = 0.4  # grey level that contrast keeps
-_LEAST_BLUR = 0.5  # pixels: no lens and sensor resolve a single pixel
+_MIN_BLUR = 0.5  # pixels: no lens and sensor resolve a single pixel
 
 
 def photograph(
@@ -112,7 +112,7 @@ def blur(
 ) -> Float[Tensor, "batch channels size size"]:
     """Gaussian blur with a width of its own per image and axis (defocus, slight motion)."""
     count, channels, size = picture.shape[:3]
-    least = torch.full_like(sampler.uniform(0, 1), _LEAST_BLUR)
+    least = torch.full_like(sampler.uniform(0, 1), _MIN_BLUR)
     scale = size / 200
     sigma = torch.where(sampler.chance(config.p_blur), sampler.uniform(*config.blur) * scale, least)
     along = torch.where(
@@ -120,7 +120,7 @@ def blur(
     )
     if not config.lens:
         return picture
-    reach = math.ceil(3 * max(config.blur[1] * scale, _LEAST_BLUR))
+    reach = math.ceil(3 * max(config.blur[1] * scale, _MIN_BLUR))
     taps = torch.arange(-reach, reach + 1, device=picture.device).view(1, 1, 1, -1)
     planes = picture.reshape(1, count * channels, size, size)
     for width, axis in ((along.maximum(least), 3), (sigma.maximum(least), 2)):

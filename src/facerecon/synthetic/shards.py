@@ -23,9 +23,9 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from facerecon.files import OutputError, write_file
+from facerecon.synthetic.config import SyntheticConfig
 from facerecon.synthetic.sampling import mixed_seed
 from facerecon.synthetic.world import SyntheticWorld
-from facerecon.training.presets import SyntheticConfig
 from facerecon.weights import commit
 
 FORMAT = "facerecon-faces/1"

@@ -1,14 +1,17 @@
 """Checkpoints that survive a kill at any moment, a full disk, and damage of the newest file."""
 
+import io
 import os
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 
+from facerecon.files import OutputError, write_file
+
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
+_FRESH = "checkpoint.fresh.pt"
 
 
 class TrainingError(RuntimeError):
@@ -18,30 +21,24 @@ class TrainingError(RuntimeError):
 def write_checkpoint(folder: Path, state: dict) -> None:
     """Write the newest checkpoint of a run; the one before it is kept as `PREVIOUS`.
 
-    The file is complete and on the disk before it gets its name, so that one that can be read is
-    there at every moment: killed between the two renamings, the run goes on from `PREVIOUS`.
+    The file is complete before it gets its name, so that one that can be read is there at every
+    moment: killed between the two renamings, the run goes on from `PREVIOUS`.
 
     Raises:
         TrainingError: no space, or the folder cannot be written.
     """
-    path = folder / CHECKPOINT
-    temporary = path.with_name(path.name + ".partial")
+    path, data = folder / CHECKPOINT, io.BytesIO()
+    torch.save(state, data)
     try:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
+        fresh = write_file(folder / _FRESH, data.getvalue())
         if path.exists():
             os.replace(path, folder / PREVIOUS)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        with suppress(OSError):
-            temporary.unlink()
-        reason = getattr(error, "strerror", None) or error
+        os.replace(fresh, path)
+    except OSError as error:
+        cause = str(error) if isinstance(error, OutputError) else f"{path}: {error.strerror}"
         raise TrainingError(
-            f"{path}: the checkpoint could not be written ({reason}); the last good one is kept. "
-            "Free some space or choose another folder with --run, then start the same command "
-            "again."
+            f"{cause}; the last good checkpoint is kept. Free some space or choose another folder "
+            "with --run, then start the same command again."
         ) from error
 
 
@@ -63,8 +60,8 @@ def read_checkpoint(path: Path, device: torch.device) -> dict:
 def newest_checkpoint(folder: Path, device: torch.device) -> tuple[Path, dict] | None:
     """The newest checkpoint of a run that can be read; None for a new run.
 
-    Where that is the one before the newest, because a kill or damage took the newest, a warning
-    says so; exact resumption makes up for the lost steps.
+    Where the newest is damaged, the one before it is used, and a warning says so; the run repeats
+    the lost steps exactly.
 
     Raises:
         TrainingError: there are checkpoints, but all of them are damaged.

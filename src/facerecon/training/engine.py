@@ -1,8 +1,8 @@
 """One training engine for every network: schedule, averaging, log, checkpoints, exact resumption.
 
-A task (`coarse`, `fine`) says what a batch is and how it is scored; the engine
-does the rest. Batches are functions of (seed, index), so a run that was killed continues from its
-checkpoint as if nothing had happened.
+A task (`coarse`, `fine`) says what a batch is and how it is scored; the engine does the rest.
+Batches are functions of (seed, index), so a run that was killed continues from its checkpoint as if
+nothing had happened.
 """
 
 import json
@@ -14,10 +14,12 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from facerecon.training.checkpoints import TrainingError, newest_checkpoint, write_checkpoint
 from facerecon.training.log import Record, Window
+from facerecon.training.presets import TrainingConfig
 from facerecon.training.processes import Processes
 
 
@@ -27,7 +29,7 @@ class Task(Protocol):
 
     name: str
     data_description: str  # for the model card
-    config: object  # a frozen dataclass with learning_rate, warmup, cooldown, ...
+    config: TrainingConfig
     networks: nn.ModuleDict  # everything that is saved; parameters with requires_grad are trained
     processes: Processes  # that share each batch
     total: int  # samples of the whole run
@@ -75,28 +77,29 @@ def learning_rate_factor(progress: float, warmup: float, cooldown: float) -> flo
 
 def computes_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is computed natively; emulated it is slower than float32."""
-    if device.type == "cpu":
+    if device.type == "cpu":  # torch has no public question for it
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-class Average:
-    """Exponential moving average of parameters and floating-point buffers."""
+def averaged_copy(networks: nn.ModuleDict, decay: float) -> AveragedModel:
+    """A copy that follows the networks by an exponential moving average; call `update_parameters`.
 
-    def __init__(self, networks: nn.ModuleDict, decay: float):
-        self.decay, self.steps = decay, 0
-        self.state = {k: v.detach().clone() for k, v in networks.state_dict().items()}
+    Step n moves it by 1 - min(decay, (1 + n) / (10 + n)): the first steps weigh more.
+    """
 
     @torch.no_grad()
-    def update(self, networks: nn.ModuleDict) -> None:
-        """Move the average toward the networks; its first steps weigh more."""
-        self.steps += 1
-        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for key, value in networks.state_dict().items():
-            if value.is_floating_point():
-                self.state[key].lerp_(value, weight)
+    def update(averages: list[Tensor], values: list[Tensor], step: Tensor) -> None:
+        weight = 1 - min(decay, (1 + int(step)) / (10 + int(step)))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, weight)
             else:
-                self.state[key].copy_(value)
+                average.copy_(value)
+
+    average = AveragedModel(networks, multi_avg_fn=update, use_buffers=True)
+    average.n_averaged.fill_(1)  # at 0, torch would forget the initial weights
+    return average.requires_grad_(False).eval()
 
 
 class Run:
@@ -136,7 +139,8 @@ class Run:
             betas=(0.9, 0.98),
         )
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self.average = Average(self.networks, task.config.ema_decay)
+        self.average = averaged_copy(self.networks, task.config.ema_decay)
+        self.record: Record | None = None
         self.index, self.samples, self.seconds = 0, 0, 0.0
         found = newest_checkpoint(self.folder, device)
         if found is not None:
@@ -167,12 +171,12 @@ class Run:
             )
         try:
             self.networks.load_state_dict(state["networks"])
+            self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise TrainingError(
                 f"{path}: does not fit this preset's networks. Choose another folder with --run."
             ) from error
-        self.average.state, self.average.steps = state["average"], state["average_steps"]
         self.index, self.samples, self.seconds = state["index"], state["samples"], state["seconds"]
 
     def checkpoint(self) -> None:
@@ -186,8 +190,7 @@ class Run:
                 "config": json.dumps(asdict(self.task.config)),
                 "networks": self.networks.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "average": self.average.state,
-                "average_steps": self.average.steps,
+                "average": self.average.state_dict(),
                 "index": self.index,
                 "samples": self.samples,
                 "seconds": self.seconds,
@@ -195,30 +198,20 @@ class Run:
             },
         )
 
+    @property
     def averaged(self) -> nn.ModuleDict:
-        """The networks with their averaged weights, in eval mode; call `live()` afterwards."""
-        self._live_state = {k: v.detach().clone() for k, v in self.networks.state_dict().items()}
-        self.networks.load_state_dict(self.average.state)
-        return self.networks.eval()
+        """The networks with their averaged weights, in eval mode."""
+        return self.average.module
 
-    def live(self) -> None:
-        """Back to the weights in training."""
-        self.networks.load_state_dict(self._live_state)
-        del self._live_state
-        self.networks.train()
-
+    @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Metrics of the averaged weights, appended to the history; of the first process only."""
-        if not self.processes.first:
+        """Metrics of the averaged weights, appended to the record; of the first process only."""
+        if self.record is None:
             return {}
-        networks = self.averaged()
-        with torch.no_grad():
-            metrics = self.task.validate(networks)
-            pictures = self.task.pictures(networks)
-        self.live()
+        metrics = self.task.validate(self.averaged)
         named = {f"validation/{name}": value for name, value in metrics.items()}
         self.record.scalars(named, self.samples, self.seconds)
-        self.record.pictures(pictures, self.samples)
+        self.record.pictures(self.task.pictures(self.averaged), self.samples)
         return metrics
 
     def train(self) -> dict[str, float]:
@@ -238,13 +231,13 @@ class Run:
                 "checkpoint is kept. Free some space, then start the same command again."
             ) from error
         finally:
-            if hasattr(self, "record"):
+            if self.record is not None:
                 self.record.close()
 
     def _train(self) -> dict[str, float]:
         config, task = self.task.config, self.task
         self.networks.train()
-        every = getattr(config, "validation_every", 0)
+        every = config.validation_every
         began = saved = time.monotonic()
         before, window = self.seconds, Window(began)
         batches = iter(task.batches(self.index))
@@ -309,7 +302,7 @@ class Run:
         if not torch.isfinite(norm):  # before it reaches weights and checkpoint
             raise TrainingError(self._not_finite(f"gradient's norm became {norm.item()}", batch))
         self.optimizer.step()
-        self.average.update(self.networks)
+        self.average.update_parameters(self.networks)
 
     def _not_finite(self, what: str, batch) -> str:
         """The message when numbers blow up: where, in which images, and what to do."""
@@ -333,7 +326,7 @@ class Run:
         values["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
         values["train/samples_per_second"] = window.samples / seconds
         values["train/waiting_share"] = window.waited / seconds
-        if self.processes.first:
+        if self.record is not None:
             self.record.scalars(values, self.samples, self.seconds)
         return values["train/loss"]
 

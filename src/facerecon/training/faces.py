@@ -1,6 +1,7 @@
 """Faces of unlabeled photographs, detected, cropped and fitted once for FineNet's training."""
 
 import hashlib
+import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,13 +9,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
-from torch import nn
+from torch import Tensor
+from torch.nn.functional import interpolate
 from tqdm import tqdm
 
+from facerecon.appearance import explain, model_maps
 from facerecon.camera import split
 from facerecon.coarsenet import CoarseNet, iterate
 from facerecon.detection.detect import NoFaceError, detect_faces
-from facerecon.imaging import ImageError, crop, list_images, load_image, to_grey
+from facerecon.files import write_file
+from facerecon.imaging import ImageError, crop, list_images, load_image, to_bytes, to_grey
+from facerecon.morphable_model import MorphableModel
 
 COARSE_SIZE = 200  # CoarseNet's input (3.4)
 MAX_LAST_MOVE = 0.5  # pose units in the last iteration; a fit that still moves more has failed
@@ -34,6 +39,53 @@ class FaceCrops(NamedTuple):
     r: np.ndarray  # (N, numbers): CoarseNet's answer
 
 
+class FittedCrops(NamedTuple):
+    """Photographed faces and what their coarse fit says of them.
+
+    image (B, 1, S, S): grey crops. even (B, 1, S, S): trust in even pigment. r (B, numbers):
+    CoarseNet's answer. light (B, terms), albedo (B, K): of Eqs. (11) and (12).
+    """
+
+    image: Tensor
+    even: Tensor
+    r: Tensor
+    light: Tensor
+    albedo: Tensor
+
+
+class PhotographedFaces:
+    """The crops of a folder on the model's device, each with its light and albedo, read once.
+
+    Args:
+        faces: FaceCrops. model: MorphableModel. light_order: of the spherical harmonics.
+    """
+
+    def __init__(self, faces: FaceCrops, model: MorphableModel, light_order: int):
+        self.faces, self.device = faces, model.mean.device
+        lights, albedos = [], []
+        for start in range(0, len(self), 16):
+            image, _, r = self._rows(slice(start, start + 16), COARSE_SIZE)
+            with torch.no_grad():
+                found = explain(image, model_maps(model, r, COARSE_SIZE), light_order)
+            lights.append(found.light)
+            albedos.append(found.albedo_coefficients)
+        self.light, self.albedo = torch.cat(lights), torch.cat(albedos)
+
+    def __len__(self) -> int:
+        return len(self.faces.r)
+
+    def crops(self, chosen: slice | Tensor, size: int) -> FittedCrops:
+        """Some of the faces, as crops of `size` pixels."""
+        return FittedCrops(*self._rows(chosen, size), self.light[chosen], self.albedo[chosen])
+
+    def _rows(self, chosen: slice | Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        rows = chosen.numpy() if isinstance(chosen, Tensor) else chosen
+        maps = [torch.from_numpy(each[rows]) for each in (self.faces.grey, self.faces.even)]
+        maps = torch.stack(maps, dim=1).to(self.device).float() / 255
+        image, even = interpolate(maps, size=(size, size), mode="area").split(1, dim=1)
+        return image, even, torch.from_numpy(self.faces.r[rows]).to(self.device)
+
+
 def even_pigment(rgb: Float[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width"]:
     """Trust in [0, 1] that a pixel's brightness is shading: 1 where skin has its usual color.
 
@@ -48,7 +100,7 @@ def even_pigment(rgb: Float[np.ndarray, "height width 3"]) -> Float[np.ndarray, 
 
 def collect_faces(
     photos: Path,
-    model: nn.Module,
+    model: MorphableModel,
     coarsenet: CoarseNet,
     iterations: int,
     size: int,
@@ -91,19 +143,14 @@ def collect_faces(
             steps = iterate(coarsenet, model, torch.from_numpy(small)[None, None], iterations)
         moved = split(steps[-1] - steps[-2], model.n_coefficients)[1].abs().max()
         if moved < MAX_LAST_MOVE:
-            greys.append(_bytes(to_grey(large)))
-            evens.append(_bytes(even_pigment(large)))
+            greys.append(to_bytes(to_grey(large)))
+            evens.append(to_bytes(even_pigment(large)))
             fits.append(steps[-1][0].numpy())
     if not fits:
         raise ValueError(f"{photos}: no face that CoarseNet could fit in {len(paths)} photographs")
     faces = FaceCrops(np.stack(greys), np.stack(evens), np.stack(fits))
     if cache is not None:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_name("partial_" + cache.name)
-        np.savez(partial, fingerprint=np.array(fingerprint), **faces._asdict())
-        partial.replace(cache)
+        data = io.BytesIO()
+        np.savez(data, fingerprint=np.array(fingerprint), **faces._asdict())
+        write_file(cache, data.getvalue())
     return faces
-
-
-def _bytes(values: np.ndarray) -> np.ndarray:
-    return np.rint(values * 255).clip(0, 255).astype(np.uint8)

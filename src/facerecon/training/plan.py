@@ -31,18 +31,18 @@ def describe(task: Task, folder: Path, device: torch.device, export: Path | None
         f"  schedule   learning rate {config.learning_rate:g}, rising over {config.warmup:.0%}, "
         f"falling over the last {config.cooldown:.0%} of the samples",
     ]
-    every = getattr(config, "validation_every", 0)
+    every = config.validation_every
     lines.append(
         f"  validated  {f'every {every:,} samples and ' if every else ''}at the end; checkpoint "
         f"every {config.checkpoint_every} s"
     )
     place = f"goes on there after {samples:,} samples" if found else "a new run"
     lines.append(f"  writes     {folder} ({place})" + (f"; {export}" if export else ""))
-    cost = measure(task, device)
+    cost = measured_cost(task, device)
     left = max(0, task.total - samples) / cost["samples_per_second"]
     lines += [
         f"  speed      {cost['samples_per_second']:.1f} samples/s, measured on "
-        f"{cost['samples']} samples: {cost['waiting']:.0%} of the time drawing images or waiting "
+        f"{cost['samples']} samples: {cost['waiting']:.0%} of the time spent on images or waiting "
         "for maps",
         f"  time       {duration(left)}{' left' if found else ''}, without validation",
         f"  memory     {cost['megabytes']:,.0f} MB at most, of this process"
@@ -51,7 +51,7 @@ def describe(task: Task, folder: Path, device: torch.device, export: Path | None
     return "\n".join(lines)
 
 
-def measure(task: Task, device: torch.device) -> dict[str, float]:
+def measured_cost(task: Task, device: torch.device) -> dict[str, float]:
     """Samples a second over a few batches, the share of waiting, and the peak of memory."""
     task.networks.train()
     optimizer = torch.optim.AdamW(task.parameter_groups())

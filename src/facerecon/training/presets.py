@@ -3,12 +3,29 @@
 from dataclasses import dataclass, field
 
 from facerecon.coarsenet import CoarseNetConfig
+from facerecon.energy import EnergyConfig
 from facerecon.finenet import FineNetConfig
 from facerecon.synthetic.config import PoseConfig, SyntheticConfig
 
 
 @dataclass(frozen=True)
-class CoarseTraining:
+class TrainingConfig:
+    """What every training has; the engine reads nothing else."""
+
+    learning_rate: float = 1e-3
+    warmup: float = 0.02  # share of the samples
+    cooldown: float = 0.3  # share of the samples over which the rate falls to zero
+    weight_decay: float = 0.02
+    gradient_clip: float = 2.0
+    ema_decay: float = 0.99  # per step, of the weights that are evaluated and shipped
+    bfloat16: bool = True  # of the forward pass, where the processor computes in it
+    validation_every: int = 0  # samples; 0: at the end alone
+    checkpoint_every: int = 120  # seconds
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CoarseTraining(TrainingConfig):
     """Supervised training on synthetic faces (3.2, 3.3)."""
 
     network: CoarseNetConfig = field(default_factory=CoarseNetConfig)
@@ -20,19 +37,14 @@ class CoarseTraining:
     beta: tuple[float, float] = (0.0, 1.0)  # range of Eq. (3)
     p_zero_start: float = 0.25  # share of first passes that start at r_0 = 0, as at test time
     learning_rate: float = 1.5e-3
-    warmup: float = 0.01  # share of the samples
-    cooldown: float = 0.25  # share of the samples over which the rate falls to zero
-    weight_decay: float = 0.02
-    gradient_clip: float = 2.0
-    ema_decay: float = 0.998  # per step, of the weights that are evaluated and shipped
+    warmup: float = 0.01
+    cooldown: float = 0.25
+    ema_decay: float = 0.998
     vertex_loss: float = 1.0  # weight of the posed-vertex distance beside GMSE and pose MSE
     displacement_loss: float = 2.0  # weight of the displacements, and of their stated errors
     regression_loss: float = 0.5  # weight of the same criterion before the displacements are used
-    bfloat16: bool = True  # forward pass only, where the processor computes in it
     validation_faces: int = 500
-    validation_every: int = 50_000  # samples
-    checkpoint_every: int = 120  # seconds
-    seed: int = 0
+    validation_every: int = 50_000
 
 
 # Crops that landmarks have aligned: what is left of shift and scale is the landmarks' error.
@@ -47,7 +59,7 @@ ALIGNED_POSE = PoseConfig(
 
 
 @dataclass(frozen=True)
-class AlignedTraining:
+class AlignedTraining(TrainingConfig):
     """Training of the compared network of Richardson et al. 2016 on synthetic faces."""
 
     network: CoarseNetConfig = field(default_factory=CoarseNetConfig)  # its body, without pose
@@ -60,20 +72,14 @@ class AlignedTraining:
     yaw_error: float = 0.08
     roll_error: float = 0.03
     learning_rate: float = 5e-4  # from CoarseNet's weights; from random ones, 2e-3
-    warmup: float = 0.02
     cooldown: float = 0.5
-    weight_decay: float = 0.02
-    gradient_clip: float = 2.0
-    ema_decay: float = 0.99
     bfloat16: bool = False
     validation_faces: int = 100
     validation_every: int = 20_000
-    checkpoint_every: int = 120  # seconds
-    seed: int = 0
 
 
 @dataclass(frozen=True)
-class FineTraining:
+class FineTraining(TrainingConfig, EnergyConfig):
     """Training on photographs (4.3), end to end (4.4), or with synthetic detail as supervision."""
 
     network: FineNetConfig = field(default_factory=FineNetConfig)
@@ -81,19 +87,9 @@ class FineTraining:
     batch: int = 4
     crop_size: int = 128  # pixels cut from the face; the network is fully convolutional
     face_sizes: tuple[int, ...] = (200,)  # sizes to which the face crop is brought first
-    learning_rate: float = 1e-3
-    warmup: float = 0.02
-    cooldown: float = 0.3
     weight_decay: float = 1e-4
     gradient_clip: float = 50.0  # Eq. (14) in 8-bit grey levels: the norm starts at 10 to 30
     ema_decay: float = 0.995
-    shading_weight: float = 1.0  # lambda_sh of Eq. (14)
-    fidelity_weight: float = 5e-3  # lambda_f
-    smoothness_weight: float = 1.0  # lambda_sm
-    light_order: int = 2  # spherical harmonics of Eq. (9); the paper's 1 explains lamps less well
-    detail_radius: float = 0.015  # of the crop; slower changes of brightness are light, not shape
-    detail_limit: float = 0.08  # intensity; larger leftovers are taken for albedo or highlights
-    edge_contrast: float = 0.05  # relative; nearer to the coarse face's own edges: misalignment
     supervised_share: float = 0.5  # of the batches, where photographs and synthetic detail are used
     windows_per_face: int = 4  # in turn, of each synthetic face: drawing it costs as much as a step
     normal_weight: float = 10.0  # of the angle to the true normals in degrees, synthetic detail
@@ -103,9 +99,6 @@ class FineTraining:
     iterations: int = 4  # CoarseNet iterations (4.4)
     coarse_learning_rate: float = 0.0  # > 0 trains CoarseNet through the rendering layer
     coarse_fidelity_weight: float = 1e3  # of the MSE to the original r, beside grey levels squared
-    bfloat16: bool = True  # convolutions of FineNet's training passes, where computed natively
-    checkpoint_every: int = 120  # seconds
-    seed: int = 0
 
 
 COARSE_PRESETS = {

@@ -1,8 +1,8 @@
-"""Training in several processes, one per GPU or processor core, as `torchrun` starts them.
+"""Training on several GPUs, one process each, as `torchrun` starts them.
 
-The processes share every batch. torch's DistributedDataParallel averages their gradients and batch
-normalization takes its statistics over all of them, so the run is the one that a single process
-would make, up to the rounding of sums.
+The processes share every batch. torch averages their gradients (DistributedDataParallel) and takes
+the statistics of batch normalization over all of them (SyncBatchNorm), so the run is the one that a
+single process would make, up to the rounding of sums.
 """
 
 import os
@@ -44,7 +44,11 @@ class Processes:
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean over the processes."""
-        return values if self.count == 1 else _mean(values)
+        if self.count == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / self.count
 
     def decision(self, yes: bool, device: torch.device) -> bool:
         """What the first process decides."""
@@ -54,77 +58,11 @@ class Processes:
         dist.all_reduce(answer)
         return bool(answer.item())
 
-    def parallel(self, network: nn.Module, method: str = "forward") -> nn.Module:
-        """A module whose call is `network.method`, learning from the batches of all processes.
-
-        Alone, a plain call. Statistics of batch normalization are shared from then on.
-        """
-        module = network if method == "forward" else _Call(network, method)
+    def parallel(self, network: nn.Module) -> nn.Module:
+        """The network itself, or with several processes one that learns from all their batches."""
         if self.count == 1:
-            return module
-        if next(network.parameters()).device.type == "cpu":
-            for layer in network.modules():
-                if type(layer) is nn.BatchNorm2d:
-                    layer.__class__ = SharedBatchNorm2d
-        else:
-            nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        return DistributedDataParallel(module)
-
-
-class _Call(nn.Module):
-    """One method of a network as a module of its own."""
-
-    def __init__(self, network: nn.Module, method: str):
-        super().__init__()
-        self.network, self.method = network, method
-
-    def forward(self, *inputs: Tensor):
-        """The method's answer."""
-        return getattr(self.network, self.method)(*inputs)
-
-
-class _Mean(torch.autograd.Function):
-    """Mean over the processes, through which gradients flow to all of them."""
-
-    @staticmethod
-    def forward(_, values: Tensor) -> Tensor:
-        return _mean(values)
-
-    @staticmethod
-    def backward(_, gradient: Tensor) -> Tensor:
-        return _mean(gradient)
-
-
-def _mean(values: Tensor) -> Tensor:
-    total = values.clone()
-    dist.all_reduce(total)
-    return total / dist.get_world_size()
-
-
-class SharedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalization over the batches of all processes: torch's SyncBatchNorm, on a CPU.
-
-    In evaluation it is torch's BatchNorm2d. The processes' batches must be equally large.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, height, width), normalized."""
-        if not self.training:
-            return super().forward(x)
-        count = dist.get_world_size()
-        wide = x.float()
-        variance, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
-        shared = _Mean.apply(torch.cat([mean, mean.square(), variance]))
-        mean, square, within = shared.chunk(3)
-        variance = within + (square - mean.square()).clamp(min=0)  # within and between processes
-        with torch.no_grad():
-            total = count * x[:, 0].numel()
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (total / (total - 1)), self.momentum)
-        scale = self.weight * (variance + self.eps).rsqrt()
-        offset = self.bias - mean * scale
-        return torch.addcmul(offset[:, None, None], wide, scale[:, None, None]).to(x.dtype)
+            return network
+        return DistributedDataParallel(nn.SyncBatchNorm.convert_sync_batchnorm(network))
 
 
 @contextmanager
@@ -135,24 +73,29 @@ def joined(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
         device: as the user names it.
 
     Yields:
-        the processes, and this one's device: of accelerators, the one with the number of the
-        process on this machine, unless the user named one.
+        the processes, and this one's device: the accelerator with the number of the process on this
+        machine, unless the user named one.
+
+    Raises:
+        ValueError: several processes on a CPU.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Processes(), device
         return
+    if device.type == "cpu":
+        raise ValueError(
+            "several processes train on GPUs only (--device cuda); on a CPU threads are faster: "
+            "start without torchrun, with --threads N"
+        )
     device = own_device(device, int(os.environ.get("LOCAL_RANK", "0")))
-    if device.type != "cpu":
-        torch.accelerator.set_device_index(device.index)
-    dist.init_process_group()  # gloo for tensors on the CPU, NCCL for those on NVIDIA GPUs
+    torch.accelerator.set_device_index(device.index)
+    dist.init_process_group()
     yield Processes(dist.get_rank(), count), device
     # After an error the others still wait for this process: torchrun ends them, not we.
     dist.destroy_process_group()
 
 
 def own_device(device: torch.device, local_rank: int) -> torch.device:
-    """The device of a process: `local_rank` picks among accelerators, unless one is named."""
-    if device.type == "cpu" or device.index is not None:
-        return device
-    return torch.device(device.type, local_rank)
+    """The accelerator of a process: the `local_rank`-th, unless one is named."""
+    return device if device.index is not None else torch.device(device.type, local_rank)

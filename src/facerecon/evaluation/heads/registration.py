@@ -103,7 +103,7 @@ def similarity(
     return scale, rotation, goal - scale * rotation @ middle
 
 
-def register(
+def register_heads(
     model: MorphableModel,
     mean: Float[Tensor, "other_vertices 3"],
     triangles: Int[Tensor, "other_triangles 3"],

@@ -149,7 +149,7 @@ def place_by_landmarks(
     return torch.from_numpy(np.stack(poses)).to(start)
 
 
-def summary(metrics: dict[str, Tensor], chosen: Tensor) -> dict[str, float]:
+def mean_errors(metrics: dict[str, Tensor], chosen: Tensor) -> dict[str, float]:
     """Medians of absolute pose errors, means of the others, over the chosen views; NaN left out."""
     result = {}
     for name, values in metrics.items():
@@ -167,7 +167,7 @@ def true_yaw(views: Views) -> Float[Tensor, " views"]:
     return (views.pose[:, 1] * POSE_UNITS[1].to(views.pose)).rad2deg()
 
 
-def table(results: Results, views: Views) -> str:
+def heads_table(results: Results, views: Views) -> str:
     """The rows of all estimates within 45 degrees of yaw, then the last iteration over the yaw."""
     yaw = true_yaw(views).abs()
     width = max(map(len, results)) + 2
@@ -175,7 +175,7 @@ def table(results: Results, views: Views) -> str:
     lines = [f"{'':<{width}}{head}"]
 
     def line(name: str, row: dict[str, Tensor], chosen: Tensor) -> str:
-        values = summary(row, chosen)
+        values = mean_errors(row, chosen)
         cells = "".join(
             f"{'-':>10}" if np.isnan(values[c]) else f"{values[c]:>10.2f}" for c in COLUMNS
         )
@@ -199,7 +199,7 @@ def head_metrics(network: nn.Module, model: nn.Module, views: Views) -> dict[str
     """What a training's history keeps: errors of the last iteration on heads (`table`)."""
     results = evaluate_views(network, model, views, baselines=False)
     last = results[max((n for n in results if n.startswith("iteration")), key=_number)]
-    short = summary(last, true_yaw(views).abs() <= WITHIN)
+    short = mean_errors(last, true_yaw(views).abs() <= WITHIN)
     return {
         "heads_depth_mm": short["depth"],
         "heads_yaw_deg": short["yaw"],

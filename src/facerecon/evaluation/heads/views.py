@@ -18,7 +18,7 @@ from facerecon.camera import CROP_MM, POSE_UNITS, rotation_matrix
 from facerecon.detection.detect import NoFaceError, detect_faces
 from facerecon.evaluation.heads.models import HeadModel
 from facerecon.evaluation.heads.photos import normal, picture, uniform, wear_hair
-from facerecon.evaluation.heads.registration import register
+from facerecon.evaluation.heads.registration import register_heads
 from facerecon.imaging import Crop
 from facerecon.lighting import LUMA
 from facerecon.mesh import vertex_normals
@@ -90,7 +90,7 @@ class Heads(nn.Module):
     def __init__(self, source: HeadModel, model: MorphableModel, size: int = 200):
         super().__init__()
         self.model, self.size, self.skin = model, size, Skin(model)
-        self.registration = register(
+        self.registration = register_heads(
             model, source.mean, source.triangles, source.landmarks, source.face
         )
         device, found = model.mean.device, self.registration

@@ -1,23 +1,29 @@
-"""Contact sheets: many small pictures of an evaluation in one, each under a line of text."""
+"""Contact sheets: many small pictures in one, with or without a line of text above each."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib import colormaps
 from PIL import Image, ImageDraw
-from torch import Tensor, nn
+from torch import Tensor
 
-from facerecon.coarsenet import iterate
+from facerecon.batch import rows
+from facerecon.coarsenet import CoarseNet, iterate
 from facerecon.evaluation.heads.views import Views
 from facerecon.evaluation.photos import worst_first
+from facerecon.files import png
+from facerecon.imaging import to_bytes
+from facerecon.lighting import shade
+from facerecon.morphable_model import MorphableModel
 from facerecon.render import render
 
 ERROR_LIMIT = 10.0
 """mm of depth error at the ends of the color scale."""
 
 _PANEL, _TEXT = 120, 14  # pixels
+_CLAY_LIGHT = (0.25, -0.3, 0.3, 0.6)
 
 
 def contact_sheet(
@@ -36,10 +42,29 @@ def contact_sheet(
         left, top = number % columns * across, number // columns * down
         pen.text((left + 2, top + 1), caption, fill="black")
         for place, values in enumerate(panels):
-            picture = Image.fromarray(np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8))
+            picture = Image.fromarray(to_bytes(values))
             picture = picture.resize((panel, panel), Image.Resampling.LANCZOS)
             sheet.paste(picture, (left + place * panel, top + _TEXT))
     return sheet
+
+
+def image_grid(images: Float[np.ndarray, "images size size"], columns: int = 8) -> bytes:
+    """Grey images side by side, row by row, white where there is none, as a PNG file's content."""
+    count, size = len(images), images.shape[1]
+    lines = -(-count // columns)
+    sheet = np.ones((lines * columns, size, size), np.float32)
+    sheet[:count] = images
+    sheet = sheet.reshape(lines, columns, size, size).swapaxes(1, 2)
+    return png(sheet.reshape(lines * size, columns * size))
+
+
+def clay(
+    normals: Float[Tensor, "n 3 height width"], mask: Bool[Tensor, "n 1 height width"]
+) -> Float[Tensor, "n 1 height width"]:
+    """Grey pictures of a surface under one light from above, white outside."""
+    light = normals.new_tensor([_CLAY_LIGHT]).expand(len(normals), 4)
+    shading = shade(torch.ones_like(normals[:, :1]), light, normals)
+    return torch.where(mask, shading, 1.0).clamp(0, 1)
 
 
 def normal_picture(
@@ -57,8 +82,8 @@ def grey_picture(image: Float[Tensor, "1 height width"]) -> Float[np.ndarray, "h
 
 @torch.no_grad()
 def heads_sheet(
-    network: nn.Module,
-    model: nn.Module,
+    network: CoarseNet,
+    model: MorphableModel,
     views: Views,
     errors: Float[Tensor, " views"],
     captions: Sequence[str],
@@ -75,9 +100,8 @@ def heads_sheet(
     order = errors.nan_to_num(torch.inf).argsort()
     ranks = torch.linspace(0, len(order) - 1, min(limit, len(order))).round().long()
     order = order[ranks.to(order.device)]
-    chosen = Views(*(field[order] for field in views))
-    rows = []
-    for part in chosen.chunks(25):
+    panels = []
+    for part in rows(views, order).chunks(25):
         maps = render(
             model, iterate(network, model, part.image, iterations)[-1], part.image.shape[-1]
         )
@@ -88,7 +112,7 @@ def heads_sheet(
                 difference = difference - difference[valid].median()
             share = 0.5 + 0.5 * difference / ERROR_LIMIT
             colors = colormaps["RdBu"](share.clamp(0, 1).cpu().numpy())[..., :3]
-            rows.append(
+            panels.append(
                 [
                     grey_picture(part.image[i]),
                     normal_picture(part.normals[i], part.normals[i].any(0)),
@@ -96,12 +120,12 @@ def heads_sheet(
                     np.where(valid.cpu().numpy()[..., None], colors, 1.0),
                 ]
             )
-    return contact_sheet(rows, [captions[i] for i in order.tolist()])
+    return contact_sheet(panels, [captions[i] for i in order.tolist()])
 
 
 @torch.no_grad()
 def photos_sheet(
-    model: nn.Module,
+    model: MorphableModel,
     image: Float[Tensor, "photos 1 size size"],
     measures: dict[str, Tensor],
     names: Sequence[str],
@@ -114,7 +138,7 @@ def photos_sheet(
             photograph and the last step's movement, both in percent of the face box.
     """
     order = worst_first(measures)[:limit].cpu()
-    rows, captions = [], []
+    panels, captions = [], []
     for part in order.split(25):
         maps = render(model, measures["r"][part], image.shape[-1])
         for place, i in enumerate(part.tolist()):
@@ -122,13 +146,15 @@ def photos_sheet(
             normals = normal_picture(maps.normals[place], maps.mask[place])
             seen = maps.mask[place, 0, ..., None].cpu().numpy()
             points = measures["landmarks"][i].cpu().numpy()
-            rows.append([_dotted(crop, points), np.where(seen, 0.35 * crop + 0.65 * normals, crop)])
+            panels.append(
+                [_dotted(crop, points), np.where(seen, 0.35 * crop + 0.65 * normals, crop)]
+            )
             verdict = "" if measures["accepted"][i] else "REJECTED "
             captions.append(
                 f"{verdict}{names[i]}  mirror {measures['mirror'][i]:.1f}, last step"
                 f" {measures['moved'][i, -1]:.1f} %"
             )
-    return contact_sheet(rows, captions)
+    return contact_sheet(panels, captions)
 
 
 def _dotted(

@@ -1,30 +1,15 @@
-"""Pictures of a data report: contact sheets, histograms, power spectra."""
+"""Figures of a data report: histograms and power spectra."""
 
-import io
 from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 from facerecon.realism.statistics import OCTAVES, power_spectrum
 
 PHOTOGRAPHS, SYNTHETIC = "#3b6fb6", "#d1701f"
-
-
-def contact_sheet(images: Float[np.ndarray, "images size size"], columns: int = 8) -> bytes:
-    """Grey images side by side, row by row, as a PNG file's content."""
-    count, size = len(images), images.shape[1]
-    rows = -(-count // columns)
-    sheet = np.ones((rows * columns, size, size), np.float32)
-    sheet[:count] = images
-    sheet = sheet.reshape(rows, columns, size, size).swapaxes(1, 2)
-    grey = np.rint(sheet.reshape(rows * size, columns * size).clip(0, 1) * 255).astype(np.uint8)
-    data = io.BytesIO()
-    Image.fromarray(grey).save(data, format="PNG")
-    return data.getvalue()
 
 
 def histograms(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
@@ -34,13 +19,13 @@ def histograms(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     axes = figure.subplots(2, 3, squeeze=False).ravel()
     for axis in axes[len(pairs) :]:
         axis.set_axis_off()
-    for axis, (name, (real, drawn)) in zip(axes, pairs.items(), strict=False):
+    for axis, (name, (real, synthetic)) in zip(axes, pairs.items(), strict=False):
         # Rare extremes would squeeze everything else into one bar; they count in the outer bars.
-        low, high = np.quantile(np.concatenate([real, drawn]), [0.005, 0.995])
+        low, high = np.quantile(np.concatenate([real, synthetic]), [0.005, 0.995])
         edges = np.linspace(low, high if high > low else low + 1, 41)
         for values, color, label in (
             (real, PHOTOGRAPHS, "photographs"),
-            (drawn, SYNTHETIC, "synthetic"),
+            (synthetic, SYNTHETIC, "synthetic"),
         ):
             weights = np.full(len(values), 1 / len(values))
             clipped = values.clip(edges[0], edges[-1])
@@ -51,7 +36,7 @@ def histograms(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
 
 
 def spectra(
-    real: Float[np.ndarray, "photos size size"], drawn: Float[np.ndarray, "faces size size"]
+    real: Float[np.ndarray, "photos size size"], synthetic: Float[np.ndarray, "faces size size"]
 ) -> Figure:
     """Radially averaged power spectra of whole crops: median image and middle 80 %."""
     figure = Figure(figsize=(7, 5), dpi=100, layout="constrained")
@@ -60,7 +45,7 @@ def spectra(
     edges = np.geomspace(2 / real.shape[1], OCTAVES[-1], 20)  # no narrower than a Fourier cell
     for images, color, label in (
         (real, PHOTOGRAPHS, "photographs"),
-        (drawn, SYNTHETIC, "synthetic"),
+        (synthetic, SYNTHETIC, "synthetic"),
     ):
         curves = np.array([_radial(image, edges) for image in images])
         low, median, high = np.nanquantile(curves, [0.1, 0.5, 0.9], axis=0)

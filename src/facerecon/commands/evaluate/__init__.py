@@ -1,10 +1,10 @@
-"""Options of `facerecon evaluate`. Imports wait for the run."""
+"""The command `facerecon evaluate`: its kinds, a module each. Heavy imports wait for the run."""
 
 import argparse
 from pathlib import Path
 
+from facerecon.commands.evaluate.scans import add_scans
 from facerecon.commands.outcome import EXIT_CODES, check_device
-from facerecon.commands.scans import add_scans
 
 
 def add_evaluate(commands: argparse._SubParsersAction) -> None:
@@ -66,8 +66,19 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         epilog=EXIT_CODES,
     )
     photos.add_argument("folder", type=Path, metavar="FOLDER", help="folder of photographs")
-    _add_detail(kinds, _of_evaluations(16), EXIT_CODES)
-    _add_light(kinds, _of_evaluations(100), EXIT_CODES)
+    _add_detail(kinds)
+    kinds.add_parser(
+        "light",
+        parents=[_of_evaluations(100)],
+        help="recovered light and shading on faces under a known light",
+        description=(
+            "Angle of the recovered light and relative error of the recovered shading, Eqs. (11)"
+            " and (12), in a Lambertian world and in the full one, first and second order, and"
+            " where the ambiguity matters most: flat light, dark skin, beards. --out gets"
+            " light.json and light.png."
+        ),
+        epilog=EXIT_CODES,
+    )
     parser.set_defaults(command=_evaluate)
     add_scans(kinds, EXIT_CODES)
 
@@ -88,20 +99,10 @@ def _of_evaluations(count: int) -> argparse.ArgumentParser:
     return shared
 
 
-def _evaluate(args: argparse.Namespace) -> int:
-    from facerecon.commands.evaluate import main as evaluate
-
-    check_device(args.device)
-    return evaluate(args)
-
-
-def _add_detail(
-    kinds: argparse._SubParsersAction, shared: argparse.ArgumentParser, epilog: str
-) -> None:
-    """The kind `detail` of `facerecon evaluate`."""
+def _add_detail(kinds: argparse._SubParsersAction) -> None:
     parser = kinds.add_parser(
         "detail",
-        parents=[shared],
+        parents=[_of_evaluations(16)],
         help="FineNet on wrinkled faces with a known surface",
         description=(
             "Depth error (mm), normal error (degrees) and correlation of the high-pass depth with"
@@ -111,7 +112,7 @@ def _add_detail(
             " gets detail.json and a picture of each kind of face."
             " docs/evaluation.md defines the measures."
         ),
-        epilog=epilog,
+        epilog=EXIT_CODES,
     )
     parser.add_argument("--fine", type=Path, metavar="FILE", help="other FineNet weights")
     parser.add_argument(
@@ -134,19 +135,27 @@ def _add_detail(
     )
 
 
-def _add_light(
-    kinds: argparse._SubParsersAction, shared: argparse.ArgumentParser, epilog: str
-) -> None:
-    """The kind `light` of `facerecon evaluate`."""
-    kinds.add_parser(
-        "light",
-        parents=[shared],
-        help="recovered light and shading on faces under a known light",
-        description=(
-            "Angle of the recovered light and relative error of the recovered shading, Eqs. (11)"
-            " and (12), in a Lambertian world and in the full one, first and second order, and"
-            " where the ambiguity bites: flat light, dark skin, beards. --out gets light.json and"
-            " light.png."
-        ),
-        epilog=epilog,
-    )
+def _evaluate(args: argparse.Namespace) -> int:
+    import torch
+
+    from facerecon.commands.evaluate import detail, heads, light, photos, synthetic
+    from facerecon.commands.evaluate.results import write_results
+    from facerecon.morphable_model import MorphableModel
+    from facerecon.weights import load_coarsenet
+
+    check_device(args.device)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    model = MorphableModel.load(args.model) if args.model else MorphableModel.default()
+    network = load_coarsenet(args.coarse).to(args.device)
+    kinds = {
+        "synthetic": synthetic,
+        "heads": heads,
+        "photos": photos,
+        "detail": detail,
+        "light": light,
+    }
+    results = kinds[args.on].evaluate(args, network, model.to(args.device))
+    if args.out:
+        write_results(args, results)
+    return 0

@@ -1,0 +1,65 @@
+"""The command `facerecon evaluate heads`: CoarseNet on photographed heads of another model."""
+
+import argparse
+
+import numpy as np
+
+from facerecon.coarsenet import CoarseNet
+from facerecon.commands.evaluate.results import Results, sha256
+from facerecon.detection.recrop import fit
+from facerecon.evaluation.heads.models import load_heads
+from facerecon.evaluation.heads.table import (
+    LEGEND,
+    evaluate_views,
+    heads_table,
+    mean_errors,
+    true_yaw,
+)
+from facerecon.evaluation.heads.views import Heads, detected
+from facerecon.evaluation.sheets import heads_sheet
+from facerecon.imaging import Crop
+from facerecon.morphable_model import MorphableModel
+
+
+def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel) -> Results:
+    """Print the table of errors; the JSON file gets those of every picture."""
+    heads = Heads(load_heads(args.heads), model)
+
+    def found(grey: np.ndarray, true: Crop) -> tuple[bool, Crop]:
+        """As on a photograph: detected, then moved by the fit."""
+        yes, square = detected(grey, true)
+        return yes, fit(network, model, grey, square, args.iterations)[1] if yes else square
+
+    boxes = found if args.boxes == "detector" else args.boxes
+    views = heads.render(args.count, args.seed, args.profiles, boxes)
+    results = evaluate_views(network, model, views, args.iterations)
+    print(heads_table(results, views))
+    if args.boxes == "detector":
+        print(f"\nfaces found by the detector: {100 * views.found.float().mean():.0f} %")
+    print(f"\n{LEGEND}")
+    if not args.out:
+        return Results({}, {})
+    yaw = true_yaw(views)
+    content = {
+        "heads": {"file": str(args.heads), "sha256": sha256(args.heads)},
+        "boxes": args.boxes,
+        "within_45_degrees": {n: mean_errors(row, yaw.abs() <= 45) for n, row in results.items()},
+        "views": {
+            "person": views.person.tolist(),
+            "perspective": views.perspective.tolist(),
+            "found": views.found.tolist(),
+            "pose": views.pose.tolist(),
+        },
+        "rows": {
+            name: {metric: values.tolist() for metric, values in row.items()}
+            for name, row in results.items()
+        },
+    }
+    last = results[f"iteration {args.iterations}"]
+    captions = [
+        f"{last['depth'][i]:.1f} mm  yaw {yaw[i]:.0f}: off {last['yaw'][i]:+.0f}, pitch"
+        f" {last['pitch'][i]:+.0f}, lmk {last['landmarks'][i]:.1f} %"
+        for i in range(len(yaw))
+    ]
+    sheet = heads_sheet(network, model, views, last["depth"], captions, args.iterations)
+    return Results(content, {"heads.png": sheet})
