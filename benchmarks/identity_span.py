@@ -9,8 +9,8 @@ times the sum of squared coefficients; l = 1 is a loose fit, l = 10 a firm one. 
 and 90 % quantile of the distance in mm, averaged over the faces, and the root mean square
 coefficient, which is at most about 1 if the model calls these faces plausible.
 
-The other way round, the ICT identities are fitted to as many draws of the default model, with as
-many points on its face. Neither model is fitted to draws of its own, which would be no test. The
+The other way round, the ICT identities are fitted to as many samples of the default model, with as
+many points on its face. Neither model is fitted to samples of its own, which would be no test. The
 last lines say how far random faces of both models are from their mean, in mm RMS after the best
 similarity: over the face, and within 15 mm of the landmarks of a feature.
 """
@@ -103,8 +103,8 @@ def main() -> None:
     to_ict = [(head[ict.points], ict.anchors(head)) for head in heads]
     on_face = visible(ours.mean, model.triangles.numpy()) & (model.regions["face"].numpy() > 0.5)
     points = generator.permutation(np.flatnonzero(on_face))[: len(ict.points)]
-    draws = [ours.shape(generator.normal(size=model.n_identity)) for _ in range(args.faces)]
-    to_ours = [(draw[points], draw[landmarks]) for draw in draws]
+    shapes = [ours.shape(generator.normal(size=model.n_identity)) for _ in range(args.faces)]
+    to_ours = [(shape[points], shape[landmarks]) for shape in shapes]
 
     rows = {}
     for target, targets, face, anchors, name in (

@@ -30,10 +30,10 @@ def work_per_image(projected: np.ndarray, triangles: np.ndarray, ids: np.ndarray
     columns, rows = (
         np.floor(a.max(2).clip(max=size - 1)) - np.ceil(a.min(2).clip(min=0)) + 1 for a in (x, y)
     )
-    drawn = (area > 0) & (columns > 0) & (rows > 0)
+    visible = (area > 0) & (columns > 0) & (rows > 0)
     counts = {
-        "triangles": drawn.sum(),
-        "tests": (columns * rows)[drawn].sum(),
+        "triangles": visible.sum(),
+        "tests": (columns * rows)[visible].sum(),
         "covered": (ids >= 0).sum(),
     }
     return {name: round(float(count) / len(ids)) for name, count in counts.items()}

@@ -61,7 +61,7 @@ def lit(world: SyntheticWorld, batch: int) -> dict[str, Callable[[], object]]:
     luma = model.albedo_mean.new_tensor(LUMA)
     mean, basis = model.albedo_mean @ luma, model.albedo_basis @ luma
 
-    def draw():
+    def photographs():
         r = world.sample(batch, generator)
         albedo, light = (
             torch.randn(batch, count, generator=generator).to(mean) for count in (len(basis), 9)
@@ -79,10 +79,10 @@ def lit(world: SyntheticWorld, batch: int) -> dict[str, Callable[[], object]]:
         return torch.cat(images), r
 
     def samples():
-        image, r = draw()
+        image, r = photographs()
         return feedback(model, image, world.feedback(r, generator))
 
-    return {"photographs": draw, "samples": samples}
+    return {"photographs": photographs, "samples": samples}
 
 
 def main() -> None:

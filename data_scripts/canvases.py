@@ -64,7 +64,7 @@ class Canvas(NamedTuple):
 
 
 class CanvasMaker:
-    """Draws canvases from scenes.
+    """Samples canvases from scenes.
 
     Args:
         scenes: synthetic ones. photographs: real ones; may be empty.
@@ -232,7 +232,7 @@ class CanvasMaker:
 
 def clutter(random: np.random.Generator, size: int) -> Float[np.ndarray, "size size"]:
     """A grey picture of no face in [0, 1]: noise of all sizes, rows of strokes, balls and boxes."""
-    wide = 2 * size  # drawn twice as large, then shrunk
+    wide = 2 * size  # made twice as large, then shrunk
     image = np.zeros((wide, wide), np.float32)
     roughness = random.uniform(0.3, 1.5)
     for cells in (2, 4, 8, 16, 32, 64, wide):

@@ -36,7 +36,7 @@ def albedo_of_bank(
 ) -> Float[np.ndarray, "n vertices 3"]:
     """Albedo per vertex of every texture.
 
-    Eyes and mouth, which no texture shows, are procedural draws; other skin outside the chart is
+    Eyes and mouth, which no texture shows, are procedural; other skin outside the chart is
     the procedural mean in the photograph's tone.
     """
     chart = Chart(model, bank.albedo.shape[1])
@@ -48,12 +48,12 @@ def albedo_of_bank(
         texture = torch.from_numpy(albedo[nearest].astype(np.float32) / 255).permute(2, 0, 1)
         rows.append(Chart.sample(texture[None], place.T[None, :, None])[0, :, 0].T)
     shown = torch.stack(rows)
-    drawn = Skin(model).sample(len(bank), generator)
+    sampled = Skin(model).sample(len(bank), generator)
     weight = skin_weight(model) * inside
-    tone = torch.einsum("v,nvc->nc", weight, shown) / (weight @ drawn.mean(0))
+    tone = torch.einsum("v,nvc->nc", weight, shown) / (weight @ sampled.mean(0))
     regions = model.regions
     own = regions["eye_left"] + regions["eye_right"] + regions["mouth_interior"] > 0.5
-    rest = torch.where(own[:, None], drawn, tone[:, None] * drawn.mean(0))
+    rest = torch.where(own[:, None], sampled, tone[:, None] * sampled.mean(0))
     return torch.where(inside[:, None], shown, rest).clamp(0, 1).numpy()
 
 
@@ -87,7 +87,7 @@ def read_albedo(path: Path, model: MorphableModel) -> tuple[dict[str, np.ndarray
 def picture(
     model: MorphableModel, mean: np.ndarray, basis: np.ndarray, generator: torch.Generator
 ) -> np.ndarray:
-    """Rows: mean and five components at -2; the same at +2; eight draws. Soft frontal light."""
+    """Rows: mean and five components at -2; the same at +2; eight samples. Soft frontal light."""
     steps = torch.zeros(20, len(basis))
     for k in range(5):
         steps[1 + k, k], steps[7 + k, k] = -2, 2

@@ -1,4 +1,4 @@
-"""Draw the default model: eight random people and twelve expressions, as sheets of pictures.
+"""Render the default model: eight random people and twelve expressions, as sheets of pictures.
 
     python data_scripts/make_model_sheets.py [--model FILE] [--out figures/morphable_model]
 
@@ -19,7 +19,7 @@ from facerecon.rasterize import interpolate, rasterize
 from facerecon.views.viz import mesh_normals, shaded
 
 SEED = 8
-PANEL, FINER = 200, 2  # pixels of a picture; drawn FINER times larger and averaged
+PANEL, FINER = 200, 2  # pixels of a picture; rendered FINER times larger and averaged
 WIDTH_MM = 225.0
 COLORS = 256  # of the PNG: a palette keeps it small, dithering keeps skin smooth
 PEOPLE = 8

@@ -30,7 +30,7 @@ def panels(photo: np.ndarray) -> list[np.ndarray]:
     sharp = detect_faces(photo)[0].crop_box()[2] > COARSE_SIZE
     face = Reconstructor.from_pretrained(size=max(FINE_SIZES) if sharp else COARSE_SIZE)(photo)
     meshes = [(face.coarse_vertices, face.coarse_faces), (face.vertices, face.faces)]
-    # As large as in the photograph; drawn at twice the size and averaged, for smooth outlines.
+    # As large as in the photograph; rendered at twice the size and averaged, for smooth outlines.
     width_mm = face.crop.side * face.mm_per_pixel
     surfaces = [shaded(mesh_normals(*mesh, size=2 * PANEL, width_mm=width_mm)) for mesh in meshes]
     means = [s.reshape(PANEL, 2, PANEL, 2).mean(axis=(1, 3)) for s in surfaces]

@@ -1,4 +1,4 @@
-"""Make figures/synthetic/{photos,grey,layers}.png: random draws of the synthetic world.
+"""Make figures/synthetic/{photos,grey,layers}.png: random faces of the synthetic world.
 
 python data_scripts/make_synthetic_sheet.py [--seed 11] [--out figures/synthetic]
 """

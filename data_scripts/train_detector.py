@@ -155,7 +155,7 @@ def train(maker: CanvasMaker, network: DetectionNet, steps: int, batch: int) -> 
 
 
 def main() -> None:
-    """Draw, train, write weights and card."""
+    """Render, train, write weights and card."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "photos", type=Path, nargs="*", help="folders or files; none: synthetic only"

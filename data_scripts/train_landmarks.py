@@ -2,8 +2,8 @@
 
     python data_scripts/train_landmarks.py --out landmarks.dat [--heads ict_facekit.npz]
 
-Needs dlib (pip install "facerecon[compare]"). The faces are drawn once and kept in --cache. Prints
-the error on held-out synthetic faces and, if given, on photographs of other heads: the mean
+Needs dlib (pip install "facerecon[compare]"). The faces are rendered once and kept in --cache.
+Prints the error on held-out synthetic faces and, if given, on photographs of other heads: the mean
 distance of 68 points over the square root of the area of their bounding box, in percent.
 """
 
@@ -39,7 +39,7 @@ INNER = slice(17, 68)
 BATCH = 32
 
 
-def draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def render_faces(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Grey crops (N, SIZE, SIZE) uint8 and landmarks (N, 68, 2) as an annotator would see them."""
     world = SyntheticWorld(MorphableModel.default(), SyntheticConfig(size=SIZE, pose=POSE))
     contour = Contour(world.model)
@@ -134,7 +134,7 @@ def main() -> None:
         with np.load(args.cache, allow_pickle=False) as file:
             images, points = file["images"], file["points"]
     else:
-        images, points = draw(args.faces + 300, args.seed)
+        images, points = render_faces(args.faces + 300, args.seed)
         args.cache.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(args.cache, images=images, points=points)
     held_out, training = slice(-300, None), slice(0, min(args.faces, len(images) - 300))

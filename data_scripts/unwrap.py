@@ -166,7 +166,7 @@ def fill(
 
     Where `weight` is 1 the texture stays; where it is 0 the reference is shifted by a membrane
     through the differences (Poisson blending with the reference's gradients, solved at about
-    `coarse` texels); in between the two are mixed. `pull` draws the membrane to the median
+    `coarse` texels); in between the two are mixed. `pull` holds the membrane at the median
     difference, so that a dark chin does not make a dark neck. Give logarithms for shifts that are
     factors.
     """

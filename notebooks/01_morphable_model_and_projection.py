@@ -12,8 +12,8 @@
 # downloaded.
 
 # %% tags=["parameters"]
-preset = "quick"  # "full": section 2 draws ten times as many faces
-seed = 0  # of the faces that are drawn
+preset = "quick"  # "full": section 2 samples ten times as many faces
+seed = 0  # of the sampled faces
 output_dir = "../runs/morphable_model"  # where figures and result.json go
 
 # %% tags=["imports"]
@@ -104,23 +104,23 @@ viz.gallery(pictures, list(views), columns=3, inches=2.4)
 # Each row of $A_{id}$ is the displacement, in mm, that one standard deviation of its
 # coefficient makes among the people from whom the model was made. So a random person
 # is $\alpha_{id} \sim N(0, I)$, $|\alpha_i| > 3$ is next to nobody, and a vertex
-# varies by $\sigma_v = (\sum_i \|A_{i,v}\|^2)^{1/2}$ mm. We draw people to see
+# varies by $\sigma_v = (\sum_i \|A_{i,v}\|^2)^{1/2}$ mm. We sample people to see
 # whether that holds.
 
 # %%
 n_people = {"quick": 2000, "full": 20_000}[preset]
 people = torch.randn(n_people, n_id, generator=generator)
 at_landmarks = A_id[:, model.landmarks]
-drawn = torch.einsum("bi,ivk->bvk", people, at_landmarks)
-measured = drawn.var(dim=0).sum(dim=1).sqrt()  # over people; x, y, z together
+sampled = torch.einsum("bi,ivk->bvk", people, at_landmarks)
+measured = sampled.var(dim=0).sum(dim=1).sqrt()  # over people; x, y, z together
 vertex_std = A_id.square().sum(dim=(0, 2)).sqrt()  # of every vertex
 
 # %% tags=["check"]
 ratio = measured / vertex_std[model.landmarks]
 print(f"landmarks vary by {vertex_std[model.landmarks].min():.1f} to", end=" ")
-print(f"{vertex_std[model.landmarks].max():.1f} mm; drawn / computed:", end=" ")
+print(f"{vertex_std[model.landmarks].max():.1f} mm; sampled / computed:", end=" ")
 print(f"{ratio.min():.3f} to {ratio.max():.3f}")
-# The std of n draws is uncertain by 1 / sqrt(2 n); 68 landmarks, so five times that.
+# The std of n samples is uncertain by 1 / sqrt(2 n); 68 landmarks, so five times that.
 assert (ratio - 1).abs().max() < 5 / np.sqrt(2 * n_people)
 
 # %% [markdown]
@@ -166,7 +166,8 @@ print("; ".join(f"{n} components hold {percent} %" for percent, n in needed.item
 # the activation is divided by its spread over plausible faces, `model.expression_std`.
 # *Left* is the person's left: the viewer's right. The lower row shows activation $-1$,
 # which nobody can make: the space is linear, faces are not. So random expressions are
-# drawn as activations in $[0, 1]$, a few at a time (`model.sample`), not as $N(0, I)$.
+# sampled as activations in $[0, 1]$, a few at a time (`model.sample`), not as
+# $N(0, I)$.
 
 # %%
 units = ["jawOpen", "mouthSmileLeft", "mouthPucker", "cheekPuff", "mouthLeft"]
@@ -185,11 +186,14 @@ smile = model.vertices(faces[[units.index("mouthSmileLeft")]])[0] - model.mean
 right, left = smile.norm(dim=1)[model.landmarks[[48, 54]]].tolist()  # mouth's corners
 print(f"mouthSmileLeft: left corner {left:.1f} mm, right corner {right:.1f} mm")
 assert left > 5 * right and model.mean[model.landmarks[54], 0] > 0
-drawn = model.sample(1000, generator)[:, n_id:] * model.expression_std
-print(f"drawn activations: {drawn.min():.2f} to {drawn.max():.2f}, on average", end=" ")
-print(f"{(drawn > 0).sum(dim=1).float().mean():.1f} units of a face")
-assert drawn.min() >= 0 and drawn.max() <= 1
-assert ((drawn > 0).sum(dim=1) == 0).any()  # some are at rest
+sampled = model.sample(1000, generator)[:, n_id:] * model.expression_std
+print(
+    f"sampled activations: {sampled.min():.2f} to {sampled.max():.2f}, on average",
+    end=" ",
+)
+print(f"{(sampled > 0).sum(dim=1).float().mean():.1f} units of a face")
+assert sampled.min() >= 0 and sampled.max() <= 1
+assert ((sampled > 0).sum(dim=1) == 0).any()  # some are at rest
 
 # %%
 # Eight random people at rest, and below each with a random expression. Eq. (1) adds
@@ -352,9 +356,9 @@ assert cosine.min() > 1 - 1e-5
 assert normals[model.landmarks[30], 2] > 0.5  # the tip of the nose looks at the viewer
 
 # %% [markdown]
-# As in Figure 2, for two drawn faces instead of photographs: the picture, cut out where
-# the mesh is; the PNCC; the normals. The PNCC gives every vertex a colour of its own,
-# so it tells *which part of the face* a pixel shows. The normals show the shape.
+# As in Figure 2, for two synthetic faces instead of photographs: the picture, cut out
+# where the mesh is; the PNCC; the normals. The PNCC gives every vertex a colour of its
+# own, so it tells *which part of the face* a pixel shows. The normals show the shape.
 
 # %%
 turned = [posed(people[2:3], -5.0, 35.0, 8.0), posed(people[5:6], 10.0, -25.0, -12.0)]
@@ -558,9 +562,9 @@ def fit(scan, mean, basis, sigma):
 
 
 # %% tags=["check"]
-draw = torch.Generator().manual_seed(2)
-basis = torch.randn(5, 30, generator=draw, dtype=torch.float64)
-mean, scan = torch.randn(2, 30, generator=draw, dtype=torch.float64)
+noise = torch.Generator().manual_seed(2)
+basis = torch.randn(5, 30, generator=noise, dtype=torch.float64)
+mean, scan = torch.randn(2, 30, generator=noise, dtype=torch.float64)
 for sigma in (0.1, 2.0, 50.0):
     # The same as plain least squares with one more equation, alpha_i = 0, for each i.
     rows = torch.cat([basis.T / sigma, torch.eye(5, dtype=basis.dtype)])
@@ -571,8 +575,8 @@ for sigma in (0.1, 2.0, 50.0):
     assert torch.allclose(answer, expected, atol=1e-9)
 
 # %%
-# What your `fit` makes of a drawn face with noise of 1 mm, when it sees all vertices,
-# only the landmarks, or trusts the landmarks too much (sigma = 0.01 mm).
+# What your `fit` makes of a synthetic face with noise of 1 mm, when it sees all
+# vertices, only the landmarks, or trusts the landmarks too much (sigma = 0.01 mm).
 truth = S[0]
 noise = torch.randn(truth.shape, generator=generator)
 everything, marks = torch.arange(model.n_vertices), model.landmarks
@@ -595,8 +599,8 @@ viz.gallery(surfaces(r, 240), titles, columns=4, inches=2)
 #   not the paper's. The numbers of coefficients (200, 84, 10) are.
 # - **Units of the pose.** The paper says that zero is a centred frontal face, but not
 #   by what the six numbers are divided. Ours are in docs/conventions.md.
-# - **Figure 2** shows photographs; here the faces are drawn. Chapter 7 shows the same
-#   maps for photographs.
+# - **Figure 2** shows photographs; here the faces are synthetic. Chapter 7 shows the
+#   same maps for photographs.
 
 # %% [markdown]
 # ## Review questions

@@ -2,7 +2,7 @@
 # # Photographs of people who do not exist
 #
 # **Nobody has photographed thousands of people together with their exact geometry. So
-# we draw the geometry, and then take the photograph.**
+# we sample the geometry, and then take the photograph.**
 #
 # *Afterwards you can* say how a shaded, shadowed, wrinkled face becomes grey values,
 # which of its numbers are labels, how training imitates the iterations of CoarseNet,
@@ -14,7 +14,7 @@
 
 # %% tags=["parameters"]
 preset = "quick"  # "full": section 10 compares with five times as many photographs
-seed = 0  # of everything that is drawn
+seed = 0  # of everything that is sampled
 output_dir = "../runs/synthetic_data"  # where figures and result.json go
 
 # %% tags=["imports"]
@@ -52,7 +52,7 @@ def pictures(maps):
 
 
 # %% [markdown]
-# ## 1 Why draw what could be photographed?
+# ## 1 Why render what could be photographed?
 #
 # "[A] large dataset of 3D faces is required. However, due to the complexity in
 # acquiring accurate 3D scans for a large group of people, no such dataset is currently
@@ -61,7 +61,7 @@ def pictures(maps):
 # paper chooses "to follow the line of thought proposed in [34] and create a synthetic
 # dataset by drawing random representations of geometry and pose, $r_{gt}$, which are
 # then rendered using random texture, lighting and reflectance". The geometry is then
-# "known by construction". Thirty-two such draws; none was chosen:
+# "known by construction". Thirty-two such samples; none was chosen:
 
 # %%
 faces = world.render(32, world.generator(seed), color=True)
@@ -92,7 +92,7 @@ for name, each in {"all that follows": world, "the plain variant": plain}.items(
 # %% [markdown]
 # ## 2 Geometry and pose
 #
-# $r_{gt}$ is drawn first: identity from a slightly narrowed $N(0, I)$, expressions a
+# $r_{gt}$ is sampled first: identity from a slightly narrowed $N(0, I)$, expressions a
 # few units at a time (chapter 1), pose as a face detector would leave it. The paper
 # gives no ranges. Ours are in `facerecon.synthetic.config`, one line each. Some
 # heads look about toward the camera, as in most photographs; all others are spread
@@ -113,7 +113,7 @@ plt.show()
 # %% tags=["check"]
 limit, frontal = base.pose.yaw_limit, base.pose.yaw_frontal_std
 yaw = np.abs(physical[:, 1])
-normal = torch.erf(torch.tensor(2.0).sqrt()).item()  # of draws within two deviations
+normal = torch.erf(torch.tensor(2.0).sqrt()).item()  # of samples within two deviations
 expected = base.pose.p_frontal * normal
 expected += (1 - base.pose.p_frontal) * 2 * frontal / limit
 found = (yaw < 2 * frontal).mean()
@@ -133,9 +133,9 @@ assert abs(spread / base.identity_std - 1) < 0.01
 # its way through them is absorbed exponentially (Beer and Lambert),
 # $$\rho_c = \rho_{0,c}\, e^{-m\,a_c - b\,h_c}, \qquad c \in \{R, G, B\},$$
 # with the amounts $m$, $b$ and the absorption $a$, $h$ of each. So all skin colours lie
-# near a *plane* of $(\log R, \log G, \log B)$. `facerecon.synthetic.skin` draws the
+# near a *plane* of $(\log R, \log G, \log B)$. `facerecon.synthetic.skin` samples the
 # amounts as smooth fields: tone, blush, freckles, lips. We look for the plane in what
-# it draws.
+# it samples.
 
 # %%
 unshaded = studio.turned(world, skin={"cavity": (0.0, 0.0), "eyelid_shade": (0.0, 0.0)})
@@ -189,7 +189,7 @@ assert error < 1e-5 and inside > 0.9  # the rest: eyeballs, inside of the mouth
 # %%
 complexion = world.skin.sample_complexion(1, generator)
 texture = world.texture.sample(1, generator, color=True)
-drawn = rasterize.interpolate(complexion.skin, maps.fragments, model.triangles)
+reflectance = rasterize.interpolate(complexion.skin, maps.fragments, model.triangles)
 deviation = world.chart.sample(texture, world.chart.at(maps.fragments))
 mean_face = world.chart.position[None].permute(0, 3, 1, 2) / 200 + 0.5
 strands = world.strands.sample(1, generator)
@@ -197,8 +197,8 @@ panels = {
     "the chart's mean face": torch.where(world.chart.mask, mean_face, 1.0),
     "texture, tenfold": 0.5 + 5 * texture.mean(1, keepdim=True),
     "strands of hair": 0.5 + 0.2 * strands,
-    "albedo of the vertices": torch.where(maps.mask, drawn, 1.0),
-    "with texture": torch.where(maps.mask, drawn * (1 + deviation), 1.0),
+    "albedo of the vertices": torch.where(maps.mask, reflectance, 1.0),
+    "with texture": torch.where(maps.mask, reflectance * (1 + deviation), 1.0),
 }
 viz.gallery([pictures(p)[0] for p in panels.values()], list(panels), 5, inches=2)
 
@@ -249,10 +249,10 @@ assert error < 2e-3
 # %% [markdown]
 # **Cast shadows.** A point lies in shadow where a ray from it to the lamp hits the
 # face. Trying all triangles for each point is simple and slow. A *shadow map* is fast:
-# draw the face as the lamp sees it, with the rasterizer that we have; a point farther
-# away than the depth drawn there is in shadow. The map's texels are coarse, so a point
-# counts only when it is some millimetres below (`shadow_bias`), or skin would shadow
-# itself. Here are rays for some points, to test the map.
+# render the face as the lamp sees it, with the rasterizer that we have; a point farther
+# away than the depth rendered there is in shadow. The map's texels are coarse, so a
+# point counts only when it is some millimetres below (`shadow_bias`), or skin would
+# shadow itself. Here are rays for some points, to test the map.
 
 # %%
 vertices = camera.to_camera(model.vertices(one[:, :-6]), one[:, -6:])
@@ -295,7 +295,7 @@ sums = {"surroundings": around * k_0, "× occlusion": around * o * k_0, "shadow"
 sums["+ key lamp"] = sums["× occlusion"] + key * s * k_1
 sums["+ fill lamp"] = sums["+ key lamp"] + fill * k_2
 shown = {name: 0.7 * light for name, light in sums.items()} | {"shadow": s}
-shown |= {"× albedo": (1 + deviation) * drawn * sums["+ fill lamp"]}
+shown |= {"× albedo": (1 + deviation) * reflectance * sums["+ fill lamp"]}
 shown |= {"+ highlight": shown["× albedo"] + gloss}
 panels = [pictures(torch.where(maps.mask, p, 1.0))[0] for p in shown.values()]
 lamps_view = viz.mesh_normals(vertices[0].numpy(), model.triangles.numpy(), 300, 51, 20)
@@ -531,12 +531,12 @@ assert abs(zero.float().mean() - 0.25) < 0.04 and abs(slope - 0.5) < 0.05
 #
 # Looking is not enough. `facerecon data report --photos FOLDER --out FOLDER` measures
 # grey levels, edges, noise, spectra and light on the face crops of a folder of
-# photographs and on as many draws *in the same poses*, tests each number for a
+# photographs and on as many samples *in the same poses*, tests each number for a
 # difference, trains a classifier on all of them (AUC 0.5: it cannot tell; 1: always),
 # and does the same with halves of the photographs, which shows what chance alone does.
 # Try it on a folder of yours: 32 faces are the least, hundreds are better. Here we have
 # **two** photographs. Two are no distribution and test nothing. They can only show how
-# to read the numbers, and where a portrait lies far outside of all draws.
+# to read the numbers, and where a portrait lies far outside of all samples.
 
 # %%
 with TemporaryDirectory() as folder:
@@ -546,30 +546,30 @@ with TemporaryDirectory() as folder:
     network = weights.load_coarsenet()
     photos = data_report.photo_crops(Path(folder), 2, seed, model, network, quiet=True)
 count = {"quick": 48, "full": 240}[preset]
-drawn = data_report.synthetic_crops(world, count, photos.poses, seed)
-ours = image_statistics.image_statistics(drawn)
+rendered = data_report.synthetic_crops(world, count, photos.poses, seed)
+ours = image_statistics.image_statistics(rendered)
 theirs = image_statistics.image_statistics(photos.images)
 names = [name for name in ours if not name.startswith("crop")]
 middle, spread = ({n: f(ours[n]) for n in names} for f in (np.median, np.std))
 z = {n: (theirs[n] - middle[n]) / spread[n] for n in names}
-viz.gallery([*photos.images, *drawn[:8]], ["photograph"] * 2 + ["drawn"] * 8, 10)
+viz.gallery([*photos.images, *rendered[:8]], ["photograph"] * 2 + ["rendered"] * 8, 10)
 
 # %%
 figure, axis = plt.subplots(figsize=(8, 6), layout="constrained")
 for row, name in enumerate(names):
-    draws = (ours[name] - middle[name]) / spread[name]
-    axis.plot(draws, np.full(count, row), "|", color="#d1701f", alpha=0.4)
+    samples = (ours[name] - middle[name]) / spread[name]
+    axis.plot(samples, np.full(count, row), "|", color="#d1701f", alpha=0.4)
 for i, label in enumerate(["astronaut", "Grace Hopper"][: len(photos.images)]):
     values = [z[name][i] for name in names]
     axis.plot(values, range(len(names)), "os"[i], color="#3b6fb6", label=label)
 axis.set_yticks(range(len(names)), names, fontsize=8)
-axis.set(xlim=(-5, 5), xlabel="standard deviations of the draws from their median")
+axis.set(xlim=(-5, 5), xlabel="standard deviations of the samples from their median")
 axis.legend(loc="upper right")
 figure.savefig(output / "statistics.png", dpi=70)
 plt.show()
 ends = {n: (ours[n].min(), ours[n].max()) for n in names}
 outside = [n for n in names if np.any(theirs[n] != theirs[n].clip(*ends[n]))]
-print("a portrait lies outside of all draws in:", ", ".join(outside) or "nothing")
+print("a portrait lies outside of all samples in:", ", ".join(outside) or "nothing")
 
 # %% tags=["check"]
 # One knob, one statistic: what the report's numbers react to. Same people each time.
@@ -605,8 +605,8 @@ def training_state(r_gt, r_rnd, beta, starts):
 
 
 # %% tags=["check"]
-draw = torch.Generator().manual_seed(0)
-truth, chance = torch.randn(2, 4, 290, generator=draw)
+noise = torch.Generator().manual_seed(0)
+truth, chance = torch.randn(2, 4, 290, generator=noise)
 b, starts = torch.tensor([0.0, 1.0, 0.25, 0.9]), torch.arange(4) == 3
 answer = training_state(truth, chance, b, starts)
 wanted = synthetic.intermediate(truth, chance, b[:, None])
@@ -667,7 +667,7 @@ assert torch.allclose(answer, wanted)
 # %% [markdown]
 # **4.** Light comes in photons. A pixel of intensity 1 collects `full` electrons on
 # average, one of intensity $I$ collects $I$ times as many; the number is Poisson (as
-# `torch.poisson` draws it), and reading it out adds normal noise of `read` electrons.
+# `torch.poisson` samples it), and reading it out adds normal noise of `read` electrons.
 # Return the noisy intensities.
 
 
@@ -682,9 +682,9 @@ def sensor(image, full, read, generator):
 
 
 # %% tags=["check"]
-draw = torch.Generator().manual_seed(0)
+noise = torch.Generator().manual_seed(0)
 for intensity in (0.1, 0.9):
-    shot = sensor(torch.full((200, 500), intensity), 400.0, 10.0, draw)
+    shot = sensor(torch.full((200, 500), intensity), 400.0, 10.0, noise)
     mean, variance = shot.mean().item(), shot.var().item()
     wanted = intensity / 400 + (10 / 400) ** 2  # of Poisson I / full, of reading
     print(f"mean {mean:.4f} ({intensity}), variance {variance:.2e} ({wanted:.2e})")

@@ -452,7 +452,7 @@ assert max(seen) < 1.02 * min(seen)  # a fair comparison, up to the last batch
 # %% [markdown]
 # ## 9 Where it fails
 #
-# Training draws yaws up to 69 degrees. We take twelve people and turn them from
+# Training samples yaws up to 69 degrees. We take twelve people and turn them from
 # frontal to full profile; and we cover a growing part of their frontal photographs,
 # from the chin upward, with grey. Both are measured and the worst is shown.
 
@@ -535,9 +535,9 @@ def mesh_error(model, predicted, truth):
 
 
 # %% tags=["check"]
-draw = torch.Generator().manual_seed(1)
+noise = torch.Generator().manual_seed(1)
 example = MorphableModel.default()
-ours, theirs = example.sample(3, draw), example.sample(3, draw)
+ours, theirs = example.sample(3, noise), example.sample(3, noise)
 answer = mesh_error(example, ours, theirs)
 metric = example.geometry_metric()
 wanted = torch.stack(

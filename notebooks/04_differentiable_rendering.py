@@ -86,7 +86,7 @@ plt.show()
 # $$e_i = y_j x_k - x_j y_k,$$
 # twice the area that the edge spans with the pixel. For a triangle that faces us all
 # three are positive: rows go down, so its corners, counter-clockwise from outside, run
-# clockwise on the grid. Back faces have a negative area and are never drawn.
+# clockwise on the grid. Back faces have a negative area and are never rasterized.
 
 
 # %%
@@ -584,11 +584,11 @@ def to_vertices(dE_dz, triangle, weights, triangles, n_vertices):
 
 
 # %% tags=["check"]
-draw = torch.Generator().manual_seed(0)
-mesh_xyz = torch.rand(1, 30, 3, generator=draw) * 12
-faces = torch.randint(30, (25, 3), generator=draw)
+noise = torch.Generator().manual_seed(0)
+mesh_xyz = torch.rand(1, 30, 3, generator=noise) * 12
+faces = torch.randint(30, (25, 3), generator=noise)
 what = rasterize.rasterize(mesh_xyz, faces, 10, 14)
-arriving = torch.randn(10, 14, generator=draw)
+arriving = torch.randn(10, 14, generator=noise)
 leaf = mesh_xyz[..., 2:].clone().requires_grad_()
 (rasterize.interpolate(leaf, what, faces)[0, 0] * arriving).sum().backward()
 answer = to_vertices(arriving, what.triangle[0], what.barycentric[0], faces, 30)

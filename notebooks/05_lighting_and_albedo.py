@@ -283,7 +283,7 @@ figure
 #
 # ## 6 How far off is it?
 #
-# On photographs nobody knows. So we draw faces whose light and albedo we know: random
+# On photographs nobody knows. So we render faces whose light and albedo we know: random
 # identity, expression, pose and albedo coefficients, a first-order light from a random
 # side, the image clipped to [0, 1] as a camera would. We give the equations the true
 # normals and ask for the light's direction and, up to a factor, its shading.

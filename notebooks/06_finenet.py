@@ -8,12 +8,12 @@
 # criterion does and in which units, check its gradient, minimise it without a network,
 # and train a small FineNet. *Paper:* sections 4.2 and 4.3; Eqs. (8), (13) and (14);
 # Figures 3 and 11. *Time:* about 80 seconds on two CPU cores (`full`: ten minutes).
-# *Data:* the morphable model and weights that ship; drawn faces; two public-domain
+# *Data:* the morphable model and weights that ship; synthetic faces; two public-domain
 # portraits from scikit-image and matplotlib. Nothing is downloaded.
 
 # %% tags=["parameters"]
 preset = "quick"  # "full": longer optimisation and training
-seed = 0  # of the drawn faces and of the small network's first weights
+seed = 0  # of the synthetic faces and of the small network's first weights
 output_dir = "../runs/finenet"  # where figures and result.json go
 fine_weights = ""  # file of FineNet weights instead of those that ship
 
@@ -161,8 +161,8 @@ def checkerboard(y):
 
 
 # %% tags=["check"]
-draw = torch.randn(W.shape, generator=generator) / W.shape[0] ** 0.5
-boards = {"random start": checkerboard(F.conv_transpose2d(block2, draw, stride=2))}
+start = torch.randn(W.shape, generator=generator) / W.shape[0] ** 0.5
+boards = {"random start": checkerboard(F.conv_transpose2d(block2, start, stride=2))}
 boards["identities"] = checkerboard(F.interpolate(block2, scale_factor=2))
 boards["learned"] = checkerboard(up2)
 added = answer - face.depth
@@ -293,11 +293,11 @@ plt.show()
 # ## 6 One term at a time
 #
 # What does each term do? We need a face whose true surface we know: a model's face
-# with drawn wrinkles (chapter 2), lit at first order. Light and albedo are given, and
-# we minimise Eq. (14) over the depth map itself, starting at the smooth face
+# with synthetic wrinkles (chapter 2), lit at first order. Light and albedo are given,
+# and we minimise Eq. (14) over the depth map itself, starting at the smooth face
 # (`sfs.refine_depth`): with all terms, and with some switched off; for a clean
-# photograph and for a noisy one. To save time only a window of brows and forehead
-# takes part.
+# photograph and for a noisy one. To save time only a window of brows and forehead takes
+# part.
 
 # %%
 bare = detail_config(size, detail_report.STRENGTH, bare=True)  # no hair, no glasses
@@ -393,11 +393,11 @@ assert min(by_units, key=by_units.get) == "grey levels, 1/128 pixel"
 # (4.3): what the optimisation finds in hundreds of steps, given light and albedo, a
 # network can learn to say at once. The weights that ship learned otherwise. The paper
 # needs its criterion as "there is no known model that captures the diversity of fine
-# facial details"; we draw wrinkles (chapter 2), so a network can be shown the answer
-# (`facerecon train fine --supervised`). Where wrinkles are known, it comes nearer to
-# the truth than one that learned Eq. (14) from photographs, and than minimising it
-# (`docs/evaluation.md`). So compare the pictures: the network was not asked for a small
-# energy.
+# facial details"; we simulate wrinkles (chapter 2), so a network can be shown the
+# answer (`facerecon train fine --supervised`). Where wrinkles are known, it comes
+# nearer to the truth than one that learned Eq. (14) from photographs, and than
+# minimising it (`docs/evaluation.md`). So compare the pictures: the network was not
+# asked for a small energy.
 
 # %%
 energies, surfaces, spent = {}, {}, {}

@@ -232,8 +232,8 @@ for key, found in lit.items():
 # \qquad (14)$$
 # small on photographs. Light and albedo are part of the criterion only: at test time
 # the network needs the photograph and the coarse depth, nothing else (4.3.2). The
-# weights that ship learned from drawn faces whose wrinkles are known, which came nearer
-# to the truth (chapter 6).
+# weights that ship learned from synthetic faces whose wrinkles are known, which came
+# nearer to the truth (chapter 6).
 
 # %%
 coarse = {name: each.depth for name, each in maps.items()}
@@ -617,7 +617,7 @@ assert torch.allclose(answer, expected, atol=1e-6)
 # - **The data.** The paper's bases come from the Bosphorus scans; its FineNet starts
 #   from VGG-Face and learns from that network's photographs. We have none of these: our
 #   model is made of open data, the model cards name what the networks learned from, and
-#   the FineNet that ships learned from drawn wrinkles (chapter 6).
+#   the FineNet that ships learned from synthetic wrinkles (chapter 6).
 # - **Table 1.** FRGC needs a licence; nothing here was measured against true depth.
 # - **Figures 8 and 10**, the comparisons with other methods.
 # - **End-to-end training at scale.** Section 7 shows the mechanism on two photographs;

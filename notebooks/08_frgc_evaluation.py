@@ -7,7 +7,7 @@
 # *Afterwards you can* read a scan, compute the errors of Table 1 by hand, say how each
 # method fails, and tell how much of an error is size, tilt or shape. *Paper:* section
 # 5, Table 1. *Time:* about a minute on two CPU cores once the benchmark is there,
-# another to make it (`full`: ten). *Data:* facerecon-bench, drawn subjects in the
+# another to make it (`full`: ten). *Data:* facerecon-bench, simulated subjects in the
 # format of FRGC v2, or FRGC itself (`frgc`), which needs a licence. In words, with all
 # that the paper leaves open: `docs/evaluation.md`.
 
@@ -60,10 +60,10 @@ x, y, z = np.moveaxis(first.points, -1, 0)
 maps = {"photograph": first.image, "X [mm]": x, "Y [mm]": y, "Z [mm]": z}
 for axis, (title, picture) in zip(axes, maps.items(), strict=True):
     low, high = np.nanquantile(picture, [0.02, 0.98])
-    drawn = axis.imshow(picture, vmin=low, vmax=high)
+    shown = axis.imshow(picture, vmin=low, vmax=high)
     axis.set(title=title, xticks=[], yticks=[])
     if picture.ndim == 2:
-        figure.colorbar(drawn, ax=axis, shrink=0.8)
+        figure.colorbar(shown, ax=axis, shrink=0.8)
 figure.savefig(output / "scan.png", dpi=80)
 plt.show()
 
@@ -186,14 +186,14 @@ for line, index in zip(axes, shown, strict=True):
     for axis, (name, estimate) in zip(line[1:], found.items(), strict=True):
         difference = np.where(mask, estimate.depth_mm - item.depth_mm, np.nan)
         difference -= np.nanmedian(difference)
-        drawn = axis.imshow(difference[window], cmap="RdBu_r", vmin=-10, vmax=10)
+        shown = axis.imshow(difference[window], cmap="RdBu_r", vmin=-10, vmax=10)
         axis.set_title(f"{name} {np.nanmean(np.abs(difference)):.1f} mm", fontsize=9)
 plt.close()  # shown below
 
 # %%
 for axis in axes.flat:
     axis.set(xticks=[], yticks=[])
-figure.colorbar(drawn, ax=axes, shrink=0.6, label="mm too near")
+figure.colorbar(shown, ax=axes, shrink=0.6, label="mm too near")
 figure.savefig(output / "error_maps.jpg", dpi=80)
 figure
 
@@ -260,25 +260,28 @@ for name in names:
 #
 # ## 6 How sure is the order?
 #
-# Another draw of subjects would give other averages. The bootstrap imitates that: draw
-# the subjects anew, with replacement, and average again; 95 % of many such averages lie
-# in the interval. *Subjects*, not scans: FRGC has dozens of scans of one person, which
-# are no independent evidence. For the difference of two methods, both are averaged over
-# the same draw: what makes a subject hard is hard for both, and cancels.
+# Another sample of subjects would give other averages. The bootstrap imitates that:
+# sample the subjects anew, with replacement, and average again; 95 % of many such
+# averages lie in the interval. *Subjects*, not scans: FRGC has dozens of scans of one
+# person, which are no independent evidence. For the difference of two methods, both are
+# averaged over the same sample: what makes a subject hard is hard for both, and
+# cancels.
 
 # %%
 scored = results["as in Table 1"]
 people = [item.subject for item in kept]
 rows = protocol.table(scored, people, base)
 values = np.array([[s[n].mean for n in names] for s in scored])
-rng, draws = np.random.default_rng(seed), []
+rng, samples = np.random.default_rng(seed), []
 for _ in range(2000):
-    drawn = rng.choice(sorted(set(people)), len(set(people)))
-    chosen = np.concatenate([np.flatnonzero(np.array(people) == who) for who in drawn])
-    draws.append(values[chosen].mean(axis=0))
+    chosen_people = rng.choice(sorted(set(people)), len(set(people)))
+    chosen = np.concatenate(
+        [np.flatnonzero(np.array(people) == who) for who in chosen_people]
+    )
+    samples.append(values[chosen].mean(axis=0))
 
 # %% tags=["check"]
-bounds = np.quantile(draws, [0.025, 0.975], axis=0).T
+bounds = np.quantile(samples, [0.025, 0.975], axis=0).T
 for row, (low, high) in zip(rows, bounds, strict=True):
     print(
         f"{row.method:16} {row.mean.value:.2f} ({low:.2f} to {high:.2f}) mm; ", end=""
@@ -346,20 +349,20 @@ fitted = alignment.align_depth(shallow, true_depth, "mean", "fit")
 assert np.isclose(np.ptp(fitted) / np.ptp(shallow), factor)
 
 # %% [markdown]
-# **3.** The bootstrap interval of an average, drawing *subjects*.
+# **3.** The bootstrap interval of an average, resampling *subjects*.
 
 
 # %% tags=["exercise"]
 def interval(values, subjects, draws, rng):
-    """The 2.5 % and 97.5 % quantiles of averages over redrawn subjects."""
+    """The 2.5 % and 97.5 % quantiles of averages over resampled subjects."""
     ### BEGIN SOLUTION
     people = sorted(set(subjects))
     values, who_is = np.asarray(values), np.asarray(subjects)
     scans = {who: values[who_is == who] for who in people}
     averages = []
     for _ in range(draws):
-        drawn = rng.choice(people, len(people))
-        averages.append(np.mean(np.concatenate([scans[who] for who in drawn])))
+        chosen = rng.choice(people, len(people))
+        averages.append(np.mean(np.concatenate([scans[who] for who in chosen])))
     return np.quantile(averages, [0.025, 0.975])
     ### END SOLUTION
 
@@ -385,7 +388,7 @@ assert abs(high - hard.mean() - 1.96 * error) < 0.12
 # ## What we did not reproduce
 #
 # - **FRGC's numbers**, unless `frgc` was given: the data need a licence. The numbers
-#   above are of drawn subjects.
+#   above are of simulated subjects.
 # - **The paper's choice of scans and its alignment**: it states neither. Table 1 cannot
 #   be compared to the second digit, on FRGC either.
 # - **The authors' implementations** of the other methods: ours follow the publications.
@@ -398,7 +401,7 @@ assert abs(high - hard.mean() - 1.96 * error) < 0.12
 #    errors? What would you ask of a method in return?
 # 3. Why the median, and not the mean, for the shift?
 # 4. Whom does `scale="size"` favour, and whom `scale="fit"`?
-# 5. Why are subjects redrawn, and not scans?
+# 5. Why are subjects resampled, and not scans?
 # 6. The intervals of two methods overlap, but that of their difference lies above zero.
 #    How can that be, and which do you believe?
 

@@ -113,7 +113,7 @@ WRONG_ANSWERS = {
         ("(relief**2).sum()", "(goal**2).sum()"),
         ("depth - depth.mean(), truth - truth.mean()", "depth, truth"),
         ("rng.choice(people, len(people))", "people"),
-        ("np.concatenate([scans[who] for who in drawn])", "rng.choice(values, len(values))"),
+        ("np.concatenate([scans[who] for who in chosen])", "rng.choice(values, len(values))"),
         ("rng.choice(people, len(people))", "rng.choice(people, len(values))"),
     ],
 }

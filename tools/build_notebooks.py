@@ -3,7 +3,7 @@
     python tools/build_notebooks.py            write them
     python tools/build_notebooks.py --check    only say which differ from their source
 
-The notebooks hold no outputs, and the same source always gives the same bytes: jupytext would draw
+The notebooks hold no outputs, and the same source always gives the same bytes: jupytext would make
 new random cell ids each time; here an id is a hash of the cell's place and content.
 """
 

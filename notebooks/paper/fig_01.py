@@ -4,7 +4,7 @@
 # > **The paper, section 5:** “Results of the proposed network. Reconstructed geometries
 # > are shown next to the corresponding input images.”
 #
-# Ours: two public-domain portraits that come with installed packages, and drawn
+# Ours: two public-domain portraits that come with installed packages, and simulated
 # subjects of facerecon-bench, whose faces are not of the training world and whose true
 # shape is known. Each photograph is followed by its geometry from the front and turned.
 # What to see: proportions, pose and expression of the photograph in the geometry, and
@@ -60,8 +60,8 @@ figure.savefig(output / "figure.jpg", pil_kwargs={"quality": 88})
 figure
 
 # %% [markdown]
-# For the drawn subjects: the depth error where both are valid, after a shift along z,
-# and the landmarks' distance in percent of the width between the outer eye corners.
+# For the simulated subjects: the depth error where both are valid, after a shift along
+# z, and the landmarks' distance in percent of the width between the outer eye corners.
 
 # %% tags=["check"]
 measured = {}
@@ -80,7 +80,7 @@ for name, photograph in known.items():
 
 # %% tags=["record"]
 files = [coarse_file, fine_file]
-people = f"two portraits; {len(known)} drawn subjects of facerecon-bench"
+people = f"two portraits; {len(known)} simulated subjects of facerecon-bench"
 people = "given photographs" if photos else people
 record = repro.Recorder(output, preset, seed, weights=files, data=people)
 for name, (mean, high, off) in measured.items():
@@ -89,5 +89,5 @@ for name, (mean, high, off) in measured.items():
 text = f"{len(faces)} faces"
 if measured:
     mean = np.mean([mean for mean, *_ in measured.values()])
-    text += f"; depth error of the drawn ones {mean:.1f} mm"
+    text += f"; depth error of the simulated ones {mean:.1f} mm"
 record.outcome(text, "other data")

@@ -7,7 +7,7 @@
 # Ours: the photograph; the albedo of Eq. (12), ten numbers; and that albedo under the
 # light of Eq. (11), four numbers, on the normals of the coarse depth. What to see: the
 # right column has the photograph's light and dark, and none of its wrinkles: what is
-# left over is what FineNet turns into shape. Below, two drawn subjects of
+# left over is what FineNet turns into shape. Below, two simulated subjects of
 # facerecon-bench. As in training, the fit is robust and looks at skin below the brows:
 # a fringe or a hat would else pass for darkness from above.
 
@@ -15,7 +15,7 @@
 preset = "quick"
 seed = 0
 output_dir = "../../runs/fig_06"
-photos = []  # files to use instead of the portraits and the drawn subjects
+photos = []  # files to use instead of the portraits and the simulated subjects
 coarse_weights = ""  # file of CoarseNet weights instead of those that ship
 
 # %% tags=["imports"]
@@ -95,7 +95,7 @@ for name, share in explained.items():
     assert share > 0.05 and lights[name][3] > 0, "lit from the front, and of use"
 
 # %% tags=["record"]
-people = "two portraits; drawn subjects of facerecon-bench"
+people = "two portraits; simulated subjects of facerecon-bench"
 record = repro.Recorder(output, preset, seed, weights=[coarse_file], data=people)
 for name, share in explained.items():
     record(f"{name}/explained_variance", round(share, 3))

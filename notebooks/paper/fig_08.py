@@ -6,9 +6,9 @@
 # > subject, based on 100 different images recovered with the method proposed in [36].”
 #
 # In the text: “our method is able to produce a comparable high quality geometry from
-# only a single image.” Ours: one drawn person, photographed a hundred times with other
-# expressions, poses and lights (`facerecon.synthetic.collection`); the person is of the
-# training world, the true shape is known. [36] is our reading of its publication
+# only a single image.” Ours: one synthetic person, photographed a hundred times with
+# other expressions, poses and lights (`facerecon.synthetic.collection`); the person is
+# of the training world, the true shape is known. [36] is our reading of its publication
 # (`facerecon.methods.roth2016`, `photo_collection`). What to see: the same person in
 # (b), (d) and (e).
 
@@ -109,7 +109,7 @@ for number, face in faces.items():
 
 # %% tags=["record"]
 files = [coarse_file, fine_file]
-people = f"a drawn person of the training world, {count} photographs"
+people = f"a synthetic person of the training world, {count} photographs"
 record = repro.Recorder(output, preset, seed, weights=files, data=people)
 record("photographs_used", len(person.used))
 for name, values in errors.items():

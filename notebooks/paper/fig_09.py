@@ -4,8 +4,8 @@
 # > **The paper, section 5:** “Method Robustness. Our method shows robustness to
 # > different orientations, even in nearly 90° angles.”
 #
-# Ours: drawn subjects of facerecon-bench, photographed again and again while they turn
-# their heads away. The box is the one that a detector would give to the true head,
+# Ours: simulated subjects of facerecon-bench, photographed again and again while they
+# turn their heads away. The box is the one that a detector would give to the true head,
 # since Viola-Jones loses faces that turn far: CoarseNet and FineNet are tested alone.
 # What to see: the geometry keeps its identity and turns with the photograph; the curve
 # says up to which angle.
@@ -118,7 +118,7 @@ assert all(curve[yaw][1] < 8 and abs(curve[yaw][2]) < 15 for yaw in yaws if yaw 
 
 # %% tags=["record"]
 files = [coarse_file, fine_file]
-people = f"{len(subjects)} drawn subjects of facerecon-bench, true boxes"
+people = f"{len(subjects)} simulated subjects of facerecon-bench, true boxes"
 record = repro.Recorder(output, preset, seed, weights=files, data=people)
 record("yaw_deg", yaws)
 names = ("depth_mm", "yaw_off_deg", "covered", "detected")

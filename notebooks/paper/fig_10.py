@@ -7,7 +7,7 @@
 # > expression variations, while still capturing subtle facial details.”
 #
 # Ours: the methods that are registered in `facerecon.methods`, each as its registry
-# entry describes it, on two public-domain portraits and on drawn subjects of
+# entry describes it, on two public-domain portraits and on simulated subjects of
 # facerecon-bench (`-p frgc DIR`: on FRGC's first scans). What to see: what the paper
 # claims, “our method exposes the fine facial details as opposed to [47, 34] and is more
 # robust to expressions and different poses than [20]”.
@@ -17,7 +17,7 @@ preset = "quick"
 seed = 0
 output_dir = "../../runs/fig_10"
 photos = []  # files to use instead
-frgc = ""  # folder of FRGC v2, whose scans are used instead of the drawn subjects
+frgc = ""  # folder of FRGC v2, whose scans are used instead of the simulated subjects
 coarse_weights = ""  # files of weights instead of those that ship
 fine_weights = ""
 
@@ -121,7 +121,7 @@ for name, scan in scans.items():
 # %% tags=["record"]
 files = [coarse_weights or weights.shipped("coarsenet.safetensors")]
 files.append(fine_weights or weights.shipped("finenet.safetensors"))
-kind = "FRGC v2" if frgc else "drawn subjects of facerecon-bench"
+kind = "FRGC v2" if frgc else "simulated subjects of facerecon-bench"
 people = "given photographs" if photos else f"two portraits; {kind}"
 record = repro.Recorder(output, preset, seed, weights=files, data=people)
 record("methods", list(methods))

@@ -8,8 +8,8 @@
 # In the text: “although our network was trained only on 200×200 images it gracefully
 # scales up for 400×400 inputs.” Ours: one network, both sizes. What to see: the same
 # face in (c) and (d), with finer and sharper detail in (d), if the photograph has the
-# pixels: the crop of Grace Hopper's portrait is 269 pixels wide, and a drawn subject is
-# photographed at 640 × 480.
+# pixels: the crop of Grace Hopper's portrait is 269 pixels wide, and a simulated
+# subject is photographed at 640 × 480.
 
 # %% tags=["parameters"]
 preset = "quick"
@@ -85,7 +85,7 @@ for name, faces in pairs.items():
 
 # %% tags=["record"]
 files = [coarse_file, fine_file]
-people = "Grace Hopper (US Navy); a drawn subject of facerecon-bench"
+people = "Grace Hopper (US Navy); a simulated subject of facerecon-bench"
 record = repro.Recorder(output, preset, seed, weights=files, data=people)
 for name, (agreement, low, high) in numbers.items():
     record(f"{name}/correlation", round(float(agreement), 3))

@@ -13,7 +13,7 @@
 # %% [markdown]
 # FRGC needs a licence. With it, `facerecon reproduce table_01 --frgc DIR` runs this
 # notebook on it, and `--bosphorus DIR` on Bosphorus. Without, it runs on
-# facerecon-bench: drawn subjects with known shape, in FRGC's own format and through
+# facerecon-bench: simulated subjects with known shape, in FRGC's own format and through
 # FRGC's own reader, made by a generator that is not the training world. **Its numbers
 # are not FRGC's**; what may be compared is the order of the methods.
 # `docs/evaluation.md` describes protocol and benchmark.

@@ -12,3 +12,15 @@ def rows(batch: _Batch, chosen: slice | torch.Tensor) -> _Batch:
     return type(batch)(
         *(rows(field, chosen) if isinstance(field, tuple) else field[chosen] for field in batch)
     )
+
+
+def joined(parts: list[_Batch]) -> _Batch:
+    """One batch of several: the tensors of equal NamedTuples concatenated, nested ones too."""
+    if len(parts) == 1:
+        return parts[0]
+    return type(parts[0])(
+        *(
+            joined(list(fields)) if isinstance(fields[0], tuple) else torch.cat(fields)
+            for fields in zip(*parts, strict=True)
+        )
+    )

@@ -76,7 +76,7 @@ def add_commands(parser: argparse.ArgumentParser, epilog: str) -> None:
 def _add_world(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_natural, default=0, help="(default: 0)")
     parser.add_argument(
-        "--preset", default="cpu", help="CoarseNet preset whose faces are drawn (default: cpu)"
+        "--preset", default="cpu", help="CoarseNet preset whose faces are rendered (default: cpu)"
     )
     parser.add_argument(
         "--model", type=Path, metavar="FILE", help="morphable model (default: the one that ships)"

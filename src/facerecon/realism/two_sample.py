@@ -49,7 +49,7 @@ def discriminate(
     not fitted to (cross-validation): 0.5 is chance, 1 tells every image.
 
     Args:
-        rng: draws the folds.
+        rng: chooses the folds.
 
     Raises:
         ValueError: a sample has fewer images than there are folds.

@@ -76,7 +76,7 @@ class Chart(nn.Module):
         corners = texel[self.triangles]
         first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
         mirrored = (first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]).median() > 0
-        if mirrored:  # only front faces are drawn, so look at the map from behind
+        if mirrored:  # only front faces are rendered, so look at the map from behind
             texel = texel * texel.new_tensor([-1.0, 1.0]) + texel.new_tensor([self.texels - 1.0, 0])
         flat = torch.cat([texel, torch.zeros_like(texel[:, :1])], dim=1)
         found = rasterize(flat[None], self.triangles, self.texels, self.texels)

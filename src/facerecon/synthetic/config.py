@@ -1,6 +1,6 @@
 """Every knob of the synthetic world, with its range and its reason.
 
-A pair (low, high) is a range that is drawn from uniformly, per image. p_* are probabilities.
+A pair (low, high) is a range sampled uniformly, per image. p_* are probabilities.
 Lengths are mm at the size of the mean face; colors and intensities are as displayed, in [0, 1].
 """
 
@@ -37,7 +37,7 @@ class SkinConfig:
         False  # albedo of the linear model, Eq. (10), which has eyes and mouth painted on
     )
     tone: float = 1.7  # melanin of the darkest skin (palest: 0), see `skin`
-    tone_power: float = 1.3  # > 1: more light than dark draws, for the display scale is not linear
+    tone_power: float = 1.3  # > 1: more light skin than dark, since the display scale is not linear
     mottling: Range = (0.0, 0.10)  # relative spread of melanin over the face
     blush: Range = (0.03, 0.24)  # hemoglobin everywhere
     cheek_blush: Range = (0.0, 0.8)  # more of it on the cheeks, relative
@@ -197,7 +197,7 @@ class CameraConfig:
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """The world that synthetic photographs are drawn from (3.2.2)."""
+    """The distribution of the synthetic photographs (3.2.2)."""
 
     size: int = 200  # pixels of the square crop (3.4)
     identity_std: float = 1.0  # of the model's own spread, which was matched to real heads

@@ -42,7 +42,7 @@ class Light(NamedTuple):
 def sample_light(
     config: LightConfig, count: int, channels: int, generator: torch.Generator
 ) -> Light:
-    """Draw a light for every image."""
+    """Sample a light for every image."""
     sampler = Sampler(count, generator)
     environment = torch.cat(
         [

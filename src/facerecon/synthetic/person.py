@@ -76,7 +76,7 @@ class Person(nn.Module):
     def style(
         self, hair_color: Float[Tensor, "batch channels"], generator: torch.Generator
     ) -> Style:
-        """Draw a style for every face; hair_color is that of the brows."""
+        """Sample a style for every face; hair_color is that of the brows."""
         return sample_style(self.config, self.eyes, hair_color, generator)
 
     def place(

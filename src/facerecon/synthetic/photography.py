@@ -1,6 +1,6 @@
 """What a camera does to a synthetic scene: exposure, optics, sensor, sharpening, JPEG (3.2.2).
 
-Every function works on a batch (B, C, S, S) of intensities, grey or color, and draws from the
+Every function works on a batch (B, C, S, S) of intensities, grey or color, and samples from the
 generator it is given, on that generator's device.
 """
 

@@ -1,9 +1,9 @@
 """A fixed set of synthetic faces on disk, in shards: written resumably, verified, read at random.
 
 A shard is a safetensors file with `image` (N, S, S) uint8 and `r` (N, 290) float32, r_gt. The
-estimate r_t of Eq. (3) is not stored: it is drawn anew whenever a face is used. Nothing is
+estimate r_t of Eq. (3) is not stored: it is sampled anew whenever a face is used. Nothing is
 compressed: that would save 30 % of the space, but cost the reading of single faces from anywhere in
-a file. `manifest.json` says what was drawn, and the SHA-256 of every finished shard.
+a file. `manifest.json` says what was rendered, and the SHA-256 of every finished shard.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from facerecon.weights import commit
 FORMAT = "facerecon-faces/1"
 MANIFEST = "manifest.json"
 BLOCK = 32
-"""Faces drawn at once. Face i is image i % BLOCK of block i // BLOCK, which depends on the seed
+"""Faces rendered at once. Face i is image i % BLOCK of block i // BLOCK, which depends on the seed
 alone: neither on how many faces and shards there are nor on interruptions."""
 
 
@@ -61,10 +61,10 @@ def write_shards(
     seed: int = 0,
     quiet: bool = False,
 ) -> dict:
-    """Draw `count` faces into a folder, or finish what an earlier call with the same wish began.
+    """Render `count` faces into a folder, or finish what an earlier same call began.
 
-    Shards that are there and have the right checksum are kept, all others are drawn. The faces are
-    functions of (seed, index), so the files do not depend on interruptions.
+    Shards that are there and have the right checksum are kept, all others are rendered. The faces
+    are functions of (seed, index), so the files do not depend on interruptions.
 
     Args:
         folder: for the shards and the manifest; created if missing.
@@ -73,7 +73,8 @@ def write_shards(
         The manifest.
 
     Raises:
-        DatasetError: the folder holds another data set, or was begun by a program that draws other
+        DatasetError: the folder holds another data set, or was begun by a program that renders
+        other
             faces from the same seed.
         OutputError: the disk is full or the folder cannot be written; finished shards stay.
     """
@@ -108,10 +109,10 @@ def write_shards(
         stale.unlink()
     missing = [k for k in range(shards) if _fault(folder, manifest, k)]
     bounds = [k * count // shards for k in range(shards + 1)]
-    drawn = sum(bounds[k + 1] - bounds[k] for k in missing)
-    _require_space(folder, drawn * (first[0][0].numel() + 4 * first[1].shape[1]))
+    missing_faces = sum(bounds[k + 1] - bounds[k] for k in missing)
+    _require_space(folder, missing_faces * (first[0][0].numel() + 4 * first[1].shape[1]))
     with tqdm(
-        total=count, initial=count - drawn, desc="faces", unit="face", disable=quiet
+        total=count, initial=count - missing_faces, desc="faces", unit="face", disable=quiet
     ) as progress:
         for k in missing:
             parts = []

@@ -1,9 +1,9 @@
-"""Procedural skin: a per-vertex reflectance of a human face, drawn from a random generator.
+"""Procedural skin: a per-vertex reflectance of a human face, sampled from a random generator.
 
 No photograph is needed. Tone follows two pigment axes, melanin and hemoglobin, with Beer-Lambert
 absorption; on top come brows, lips, eyes, beard, freckles and age. The mean and the first principal
-components of such draws are the albedo model of Eq. (10); in the synthetic photographs of 3.2.2 the
-skin of a draw is per vertex, too, but eyes, teeth and single hairs are drawn per pixel.
+components of such samples are the albedo model of Eq. (10); in the synthetic photographs of 3.2.2
+the skin is per vertex, too, but eyes, teeth and single hairs are rendered per pixel.
 """
 
 import math
@@ -55,7 +55,7 @@ class Skin(nn.Module):
         super().__init__()
         self.config = config or SkinConfig()
         mean, landmarks = model.mean, model.mean[model.landmarks]
-        fixed = torch.Generator().manual_seed(0)  # the fields belong to the model, not to a draw
+        fixed = torch.Generator().manual_seed(0)  # the fields belong to the model, not to a face
         self.register_buffer("position", mean.clone())
         self.register_buffer("albedo_mean", model.albedo_mean.clone())
         self.register_buffer("albedo_basis", model.albedo_basis.clone())
@@ -89,7 +89,7 @@ class Skin(nn.Module):
         self.brow_curve = [round(value, 6) for value in curve.tolist()]
 
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "batch vertices 3"]:
-        """Draw `count` whole faces' albedo, RGB in (0, 1], as the linear model learns it."""
+        """Sample `count` whole faces' albedo, RGB in (0, 1], as the linear model learns it."""
         face = self.sample_complexion(count, generator)
         sampler = Sampler(count, generator)
         albedo = face.skin + face.hair[..., None] * (face.hair_color[:, None] - face.skin)
@@ -99,7 +99,7 @@ class Skin(nn.Module):
         return albedo.clamp(0.01, 1.0)
 
     def sample_complexion(self, count: int, generator: torch.Generator) -> Complexion:
-        """Draw `count` faces' skin and facial hair; eyes and mouth are left as skin.
+        """Sample `count` faces' skin and facial hair; eyes and mouth are left as skin.
 
         Args:
             count: number of faces. generator: on this module's device.
@@ -200,7 +200,7 @@ class Skin(nn.Module):
         return color + grey * (silver - color)
 
     def _mouth(self, depth: Tensor, teeth: Tensor) -> Float[Tensor, "batch vertices 3"]:
-        """Dark inside, with a band of teeth below the upper lip of some draws."""
+        """Dark inside, with a band of teeth below the upper lip of some faces."""
         y = self.position[:, 1]
         band = torch.exp(-(((y - self.mouth_y - 2.0) / 3.0) ** 2)) * (teeth > 0.4) * teeth
         red = torch.tensor([0.45, 0.20, 0.20], device=y.device) * depth[..., None]
@@ -226,17 +226,19 @@ class Skin(nn.Module):
 
 
 def linear_skin(
-    model: nn.Module, components: int = 10, draws: int = 1000, seed: int = 0
+    model: nn.Module, components: int = 10, samples: int = 1000, seed: int = 0
 ) -> tuple[Float[np.ndarray, "vertices 3"], Float[np.ndarray, "components vertices 3"]]:
     """Mean and principal components, per standard deviation, of procedural skin.
 
     The linear albedo of Eq. (10) from no photograph.
 
     Args:
-        model: MorphableModel. draws: of whole faces, a multiple of 100.
+        model: MorphableModel. samples: whole faces, a multiple of 100.
     """
     skin, generator = Skin(model), torch.Generator().manual_seed(seed)
-    rows = torch.cat([skin.sample(100, generator) for _ in range(draws // 100)]).flatten(1).numpy()
+    rows = (
+        torch.cat([skin.sample(100, generator) for _ in range(samples // 100)]).flatten(1).numpy()
+    )
     mean = rows.mean(0)
     rows = rows - mean
     vectors = np.linalg.eigh((rows @ rows.T).astype(np.float64) / len(rows))[1]

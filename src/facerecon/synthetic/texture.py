@@ -28,8 +28,8 @@ class SkinTexture(nn.Module):
         self.config = config
         rng = np.random.default_rng(config.seed + 1)
         mask = chart.mask.cpu().numpy()
-        drawn = [_deviation(mask, rng) for _ in range(config.n_textures)]
-        textures = torch.from_numpy(np.stack(drawn))
+        textures = [_deviation(mask, rng) for _ in range(config.n_textures)]
+        textures = torch.from_numpy(np.stack(textures))
         self.register_buffer("bank", textures.to(chart.mask.device, torch.float32))
         self.register_buffer(
             "grey", (self.bank * self.bank.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""A bank of skin textures made from photographs: its file, and drawing from it for training."""
+"""A bank of skin textures made from photographs: its file, and sampling from it."""
 
 import hashlib
 import io

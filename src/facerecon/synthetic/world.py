@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 from torch.nn.functional import interpolate as interpolate_image
 
+from facerecon.batch import joined
 from facerecon.camera import POSE_UNITS, join, pose_parameters, split
 from facerecon.lighting import LUMA
+from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
 from facerecon.render import Rendering, render
 from facerecon.synthetic import photography, scenery
@@ -57,7 +59,7 @@ WEAK_PERSPECTIVE = 1e7
 _TYPICAL_FACE = 0.4
 """Mean intensity of a face that rooms are as bright beside."""
 
-_CHUNK = 8  # images drawn at a time on a CPU
+_CHUNK = 8  # images rendered at a time on a CPU
 
 
 def intermediate(
@@ -99,7 +101,7 @@ def sample_pose(
 
 
 def sample_representation(
-    model: nn.Module, config: SyntheticConfig, count: int, generator: torch.Generator
+    model: MorphableModel, config: SyntheticConfig, count: int, generator: torch.Generator
 ) -> Float[Tensor, "batch n"]:
     """Random geometry and pose, r_gt or r_rnd."""
     coefficients = model.sample(count, generator)
@@ -109,17 +111,17 @@ def sample_representation(
 
 
 class SyntheticWorld(nn.Module):
-    """Draws labeled photographs of faces of a morphable model.
+    """Renders labeled photographs of faces of a morphable model.
 
     Args:
-        model: MorphableModel. config: SyntheticConfig. Everything runs on the model's device.
+        model, config: what the faces are. Everything runs on the model's device.
         textures: skin of photographed people, in the model's chart, that a share of the faces
             (`DetailConfig.p_photographed`) wears instead of procedural skin.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        model: MorphableModel,
         config: SyntheticConfig | None = None,
         textures: TextureBank | None = None,
     ):
@@ -160,7 +162,7 @@ class SyntheticWorld(nn.Module):
         """
         if r is None:
             r = self.sample(count, generator)
-        return _concatenate(list(self._parts(r, generator, color)))
+        return joined(list(self._parts(r, generator, color)))
 
     def photographs(
         self,
@@ -238,13 +240,19 @@ class SyntheticWorld(nn.Module):
             cover = (hair * (1 + contrast * strand)).clamp(0, 1)
             albedo = torch.lerp(albedo, _spread(hair_color) * rendering.mask, cover)
             albedo, glint = self.features.paint(
-                *(albedo, rendering.fragments, rendering.pncc),
-                *(vertices, camera.rotation, light, generator),
+                albedo,
+                rendering.fragments,
+                rendering.pncc,
+                vertices,
+                camera.rotation,
+                light,
+                generator,
             )
         albedo = albedo.clamp(0, 1)
 
         # light
-        shadow = self._shadow(light, vertices, rendering, camera, distance, generator)
+        scene = _Scene(vertices, pose, distance, rendering, light)
+        shadow = self._shadow(scene, generator)
         openness = (1 - sampler.uniform(*config.light.occlusion) * (1 - occlusion)).clamp(min=0.05)
         # Lamps have an extent: folds that the sky hardly reaches see only part of them, too.
         lit = shadow * openness.sqrt()
@@ -254,9 +262,7 @@ class SyntheticWorld(nn.Module):
         gloss = (gloss * shadow * openness * rendering.mask + 0.8 * glint) * _spread(light.key)
         picture = albedo * shading + gloss
 
-        picture = self._surround(
-            picture, rendering, vertices, pose, distance, skin, scalp_color, light, generator
-        )
+        picture = self._surround(picture, scene, skin, scalp_color, generator)
         picture = scenery.occlude(sampler, picture, config.scene)
         image = photography.photograph(sampler, picture, rendering.mask, config.camera)
         return SyntheticFaces(
@@ -264,12 +270,14 @@ class SyntheticWorld(nn.Module):
         )
 
     def _shadow(
-        self, light: Light, vertices: Tensor, rendering: Rendering, camera, distance, generator
+        self, scene: "_Scene", generator: torch.Generator
     ) -> Float[Tensor, "batch 1 size size"]:
         """The key lamp's cast shadows on the face, in a share of the images."""
         config, size = self.config.light, self.config.size
+        light, rendering = scene.light, scene.rendering
+        camera = pose_parameters(scene.pose, size)
         shadow = torch.ones_like(rendering.depth)
-        sampler = Sampler(len(vertices), generator)
+        sampler = Sampler(len(shadow), generator)
         softness = sampler.uniform(*config.shadow_softness, 1)
         chosen = sampler.chance(config.p_shadow, 1)[:, 0] & (light.key.sum(1) > 0)
         chosen = chosen.nonzero().squeeze(1)
@@ -277,7 +285,7 @@ class SyntheticWorld(nn.Module):
             return shadow
         column, row = scenery.pixel_grid(size, shadow.device)
         depth = rendering.depth[chosen]
-        shrink = 1 - depth / distance[chosen, None, None, None]
+        shrink = 1 - depth / scene.distance[chosen, None, None, None]
         center, scale = (size - 1) / 2, camera.scale[chosen, None, None, None]
         move = camera.translation[chosen, :, None, None]
         x = (column - center - move[:, :1]) / scale * shrink
@@ -285,7 +293,7 @@ class SyntheticWorld(nn.Module):
         points = torch.cat(torch.broadcast_tensors(x, y, depth), 1).flatten(2).mT
         points = points + config.shadow_offset * rendering.normals[chosen].flatten(2).mT
         seen = visibility(
-            vertices[chosen] @ camera.rotation[chosen].mT,
+            scene.vertices[chosen] @ camera.rotation[chosen].mT,
             self.model.triangles,
             points,
             light.key_direction[chosen],
@@ -298,10 +306,16 @@ class SyntheticWorld(nn.Module):
         return shadow.index_copy(0, chosen, seen)
 
     def _surround(
-        self, face, rendering, vertices, pose, distance, skin, hair_color, light, generator
-    ) -> Tensor:
+        self,
+        face: Float[Tensor, "batch channels size size"],
+        scene: "_Scene",
+        skin: Float[Tensor, "batch vertices channels"],
+        hair_color: Float[Tensor, "batch channels"],
+        generator: torch.Generator,
+    ) -> Float[Tensor, "batch channels size size"]:
         """Put the face into its place between background, body and hair."""
         config, (count, channels) = self.config, face.shape[:2]
+        light, rendering = scene.light, scene.rendering
         sampler = Sampler(count, generator)
         behind = scenery.background(sampler, config.size, channels, config.scene)
         region = self.model.regions["neck"]
@@ -318,7 +332,7 @@ class SyntheticWorld(nn.Module):
         cloth = torch.where(sampler.chance(config.hair.p_clothes, 1), cloth, neck)
         nearest = torch.where(rendering.mask, rendering.depth, -torch.inf)
         body, hair = self.person.render(
-            style, vertices, pose, distance, config.size, neck, cloth, nearest
+            style, scene.vertices, scene.pose, scene.distance, config.size, neck, cloth, nearest
         )
         # Hair dims the skin that it touches.
         contact = avg_pool2d(hair.alpha, 8, ceil_mode=True)
@@ -350,6 +364,16 @@ class SyntheticWorld(nn.Module):
         return torch.where(sampler.uniform(0, 1, 1) < p_zero_start, torch.zeros_like(r_t), r_t)
 
 
+class _Scene(NamedTuple):
+    """Faces before the camera. vertices: mm, model frame. distance: mm, of the camera."""
+
+    vertices: Float[Tensor, "batch vertices 3"]
+    pose: Float[Tensor, "batch 6"]
+    distance: Float[Tensor, " batch"]
+    rendering: Rendering
+    light: Light
+
+
 class _Known:
     """The model with its vertices already computed, for `render`."""
 
@@ -360,17 +384,6 @@ class _Known:
     def vertices(self, _coefficients: Tensor) -> Tensor:
         """(batch, vertices, 3) in mm, model frame."""
         return self._vertices
-
-
-def _concatenate(parts: list) -> tuple:
-    """Join batches of equal named tuples of tensors, which may be nested."""
-    if len(parts) == 1:
-        return parts[0]
-    fields = [
-        torch.cat(values) if isinstance(values[0], Tensor) else _concatenate(list(values))
-        for values in zip(*parts, strict=True)
-    ]
-    return type(parts[0])(*fields)
 
 
 def _spread(values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The kinds of wrinkles of a face, as curves relative to its landmarks, drawn into relief maps."""
+"""The kinds of wrinkles, as curves relative to a face's landmarks, painted into relief maps."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from facerecon.synthetic.chart import Chart
 
 
 class Sheet:
-    """Where things are on the mean face, for drawing in its chart."""
+    """Where things are on the mean face, for painting in its chart."""
 
     def __init__(self, model: nn.Module, chart: Chart):
         self.mask = chart.mask.cpu().numpy()

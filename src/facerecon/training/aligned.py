@@ -22,7 +22,7 @@ from facerecon.training.processes import Processes
 class _Batches(Dataset):
     """Image, true r, r_t in the pose that the landmarks would give, and the network's input.
 
-    Every process draws the whole batch and keeps its share.
+    Every process renders the whole batch and keeps its share.
     """
 
     def __init__(self, world: SyntheticWorld, config: AlignedTraining, share: slice):
@@ -48,7 +48,7 @@ def given_pose(r: Tensor, config: AlignedTraining, generator: torch.Generator) -
     """The pose that alignment by landmarks gives a face: its angles with errors, its place known.
 
     The crop is cut by the landmarks, so the given shift and scale are zero by construction; the
-    world draws the true ones with the spread of that alignment.
+    world samples the true ones with the spread of that alignment.
     """
     pose = split(r, r.shape[1] - len(POSE_UNITS))[1]
     spread = torch.tensor([config.pitch_error, config.yaw_error, config.roll_error]).to(pose)
@@ -61,8 +61,8 @@ class AlignedTask:
     """The training problem of [34] for the engine; see `training.coarse.CoarseTask`.
 
     Args:
-        model: MorphableModel; config: AlignedTraining; device: where to draw and train; workers:
-            processes that draw batches ahead on a CPU; start: CoarseNet whose weights a new run
+        model: MorphableModel; config: AlignedTraining; device: where to render and train; workers:
+            processes that render batches ahead on a CPU; start: CoarseNet whose weights a new run
             begins with, and whose architecture it takes, instead of random ones; processes: that
             share every batch.
 
@@ -110,7 +110,7 @@ class AlignedTask:
         return [{"params": list(self.networks.parameters()), "lr": self.config.learning_rate}]
 
     def batches(self, start: int) -> Iterable:
-        """Batches, drawn ahead by the workers."""
+        """Batches, prefetched by the workers."""
         batches = _Batches(self.world, self.config, self.share)
         return prefetched(batches, start, self.workers)
 

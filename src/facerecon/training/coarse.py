@@ -44,7 +44,7 @@ _Batch = Sequence[Tensor]  # image, r_gt, r_t, feedback maps of r_t
 class _Pairs(Dataset):
     """This process's share of two batches that train in turns.
 
-    A batch is drawn in parts, each a function of the seed, the index and the part alone.
+    A batch is rendered in parts, each a function of the seed, the index and the part alone.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class _Pairs(Dataset):
 
     @torch.no_grad()
     def _batch(self, index: int) -> _Batch:
-        drawn = [self._part(index, part) for part in self.parts]
-        image, r, r_t = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        rendered = [self._part(index, part) for part in self.parts]
+        image, r, r_t = (torch.cat(parts) for parts in zip(*rendered, strict=True))
         return image, r, r_t, feedback(self.world.model, image, r_t, self.config.network)
 
     def _part(self, index: int, part: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,8 +102,8 @@ class CoarseTask:
     two work together on where the face is.
 
     Args:
-        model: MorphableModel; config: CoarseTraining; device: where to draw and train; workers:
-            processes that draw batches ahead on a CPU (0 draws in the training process, as on a
+        model: MorphableModel; config: CoarseTraining; device: where to render and train; workers:
+            processes that render batches ahead on a CPU (0: the training process itself, as on a
             GPU).
         start: CoarseNet whose weights a new run begins with, instead of random ones.
         data: folder that `facerecon data write` made, to train on its faces, at their size, instead
@@ -183,7 +183,7 @@ class CoarseTask:
 
     @cached_property
     def held_out(self) -> HeldOut:
-        """Faces of the validation; only the first process draws them."""
+        """Faces of the validation; only the first process renders them."""
         return held_out_faces(self.world, self.config.validation_faces, self.config.seed + 1)
 
     def parameter_groups(self) -> list[dict]:
@@ -191,7 +191,7 @@ class CoarseTask:
         return [{"params": list(self.networks.parameters()), "lr": self.config.learning_rate}]
 
     def batches(self, start: int) -> Iterable:
-        """Pairs of batches, drawn ahead by the workers."""
+        """Pairs of batches, prefetched by the workers."""
         return prefetched(self.pairs, start, self.workers)
 
     def losses(self, batch: Sequence[_Batch]) -> Iterator[dict[str, Tensor]]:

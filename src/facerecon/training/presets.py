@@ -32,7 +32,7 @@ class CoarseTraining(TrainingConfig):
     data: SyntheticConfig = field(default_factory=SyntheticConfig)
     samples: int = 2_000_000  # rows: one image with one feedback estimate
     images_per_batch: int = 32  # of all processes together
-    parts: int = 4  # of a batch, each drawn on its own; the number of processes divides it
+    parts: int = 4  # of a batch, each rendered on its own; the number of processes divides it
     passes: int = 4  # uses of an image: first from r_t of Eq. (3), then from its own output
     beta: tuple[float, float] = (0.0, 1.0)  # range of Eq. (3)
     p_zero_start: float = 0.25  # share of first passes that start at r_0 = 0, as at test time
@@ -91,7 +91,9 @@ class FineTraining(TrainingConfig, EnergyConfig):
     gradient_clip: float = 50.0  # Eq. (14) in 8-bit grey levels: the norm starts at 10 to 30
     ema_decay: float = 0.995
     supervised_share: float = 0.5  # of the batches, where photographs and synthetic detail are used
-    windows_per_face: int = 4  # in turn, of each synthetic face: drawing it costs as much as a step
+    windows_per_face: int = (
+        4  # in turn, of each synthetic face: rendering it costs as much as a step
+    )
     normal_weight: float = 10.0  # of the angle to the true normals in degrees, synthetic detail
     squared_normal_weight: float = 1.0  # of the square of that angle
     depth_weight: float = 1e3  # of the squared depth error in pixels, synthetic detail

@@ -36,7 +36,7 @@ MILD = 0.6
 
 YAW_LIMIT, PROFILE_LIMIT, PITCH_LIMIT = 60.0, 90.0, 20.0  # degrees
 ROLL_STD = 8.0
-_BATCH = 25  # photographs drawn together
+_BATCH = 25  # photographs rendered together
 _REACH = 95.0  # mm around the tip of the nose: chin and brow, but not neck and scalp
 _PHOTO_SIZE, _PHOTO_MM = 400, 2 * CROP_MM  # what the detector sees
 _DISTANCE = (450.0, 1500.0)  # mm from a perspective camera to the head
@@ -76,7 +76,7 @@ class Views(NamedTuple):
 
 
 class Heads(nn.Module):
-    """Draws photographs of heads in the frame of the morphable model under test.
+    """Renders photographs of heads in the frame of the morphable model under test.
 
     One similarity brings the population's mean onto the model's mean, which also settles what pitch
     0 means; every head is then moved so that the middle of its eyes lies where the model's does.
@@ -119,7 +119,7 @@ class Heads(nn.Module):
                 or a function that finds it.
 
         Raises:
-            ValueError: unknown `boxes`, or nothing to draw.
+            ValueError: unknown `boxes`, or nothing to render.
         """
         if not callable(boxes):
             if boxes not in BOXES:
