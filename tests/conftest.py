@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # Before torch is imported: small tests lose more to threads than they win, and on a busy machine
@@ -29,6 +30,21 @@ from facerecon.morphable_model import MorphableModel  # noqa: E402
 # The same examples on every run, and no deadline: the first call of a kernel compiles it.
 settings.register_profile("facerecon", deadline=None, derandomize=True)
 settings.load_profile("facerecon")
+
+
+@pytest.fixture(scope="session")
+def optional_data() -> Callable[[str], Path]:
+    """Finds a file or folder below FACERECON_DATA (see the README); the test skips without it."""
+
+    def find(name: str) -> Path:
+        folder = os.environ.get("FACERECON_DATA")
+        if not folder:
+            pytest.skip(f"needs {name} in the folder that FACERECON_DATA names")
+        if not (path := Path(folder) / name).exists():
+            pytest.skip(f"FACERECON_DATA={folder} holds no {name}")
+        return path
+
+    return find
 
 
 @pytest.fixture(autouse=True)

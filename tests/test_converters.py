@@ -42,7 +42,6 @@ from facerecon.render import render
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.training.presets import SyntheticConfig
 
-ICT_DATA = Path(__file__).resolve().parents[2] / "shared/data/ict_facekit/ict_facekit.npz"
 PAGES = {
     "bfm": "faces.dmi.unibas.ch",
     "flame": "flame.is.tue.mpg.de",
@@ -293,9 +292,8 @@ def test_ict(tmp_path, head):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not ICT_DATA.is_file(), reason="needs ../shared/data/ict_facekit")
-def test_the_real_ict_facekit(tmp_path, model):
-    with np.load(ICT_DATA, allow_pickle=False) as file:
+def test_the_real_ict_facekit(tmp_path, model, optional_data):
+    with np.load(optional_data("ict_facekit/ict_facekit.npz"), allow_pickle=False) as file:
         data = {name: file[name] for name in file.files}
     n_face = 11248  # face, head and neck; then the eyeballs
     where = np.r_[0:n_face, EYES_ICT[0] : EYES_ICT[1] + 1570]

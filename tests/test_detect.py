@@ -74,13 +74,12 @@ def test_several_faces_come_largest_first(astronaut):
     assert first.x > 300 > second.x + second.width
 
 
-PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"
 
 
-@pytest.mark.skipif(not PHOTOS.is_dir(), reason="needs ../shared/data/photos")
 @pytest.mark.parametrize("flip", [False, True])
-def test_a_turned_face(flip):
-    image = load_image(PHOTOS / "0775.jpg")  # a man looking to the left, half from behind
+def test_a_turned_face(flip, optional_data):
+    # A man looking to the left, half from behind.
+    image = load_image(optional_data("photos/0775.jpg"))
     truth = Box(105, 60, 190, 190)
     if flip:
         image = np.ascontiguousarray(image[:, ::-1])
@@ -151,10 +150,9 @@ def test_turned_synthetic_faces(model):
     assert hits >= 23, hits
 
 
-@pytest.mark.skipif(not PHOTOS.is_dir(), reason="needs ../shared/data/photos")
-def test_photographs():
+def test_photographs(optional_data):
     """Portraits that no training has seen: those with an odd number."""
-    names = sorted(p for p in PHOTOS.glob("*.jpg") if int(p.stem) % 2)[::40]
+    names = sorted(p for p in optional_data("photos").glob("*.jpg") if int(p.stem) % 2)[::40]
     found = 0
     for path in names:
         try:

@@ -27,8 +27,6 @@ from facerecon.training import coarse as coarse_training
 from facerecon.training.presets import CoarseTraining, SyntheticConfig
 
 OWN = Path(str(files("facerecon") / "assets" / "morphable_model.npz"))
-ICT = Path(__file__).resolve().parents[2] / "shared" / "data" / "ict_facekit" / "ict_facekit.npz"
-needs_ict = pytest.mark.skipif(not ICT.is_file(), reason="needs ../shared/data/ict_facekit")
 
 
 @pytest.fixture(scope="module")
@@ -184,9 +182,8 @@ def test_unusable_files_and_arguments(tmp_path, mean_heads):
         mean_heads.render(0, 0)
 
 
-@needs_ict
-def test_ict_facekit_is_brought_into_the_models_frame(model):
-    heads = Heads(load_heads(ICT), model)
+def test_ict_facekit_is_brought_into_the_models_frame(model, optional_data):
+    heads = Heads(load_heads(optional_data("ict_facekit/ict_facekit.npz")), model)
     found = heads.registration
     residual = (found.fitted - found.closest).norm(dim=1) @ found.used
     assert residual < 1.0  # mm

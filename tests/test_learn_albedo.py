@@ -1,6 +1,5 @@
 """The linear albedo model learned from a texture bank."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +8,6 @@ from learn_albedo import COMPONENTS, albedo_of_bank, linear_model
 from make_texture_bank import Gates, Unwrapper, collect, feather
 
 from facerecon.synthetic.texture_bank import TextureBank, topology_digest
-
-PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"
 
 
 def test_vertices_get_the_color_of_their_texels_and_eyes_do_not(model):
@@ -58,11 +55,11 @@ def test_feathering_ends_at_what_is_unknown_not_at_the_chart():
     assert (np.diff(weight[100, 100:130]) <= 1e-6).all()
 
 
-@pytest.mark.skipif(not PHOTOS.is_dir(), reason="needs ../shared/data/photos")
-def test_photographs_become_textures(model):
+def test_photographs_become_textures(model, optional_data):
     unwrapper = Unwrapper(model, 96, Gates())
     names = ("0025.jpg", "0087.jpg", "0110.jpg", "0253.jpg", "0367.jpg", "0418.jpg")
-    found, reasons = collect(unwrapper, [PHOTOS / name for name in names], 2)
+    photos = optional_data("photos")
+    found, reasons = collect(unwrapper, [photos / name for name in names], 2)
     assert len(found) == 2 or sum(reasons.values()) + len(found) == len(names)
     assert found
     for texture, known in found.values():

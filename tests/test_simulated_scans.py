@@ -24,8 +24,6 @@ from facerecon.simulated_scans.shapes import Subjects
 from facerecon.simulated_scans.subjects import CARD, subject, write_bench
 from facerecon.weights import shipped
 
-ICT = Path(__file__).resolve().parents[2] / "shared" / "data" / "ict_facekit" / "ict_facekit.npz"
-
 
 @pytest.fixture(scope="module")
 def subjects() -> Subjects:
@@ -185,12 +183,10 @@ def test_camera():
     np.testing.assert_allclose((fine + 0.5) / 2 - 0.5, camera.pixels(points)[:, :2])
 
 
-@pytest.mark.skipif(not ICT.is_file(), reason="needs ../shared/data/ict_facekit")
-def test_other_heads(tmp_path):
-    assert (
-        main(["bench", "write", str(tmp_path / "b"), "--subjects", "1", "--heads", str(ICT)]) == OK
-    )
-    (files,) = find_frgc(tmp_path / "b")
+def test_other_heads(tmp_path, optional_data):
+    folder, heads = tmp_path / "b", optional_data("ict_facekit/ict_facekit.npz")
+    assert main(["bench", "write", str(folder), "--subjects", "1", "--heads", str(heads)]) == OK
+    (files,) = find_frgc(folder)
     assert detect_faces(read_frgc(files).image)[0].width > 80
 
 
