@@ -9,10 +9,14 @@ CoarseNet. Prints JSON: what stays unexplained of the face's grey levels, in per
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
+from learn_albedo import linear_skin
 
 from facerecon.coarsenet import iterate
 from facerecon.evaluation.photos import load_photos
@@ -21,7 +25,6 @@ from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
 from facerecon.render import Rendering, render
 from facerecon.sfs import estimate_albedo
-from facerecon.synthetic.skin import linear_skin
 from facerecon.synthetic.texture_bank import topology_digest
 from facerecon.weights import load_coarsenet
 

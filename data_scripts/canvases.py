@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from facerecon.detection.network import STRIDE, TYPICAL_WIDTH, WIDTHS, even_out
+from facerecon.imaging import to_bytes
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class CanvasMaker:
     def canvas(self) -> Canvas:
         """One canvas."""
         config, random = self.config, self.random
-        image, boxes, sure, inside = self._warped()
+        image, boxes, sure, inside = self.warped()
         if random.random() < config.p_clutter:
             image, boxes, sure = clutter(random, config.size), boxes[:0], sure[:0]
         else:
@@ -101,7 +102,7 @@ class CanvasMaker:
                 image, boxes, sure = self._beside(image, boxes, sure, inside)
         image = self._cover(image)
         image = self._expose(image)
-        label, place = self._targets(boxes, sure)
+        label, place = self.targets(boxes, sure)
         return Canvas(even_out(image), label, place)
 
     def _scene(self) -> Scene:
@@ -109,7 +110,7 @@ class CanvasMaker:
         pool = self.photographs if real else self.scenes
         return pool[self.random.integers(len(pool))]
 
-    def _warped(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def warped(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """A scene turned, scaled and moved onto the canvas; where the canvas shows it."""
         config, random = self.config, self.random
         scene = self._scene()
@@ -154,7 +155,7 @@ class CanvasMaker:
 
     def _beside(self, image, boxes, sure, inside):
         """Fill what the first scene leaves with another one, which may show a face there."""
-        other, more, known, _ = self._warped()
+        other, more, known, _ = self.warped()
         column, row = np.floor(more[:, :2]).astype(int).T
         within = (np.minimum(column, row) >= 0) & (np.maximum(column, row) < self.config.size)
         known = known.copy()
@@ -198,9 +199,10 @@ class CanvasMaker:
             image = cv2.GaussianBlur(image, (0, 0), blur)
         strength = random.uniform(*config.noise) * image.mean()
         image = image + strength * random.standard_normal(image.shape)
-        return (np.rint(np.clip(image, 0, 1) * 255) / 255).astype(np.float32)
+        return to_bytes(image) / np.float32(255)
 
-    def _targets(self, boxes: np.ndarray, sure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def targets(self, boxes: np.ndarray, sure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`Canvas.label` and `Canvas.place` of boxes on the canvas, as in `Scene`."""
         config = self.config
         cells = config.size // STRIDE
         middle = (np.arange(cells) + 0.5) * STRIDE

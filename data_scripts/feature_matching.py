@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
+
+from facerecon.imaging import to_bytes
 
 FEATURES = {
     "right brow": range(17, 22),
@@ -51,8 +53,8 @@ def match_features(
     size = len(photo)
     reach, margin = round(REACH * size), round(MARGIN * size)
     border = reach + margin
-    wide = cv2.copyMakeBorder(_bytes(photo), *[border] * 4, cv2.BORDER_REPLICATE)
-    patches = cv2.copyMakeBorder(_bytes(rendered), *[border] * 4, cv2.BORDER_REPLICATE)
+    wide = cv2.copyMakeBorder(to_bytes(photo), *[border] * 4, cv2.BORDER_REPLICATE)
+    patches = cv2.copyMakeBorder(to_bytes(rendered), *[border] * 4, cv2.BORDER_REPLICATE)
     shifts, weights, centers, scores = [], [], [], {}
     for name, points in FEATURES.items():
         group = landmarks[list(points)]
@@ -79,7 +81,3 @@ def match_features(
     kernel = weights * np.exp(-((distance / WIDTH) ** 2) / 2)
     local = kernel @ (shifts - common) / (kernel.sum(1, keepdims=True) + 0.05)
     return Match((common + local).astype(np.float32), scores)
-
-
-def _bytes(image: Float[np.ndarray, "size size"]) -> UInt8[np.ndarray, "size size"]:
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)

@@ -17,12 +17,13 @@ from PIL import Image
 from unwrap import vertex_places
 
 from facerecon.files import write_file
+from facerecon.imaging import to_bytes
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
 from facerecon.render import render
 from facerecon.synthetic.chart import Chart
 from facerecon.synthetic.photographed_skin import nearest_inside
-from facerecon.synthetic.skin import Skin, linear_skin
+from facerecon.synthetic.skin import Skin
 from facerecon.synthetic.skin_zones import skin_weight
 from facerecon.synthetic.texture_bank import TextureBank, topology_digest
 
@@ -105,7 +106,28 @@ def picture(
     blank = torch.ones_like(panels[0])
     grid = [*panels[:6], blank, blank, *panels[6:12], blank, blank, *panels[12:]]
     grid = torch.stack(grid).view(3, 8, 3, PANEL, PANEL).permute(0, 3, 1, 4, 2)
-    return np.rint(grid.reshape(3 * PANEL, 8 * PANEL, 3).clamp(0, 1).numpy() * 255).astype(np.uint8)
+    return to_bytes(grid.reshape(3 * PANEL, 8 * PANEL, 3).numpy())
+
+
+def linear_skin(
+    model: MorphableModel, components: int = 10, samples: int = 1000, seed: int = 0
+) -> tuple[Float[np.ndarray, "vertices 3"], Float[np.ndarray, "components vertices 3"]]:
+    """Mean and principal components, per standard deviation, of procedural skin.
+
+    The linear albedo of Eq. (10) from no photograph.
+
+    Args:
+        samples: whole faces, a multiple of 100.
+    """
+    skin, generator = Skin(model), torch.Generator().manual_seed(seed)
+    faces = [skin.sample(100, generator) for _ in range(samples // 100)]
+    rows = torch.cat(faces).flatten(1).numpy()
+    mean = rows.mean(0)
+    rows = rows - mean
+    vectors = np.linalg.eigh((rows @ rows.T).astype(np.float64) / len(rows))[1]
+    chosen = vectors[:, ::-1][:, :components].T.astype(np.float32) / np.sqrt(len(rows))
+    basis = (chosen @ rows).astype(np.float32)
+    return mean.reshape(-1, 3), basis.reshape(components, -1, 3)
 
 
 def save_picture(pixels: np.ndarray, path: Path) -> None:

@@ -15,8 +15,8 @@ from PIL import Image
 
 from facerecon.depth import normals_from_depth
 from facerecon.detection.detect import NoFaceError
-from facerecon.evaluation.detail_report import clay
-from facerecon.imaging import load_image
+from facerecon.evaluation.sheets import clay
+from facerecon.imaging import load_image, to_bytes
 from facerecon.pipeline import ReconstructionError, Reconstructor
 from facerecon.reconstruction import Reconstruction
 
@@ -54,7 +54,7 @@ def sheet(photo: np.ndarray, by_size: dict[int, Reconstructor]) -> Image.Image:
             panels = [crop, surface(face, face.coarse_depth_mm)]
         panels.append(surface(face, face.depth_mm))
     row = np.concatenate(panels, axis=1)
-    return Image.fromarray(np.rint(255 * np.clip(row, 0, 1)).astype(np.uint8))
+    return Image.fromarray(to_bytes(row))
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from facerecon.camera import rotation_matrix
+from facerecon.imaging import to_bytes
 from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate, rasterize
@@ -76,7 +77,7 @@ def activated(model: MorphableModel, units: dict[str, float]) -> torch.Tensor:
 
 def write(path: Path, rows: list[list[Picture]]) -> None:
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows])
-    picture = Image.fromarray(np.rint(255 * sheet).astype(np.uint8))
+    picture = Image.fromarray(to_bytes(sheet))
     palette = picture.quantize(COLORS, method=Image.Quantize.MEDIANCUT)
     picture = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
     picture.save(path, optimize=True)

@@ -15,6 +15,7 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image
 
 from facerecon import Reconstructor, detect_faces, load_image
+from facerecon.imaging import to_bytes
 from facerecon.pipeline import COARSE_SIZE, FINE_SIZES
 from facerecon.views.viz import mesh_normals, shaded
 
@@ -48,7 +49,7 @@ def main() -> None:
         get_sample_data("grace_hopper.jpg", asfileobj=False),
     ]
     row = np.concatenate([p for each in portraits for p in panels(load_image(each))], axis=1)
-    picture = Image.fromarray(np.rint(row * 255).astype(np.uint8)).quantize(COLORS)
+    picture = Image.fromarray(to_bytes(row)).quantize(COLORS)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     picture.save(args.out, optimize=True)
     print(f"wrote {args.out}: {args.out.stat().st_size / 1000:.0f} kB")

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from facerecon.imaging import to_bytes
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.world import SyntheticFaces, SyntheticWorld
 from facerecon.training.presets import SyntheticConfig
@@ -29,7 +30,7 @@ def tiles(images: Tensor, columns: int) -> np.ndarray:
     grid = images.expand(-1, 3, -1, -1) if channels == 1 else images
     grid = grid.reshape(n // columns, columns, 3, size, size).permute(0, 3, 1, 4, 2)
     grid = grid.reshape(n // columns * size, columns * size, 3)
-    return np.rint(grid.clamp(0, 1).numpy() * 255).astype(np.uint8)
+    return to_bytes(grid.numpy())
 
 
 def layers(faces: SyntheticFaces) -> Tensor:

@@ -29,7 +29,7 @@ from facerecon.camera import POSE_UNITS, split
 from facerecon.coarsenet import iterate
 from facerecon.detection.detect import NoFaceError, detect_faces
 from facerecon.evaluation.photos import LARGEST_COEFFICIENT
-from facerecon.imaging import ImageError, crop, list_images, load_image, to_grey
+from facerecon.imaging import ImageError, crop, list_images, load_image, to_bytes, to_grey
 from facerecon.lighting import BRIGHTEST, DARKEST, LUMA
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
@@ -266,7 +266,7 @@ def main() -> None:
     for texture, seen in found.values():
         full = unwrapper.complete(texture.astype(np.float32), seen, reference)
         full = np.exp(full) * unwrapper.mask
-        albedo.append(np.rint(full.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
+        albedo.append(to_bytes(full.transpose(1, 2, 0)))
         known.append(seen)
     TextureBank(
         np.stack(albedo),

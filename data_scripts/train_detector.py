@@ -19,7 +19,7 @@ from canvases import CanvasConfig, CanvasMaker, Scene, detection_loss
 from facerecon.camera import POSE_UNITS
 from facerecon.detection.box import CROP_MARGIN
 from facerecon.detection.network import DetectionNet, DetectionNetConfig
-from facerecon.imaging import list_images, load_image, to_grey
+from facerecon.imaging import list_images, load_image, to_bytes, to_grey
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.config import SyntheticConfig
 from facerecon.synthetic.world import SyntheticWorld
@@ -69,7 +69,7 @@ def render_scenes(count: int, seed: int) -> list[Scene]:
         pose = faces.r[:, -6:].double() * POSE_UNITS
         column, row = SCENE * (0.5 + pose[:, 3]), SCENE * (0.5 - pose[:, 4])
         width = SCENE / CROP_MARGIN * pose[:, 5].exp()
-        images = (faces.image[:, 0].clamp(0, 1) * 255).round().byte().numpy()
+        images = to_bytes(faces.image[:, 0].numpy())
         boxes = torch.stack([column, row, width], 1).numpy()
         scenes += [Scene(i, b[None], sure) for i, b in zip(images, boxes, strict=True)]
         print(f"\rscenes: {len(scenes)} of {count}", end="", flush=True)
@@ -79,7 +79,7 @@ def render_scenes(count: int, seed: int) -> list[Scene]:
 
 def photographed_scene(path: Path) -> Scene | None:
     """A photograph whose faces two cascades agree on; what only one sees is left open."""
-    grey = np.rint(to_grey(load_image(path)) * 255).astype(np.uint8)
+    grey = to_bytes(to_grey(load_image(path)))
     agreed = [box for box in cascades.agreed(grey) if box.score >= MIN_SUPPORT]
     if not agreed:
         return None

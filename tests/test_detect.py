@@ -74,8 +74,6 @@ def test_several_faces_come_largest_first(astronaut):
     assert first.x > 300 > second.x + second.width
 
 
-
-
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_turned_face(flip, optional_data):
     # A man looking to the left, half from behind.

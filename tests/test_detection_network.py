@@ -61,7 +61,7 @@ def test_targets_and_boxes_are_inverse(rng):
     config = CanvasConfig(p_clutter=0, p_second=0, p_right_size=1, margin=0)
     maker = CanvasMaker([scene(rng)], [], config, seed=3)
     seen = []
-    maker._targets, original = lambda *a: (seen.append(a[0]), original(*a))[1], maker._targets
+    maker.targets, original = lambda *a: (seen.append(a[0]), original(*a))[1], maker.targets
     checked = 0
     for _ in range(20):
         canvas = maker.canvas()
@@ -90,7 +90,7 @@ def test_the_canvas_shows_the_scene_where_the_label_says(rng):
     maker = CanvasMaker([Scene(image, np.array([[70.0, 64.0, 40.0]]), np.ones(1, bool))], [], plain)
     checked = 0
     for _ in range(30):
-        picture, boxes, _, _inside = maker._warped()
+        picture, boxes, _, _inside = maker.warped()
         (x, y, width) = boxes[0]
         if min(x, y) < width / 2 + 1 or max(x, y) > 71 - width / 2:
             continue

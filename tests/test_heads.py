@@ -208,7 +208,7 @@ def test_training_validates_on_heads(model, monkeypatch):
         images_per_batch=4,
         validation_faces=2,
     )
-    monkeypatch.setattr(coarse_training, "_HEADS", 4)
+    monkeypatch.setattr(coarse_training, "VALIDATION_HEADS", 4)
     task = coarse_training.CoarseTask(model, config, torch.device("cpu"), workers=0, heads=OWN)
     assert task.heads.image.shape == (4, 1, 64, 64)
     assert {"yaw_deg", "heads_depth_mm", "heads_yaw_deg"} <= task.validate(task.networks).keys()

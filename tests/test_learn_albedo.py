@@ -1,6 +1,5 @@
 """The linear albedo model learned from a texture bank."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -160,7 +160,7 @@ def test_scans_go_to_the_items_that_take_them(clone: Path) -> None:
         reproduce(["second"], out=clone / "figures", data={"frgc": "somewhere"})
     with pytest.raises(ReproductionError, match="jobs must be at least 1"):
         reproduce(["second"], out=clone / "figures", jobs=0)
-    plans = run._plan(["second"], "quick", {}, {"photos": "a,b"}, clone / "figures")
+    plans = run.plan_items(["second"], "quick", {}, {"photos": "a,b"}, clone / "figures")
     assert plans[0].given["photos"] == ["a", "b"]
 
 

@@ -19,7 +19,6 @@ from facerecon.cli import main
 from facerecon.coarsenet import CoarseNetConfig
 from facerecon.commands.outcome import FAILED, OK
 from facerecon.files import OutputError
-from facerecon.synthetic import shards
 from facerecon.synthetic.sampling import mixed_seed
 from facerecon.synthetic.shards import (
     BLOCK,
@@ -137,14 +136,14 @@ def test_another_wish_for_the_same_folder_is_refused(world, model, copy, written
     assert content(copy) == content(written)
 
 
-def test_a_program_that_draws_other_faces_does_not_go_on(world, copy, monkeypatch):
-    original = shards._block
+def test_a_program_that_renders_other_faces_does_not_go_on(world, copy, monkeypatch):
+    original = SyntheticWorld.photographs
 
     def brighter(*args):
         image, r = original(*args)
-        return image.clamp(max=254) + 1, r
+        return image + 1 / 255, r
 
-    monkeypatch.setattr(shards, "_block", brighter)
+    monkeypatch.setattr(SyntheticWorld, "photographs", brighter)
     with pytest.raises(DatasetError, match="first_block_sha256"):
         write_shards(copy, world, COUNT, SHARDS, seed=5, quiet=True)
 

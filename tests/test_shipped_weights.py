@@ -26,11 +26,12 @@ def photograph(name):
 
 
 def test_held_out_faces(model):
-    """The bounds are those of `benchmarks/coarsenet.py` on 500 faces, here on 100."""
+    """The bounds are about 1.3 times what is measured here."""
     faces = held_out_faces(SyntheticWorld(model), 100, seed=20_170_722)
     metrics = coarse_metrics(load_coarsenet(), model, faces)
-    assert metrics["yaw_deg"] <= 5 and metrics["pitch_deg"] <= 5
-    assert metrics["landmarks_pct"] <= 5
+    assert metrics["pitch_deg"] <= 1.5 and metrics["yaw_deg"] <= 1.05  # 1.16 and 0.80
+    assert metrics["landmarks_pct"] <= 2.05  # 1.56
+    assert 100 - metrics["identity_pct"] <= 80 and 100 - metrics["expression_pct"] <= 38  # 62, 29
     assert metrics["landmarks_pct_4"] < metrics["landmarks_pct_1"]
     assert metrics["gmse_mm2_4"] < metrics["gmse_mm2_1"]
 

@@ -13,12 +13,14 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from facerecon.appearance import FaceMaps, explain, model_maps, target
 from facerecon.camera import POSE_UNITS, split
-from facerecon.coarsenet import iterate
+from facerecon.coarsenet import CoarseNet, iterate
 from facerecon.depth import normals_from_depth
 from facerecon.energy import EnergyConfig
 from facerecon.evaluation.metrics import MIN_PIXELS, depth_errors, normal_error
+from facerecon.morphable_model import MorphableModel
 from facerecon.sfs import gaussian_blur, refine_depth
 from facerecon.synthetic.detail import MIN_NORMAL_Z
+from facerecon.synthetic.world import SyntheticWorld
 
 HIGH_PASS = 0.03
 """Standard deviation in crop widths (6.4 mm on a mean face) of the Gaussian that is taken off."""
@@ -73,7 +75,7 @@ def halved(faces: DetailFaces) -> DetailFaces:
     )
 
 
-def synthetic_faces(world: nn.Module, count: int, seed: int) -> DetailFaces:
+def synthetic_faces(world: SyntheticWorld, count: int, seed: int) -> DetailFaces:
     """Faces of a `SyntheticWorld` with a yaw of at most 45 degrees.
 
     Its configuration should leave the skin visible: `training.synthetic_detail.detail_config`.
@@ -94,7 +96,10 @@ def synthetic_faces(world: nn.Module, count: int, seed: int) -> DetailFaces:
 
 @torch.no_grad()
 def coarsenet_maps(
-    network: nn.Module, model: nn.Module, image: Float[Tensor, "n 1 size size"], iterations: int
+    network: CoarseNet,
+    model: MorphableModel,
+    image: Float[Tensor, "n 1 size size"],
+    iterations: int,
 ) -> FaceMaps:
     """CoarseNet's own surface of each photograph, at its size; the network sees 200 pixels."""
     small = interpolate(image, size=(COARSE_SIZE, COARSE_SIZE), mode="area")

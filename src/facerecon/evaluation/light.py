@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from facerecon.appearance import FaceMaps, explain, model_maps
 from facerecon.batch import rows
@@ -13,6 +13,7 @@ from facerecon.evaluation.sheets import grey_picture
 from facerecon.lighting import estimate_light, sh_basis, shade, weighted_least_squares
 from facerecon.synthetic.config import SyntheticConfig
 from facerecon.synthetic.detail import detail_config
+from facerecon.synthetic.world import SyntheticWorld
 
 WORLDS = ("lambertian", "full", "bearded")
 
@@ -81,7 +82,7 @@ def world_config(name: str, size: int = 200) -> SyntheticConfig:
     )
 
 
-def lit_faces(world: nn.Module, count: int, seed: int) -> LitFaces:
+def lit_faces(world: SyntheticWorld, count: int, seed: int) -> LitFaces:
     """Faces of a `SyntheticWorld` in weak perspective."""
     generator = world.generator(seed)
     r = world.sample(count, generator)

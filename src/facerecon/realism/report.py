@@ -16,7 +16,7 @@ from facerecon.camera import join, split
 from facerecon.coarsenet import CoarseNet, iterate
 from facerecon.detection.detect import NoFaceError, detect_faces
 from facerecon.files import write_file
-from facerecon.imaging import ImageError, crop, list_images, load_image, to_grey
+from facerecon.imaging import ImageError, crop, list_images, load_image, to_bytes, to_grey
 from facerecon.morphable_model import MorphableModel
 from facerecon.realism.statistics import image_statistics
 from facerecon.realism.two_sample import Difference, Statistics, compare, discriminate, halves
@@ -151,7 +151,7 @@ def synthetic_crops(
         pick = torch.randint(len(poses), (len(r),), generator=generator, device=device)
         r = join(coefficients, poses.to(r)[pick])
         images.append(world.photographs(len(r), generator, r)[0][:, 0].cpu().numpy())
-    return np.rint(np.concatenate(images) * 255) / np.float32(255)
+    return to_bytes(np.concatenate(images)) / np.float32(255)
 
 
 def write_report(

@@ -78,7 +78,8 @@ def reproduce(
         raise ReproductionError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}")
     if jobs < 1:
         raise ReproductionError(f"the number of jobs must be at least 1, got {jobs}")
-    plans = _plan(list(dict.fromkeys(items or ITEMS)), preset, parameters or {}, data or {}, out)
+    items = list(dict.fromkeys(items or ITEMS))
+    plans = plan_items(items, preset, parameters or {}, data or {}, out)
     pending = [plan for plan in plans if force or not _is_done(plan)]
     for plan in plans:
         if plan not in pending:
@@ -94,13 +95,14 @@ def reproduce(
     return 1 if failed or differ else 0
 
 
-def _plan(
+def plan_items(
     items: Sequence[str],
     preset: str,
     parameters: Mapping[str, object],
     data: Mapping[str, object],
     out: Path,
 ) -> list[Plan]:
+    """What `reproduce` would run, with the checks that it makes before anything runs."""
     code, unused, plans = code_hash(), set(data), []
     for item in items:
         notebook = find_notebook(item)

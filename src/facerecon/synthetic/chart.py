@@ -8,6 +8,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 from torch.nn import functional
 
+from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import Fragments, interpolate, rasterize
 
 _NOSE_TIP = 30  # iBUG landmark; lies on the part of the texture that shows the face
@@ -24,7 +25,7 @@ class Chart(nn.Module):
     lie outside, where every texture counts as 0.
 
     Args:
-        model: MorphableModel. texels: side of the textures.
+        texels: side of the textures.
 
     Attributes:
         coordinates: (texture points, 2) in [-1, 1], indexed by `model.uv_triangles`.
@@ -32,7 +33,7 @@ class Chart(nn.Module):
         position: (T, T, 3) mean face in mm at every texel, 0 outside the mask. mask: (T, T).
     """
 
-    def __init__(self, model: nn.Module, texels: int):
+    def __init__(self, model: MorphableModel, texels: int):
         super().__init__()
         self.texels = texels
         inside = _island(model)
@@ -83,7 +84,7 @@ class Chart(nn.Module):
         return Fragments(*(part.flip(2) for part in found)) if mirrored else found
 
 
-def _island(model: nn.Module) -> Bool[Tensor, " points"]:
+def _island(model: MorphableModel) -> Bool[Tensor, " points"]:
     """The texture points that hang together with the tip of the nose."""
     corners = model.uv_triangles.cpu().numpy()
     n = len(model.uv)

@@ -64,7 +64,7 @@ class SyntheticDetail:
     """An endless stream of `DetailSample`, each a function of (seed, index).
 
     Args:
-        model: MorphableModel. seed: of the stream. size: pixels of the crops.
+        seed: of the stream. size: pixels of the crops.
         true_start: share of the faces whose coarse surface is the true one without wrinkles; the
             others start from a wrong face near it, as CoarseNet's are.
         spread: of those, in standard deviations of the coefficients.

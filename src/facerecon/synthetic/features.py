@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import Fragments
 from facerecon.synthetic.config import SkinConfig
 from facerecon.synthetic.illumination import Light
@@ -50,7 +51,7 @@ class Features(nn.Module):
         model: MorphableModel (regions, landmarks). config: SkinConfig.
     """
 
-    def __init__(self, model: nn.Module, config: SkinConfig):
+    def __init__(self, model: MorphableModel, config: SkinConfig):
         super().__init__()
         self.config = config
         regions = model.regions

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from facerecon.camera import POSE_UNITS, in_perspective, rotation_matrix, to_pixels
 from facerecon.mesh import vertex_normals
+from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate, rasterize
 from facerecon.synthetic import person_shapes as shapes
 from facerecon.synthetic.config import HairConfig
@@ -41,10 +42,10 @@ class Person(nn.Module):
     """Skull, neck, shoulders and hair around a model's face.
 
     Args:
-        model: MorphableModel; its landmarks say how large a face is. config: HairConfig.
+        model: its landmarks say how large a face is. config: of the hair.
     """
 
-    def __init__(self, model: nn.Module, config: HairConfig):
+    def __init__(self, model: MorphableModel, config: HairConfig):
         super().__init__()
         self.config = config
         self.register_buffer("landmarks", model.landmarks.clone())

@@ -7,6 +7,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
 from facerecon.lighting import LUMA
+from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import Fragments
 from facerecon.synthetic.chart import Chart
 from facerecon.synthetic.config import DetailConfig
@@ -25,10 +26,10 @@ class PhotographedSkin(nn.Module):
     whatever face it is laid on; its contrast and hue vary from face to face.
 
     Args:
-        model: MorphableModel, of the bank's chart. bank: TextureBank. config: DetailConfig.
+        model: of the bank's chart.
     """
 
-    def __init__(self, model: nn.Module, bank: TextureBank, config: DetailConfig):
+    def __init__(self, model: MorphableModel, bank: TextureBank, config: DetailConfig):
         super().__init__()
         self.config = config
         chart = Chart(model, bank.albedo.shape[1])

@@ -23,6 +23,8 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from facerecon.files import OutputError, write_file
+from facerecon.imaging import to_bytes
+from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.config import SyntheticConfig
 from facerecon.synthetic.sampling import mixed_seed
 from facerecon.synthetic.world import SyntheticWorld
@@ -214,7 +216,7 @@ class StoredFaces(Dataset):
         seed, size = self.manifest["seed"], self.size
         return f"{self.count:,} stored synthetic photographs of {size} pixels (seed {seed})"
 
-    def require_model(self, model: nn.Module) -> None:
+    def require_model(self, model: MorphableModel) -> None:
         """Check that the faces are those of this morphable model.
 
         Raises:
@@ -241,7 +243,7 @@ def _faces(
 @torch.no_grad()
 def _block(world: SyntheticWorld, seed: int, block: int) -> tuple[Tensor, Tensor]:
     image, r = world.photographs(BLOCK, world.generator(mixed_seed("data", seed, block)))
-    return (image[:, 0] * 255).round().byte().cpu(), r.cpu()
+    return torch.from_numpy(to_bytes(image[:, 0].cpu().numpy())), r.cpu()
 
 
 def _serialised(image: UInt8[Tensor, "n size size"], r: Float[Tensor, "n r"]) -> bytes:

@@ -10,12 +10,12 @@ import math
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from facerecon.mesh import edges, vertex_normals
+from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.config import SkinConfig
 from facerecon.synthetic.sampling import Sampler
 
@@ -51,7 +51,7 @@ class Skin(nn.Module):
         config: SkinConfig.
     """
 
-    def __init__(self, model: nn.Module, config: SkinConfig | None = None):
+    def __init__(self, model: MorphableModel, config: SkinConfig | None = None):
         super().__init__()
         self.config = config or SkinConfig()
         mean, landmarks = model.mean, model.mean[model.landmarks]
@@ -225,29 +225,7 @@ class Skin(nn.Module):
         return eye * (1 - lid_shadow[..., None])
 
 
-def linear_skin(
-    model: nn.Module, components: int = 10, samples: int = 1000, seed: int = 0
-) -> tuple[Float[np.ndarray, "vertices 3"], Float[np.ndarray, "components vertices 3"]]:
-    """Mean and principal components, per standard deviation, of procedural skin.
-
-    The linear albedo of Eq. (10) from no photograph.
-
-    Args:
-        model: MorphableModel. samples: whole faces, a multiple of 100.
-    """
-    skin, generator = Skin(model), torch.Generator().manual_seed(seed)
-    rows = (
-        torch.cat([skin.sample(100, generator) for _ in range(samples // 100)]).flatten(1).numpy()
-    )
-    mean = rows.mean(0)
-    rows = rows - mean
-    vectors = np.linalg.eigh((rows @ rows.T).astype(np.float64) / len(rows))[1]
-    chosen = vectors[:, ::-1][:, :components].T.astype(np.float32) / np.sqrt(len(rows))
-    basis = (chosen @ rows).astype(np.float32)
-    return mean.reshape(-1, 3), basis.reshape(components, -1, 3)
-
-
-def oiliness(model: nn.Module) -> Float[Tensor, " vertices"]:
+def oiliness(model: MorphableModel) -> Float[Tensor, " vertices"]:
     """Where skin is oily: forehead, nose, chin and the tops of the cheeks."""
     x, y, _ = model.mean.unbind(1)
     landmarks = model.mean[model.landmarks]

@@ -3,7 +3,6 @@
 ipywidgets comes with `pip install "facerecon[notebooks]"`.
 """
 
-import io
 import math
 from collections.abc import Mapping
 from copy import deepcopy
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 
+from facerecon.files import png
+from facerecon.imaging import to_bytes
 from facerecon.synthetic.world import SyntheticWorld
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Studio:
             | {"p_noise": 1.0, "photon_noise": (noise, noise)},
         )
         faces = world.render(1, world.generator(self.seed), self.r, color=True)
-        return np.rint(faces.image[0].permute(1, 2, 0).cpu().numpy() * 255).astype(np.uint8)
+        return to_bytes(faces.image[0].permute(1, 2, 0).cpu().numpy())
 
     def reset(self) -> None:
         """All sliders to where they began."""
@@ -159,6 +159,4 @@ class Studio:
         return widgets.HBox([widgets.VBox([*self.sliders.values(), button]), self.image])
 
     def _update(self, change: Any) -> None:
-        data = io.BytesIO()
-        Image.fromarray(self.picture()).save(data, format="PNG")
-        self.image.value = data.getvalue()
+        self.image.value = png(self.picture())

@@ -7,6 +7,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor, nn
 
 from facerecon.lighting import LUMA
+from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.chart import Chart
 from facerecon.synthetic.config import DetailConfig
 from facerecon.synthetic.sampling import Sampler
@@ -74,7 +75,9 @@ class Strands(nn.Module):
     Brows grow outward and up, beards downward, both fanned out from the middle of the face.
     """
 
-    def __init__(self, model: nn.Module, chart: Chart, config: DetailConfig, variants: int = 6):
+    def __init__(
+        self, model: MorphableModel, chart: Chart, config: DetailConfig, variants: int = 6
+    ):
         super().__init__()
         rng = np.random.default_rng(config.seed + 2)
         landmarks = model.mean[model.landmarks].cpu().numpy()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from torch import nn
 
 from facerecon.files import write_file
+from facerecon.morphable_model import MorphableModel
 
 FORMAT = "facerecon-textures/1"
 
@@ -62,7 +62,7 @@ class TextureBank:
         write_file(Path(path), data.getvalue())
 
     @classmethod
-    def load(cls, path: str | Path, model: nn.Module) -> "TextureBank":
+    def load(cls, path: str | Path, model: MorphableModel) -> "TextureBank":
         """Read a bank that was made in this model's chart.
 
         Raises:
@@ -103,7 +103,7 @@ class TextureBank:
         return bank
 
 
-def topology_digest(model: nn.Module) -> str:
+def topology_digest(model: MorphableModel) -> str:
     """SHA-256 of a model's triangles and texture coordinates, which fix its chart."""
     digest = hashlib.sha256()
     for array in (model.triangles, model.uv_triangles, model.uv, model.mirror):

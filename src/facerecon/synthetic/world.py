@@ -377,7 +377,7 @@ class _Scene(NamedTuple):
 class _Known:
     """The model with its vertices already computed, for `render`."""
 
-    def __init__(self, model: nn.Module, vertices: Tensor):
+    def __init__(self, model: MorphableModel, vertices: Tensor):
         self.triangles, self.pncc = model.triangles, model.pncc
         self.n_coefficients, self._vertices = model.n_coefficients, vertices
 

@@ -6,15 +6,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
-from torch import nn
 
+from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.chart import Chart
 
 
 class Sheet:
     """Where things are on the mean face, for painting in its chart."""
 
-    def __init__(self, model: nn.Module, chart: Chart):
+    def __init__(self, model: MorphableModel, chart: Chart):
         self.mask = chart.mask.cpu().numpy()
         self.position = chart.position.cpu().numpy()
         self.where = np.argwhere(self.mask)

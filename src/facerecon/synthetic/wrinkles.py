@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from facerecon.depth import normals_from_depth
+from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.chart import Chart
 from facerecon.synthetic.config import DetailConfig
 from facerecon.synthetic.sampling import Sampler
@@ -91,7 +92,7 @@ class Relief(nn.Module):
         chart: where the maps live. config: DetailConfig.
     """
 
-    def __init__(self, model: nn.Module, chart: Chart, config: DetailConfig):
+    def __init__(self, model: MorphableModel, chart: Chart, config: DetailConfig):
         super().__init__()
         self.config = config
         rng = np.random.default_rng(config.seed)

@@ -11,6 +11,7 @@ from facerecon.camera import POSE_UNITS, join, split
 from facerecon.coarsenet import CoarseNet
 from facerecon.losses import gmse
 from facerecon.methods.aligned_net import AlignedNet, aligned_input, iterate_aligned
+from facerecon.morphable_model import MorphableModel
 from facerecon.render import render
 from facerecon.synthetic.sampling import mixed_seed
 from facerecon.synthetic.world import SyntheticWorld, intermediate
@@ -61,7 +62,7 @@ class AlignedTask:
     """The training problem of [34] for the engine; see `training.coarse.CoarseTask`.
 
     Args:
-        model: MorphableModel; config: AlignedTraining; device: where to render and train; workers:
+        config: AlignedTraining; device: where to render and train; workers:
             processes that render batches ahead on a CPU; start: CoarseNet whose weights a new run
             begins with, and whose architecture it takes, instead of random ones; processes: that
             share every batch.
@@ -75,7 +76,7 @@ class AlignedTask:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: MorphableModel,
         config: AlignedTraining,
         device: torch.device,
         workers: int = 1,

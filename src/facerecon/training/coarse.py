@@ -25,6 +25,7 @@ from facerecon.evaluation.heads.models import load_heads
 from facerecon.evaluation.heads.table import head_metrics
 from facerecon.evaluation.heads.views import Heads
 from facerecon.losses import gmse, pose_mse
+from facerecon.morphable_model import MorphableModel
 from facerecon.render import render
 from facerecon.synthetic.sampling import mixed_seed
 from facerecon.synthetic.shards import StoredFaces
@@ -36,7 +37,7 @@ from facerecon.training.presets import CoarseTraining
 from facerecon.training.processes import Processes
 
 _MEASURED = 256  # points that stand for the surface in the vertex distance
-_HEADS = 64  # photographs of other heads at each validation
+VALIDATION_HEADS = 64  # photographs of other heads at each validation
 
 _Batch = Sequence[Tensor]  # image, r_gt, r_t, feedback maps of r_t
 
@@ -102,7 +103,7 @@ class CoarseTask:
     two work together on where the face is.
 
     Args:
-        model: MorphableModel; config: CoarseTraining; device: where to render and train; workers:
+        config: CoarseTraining; device: where to render and train; workers:
             processes that render batches ahead on a CPU (0: the training process itself, as on a
             GPU).
         start: CoarseNet whose weights a new run begins with, instead of random ones.
@@ -123,7 +124,7 @@ class CoarseTask:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: MorphableModel,
         config: CoarseTraining,
         device: torch.device,
         workers: int = 1,
@@ -170,7 +171,7 @@ class CoarseTask:
         self.heads = None
         if heads is not None and self.processes.first:
             self.heads = Heads(load_heads(heads), self.model, config.data.size).render(
-                _HEADS, seed=0
+                VALIDATION_HEADS, seed=0
             )
         probe = self.world.sample(1000, self.world.generator(config.seed))
         coefficients, pose = split(probe, model.n_coefficients)

@@ -57,7 +57,7 @@ class PhotographedFaces:
     """The crops of a folder on the model's device, each with its light and albedo, read once.
 
     Args:
-        faces: FaceCrops. model: MorphableModel. light_order: of the spherical harmonics.
+        light_order: of the spherical harmonics.
     """
 
     def __init__(self, faces: FaceCrops, model: MorphableModel, light_order: int):

@@ -70,7 +70,7 @@ class FineTask:
     `supervised_share` of the batches are synthetic.
 
     Args:
-        model: MorphableModel. coarsenet: trained. config: FineTraining. data: FineData.
+        coarsenet: trained.
         start: FineNet to start from, instead of fresh weights. vgg: file to initialize the
             convolutions from. processes: that share every batch.
 

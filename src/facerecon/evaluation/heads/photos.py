@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate as resize
 from torch.nn.functional import normalize
 
+from facerecon.imaging import to_bytes
 from facerecon.lighting import sh_basis
 
 _MOUTH = 0.05  # grey value of what is seen through an open mouth
@@ -138,7 +139,8 @@ def _camera(
     photos = []
     for item, grain in enumerate(noise.cpu().numpy()):
         photo = cv2.GaussianBlur(scene[item, 0].cpu().numpy(), (0, 0), blur[item]) + grain
-        grey = np.rint(np.clip(photo, 0, 1) * 255).astype(np.uint8)
-        _, code = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, int(quality[item])])
+        _, code = cv2.imencode(
+            ".jpg", to_bytes(photo), [cv2.IMWRITE_JPEG_QUALITY, int(quality[item])]
+        )
         photos.append(cv2.imdecode(code, cv2.IMREAD_GRAYSCALE) / np.float32(255))
     return np.stack(photos)

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.optimize import least_squares
-from torch import Tensor, nn
+from torch import Tensor
 
 from facerecon.camera import POSE_UNITS, join, pose_parameters, project, split
-from facerecon.coarsenet import iterate
+from facerecon.coarsenet import CoarseNet, iterate
 from facerecon.evaluation.heads.views import Views
 from facerecon.evaluation.metrics import coverage, depth_errors, normal_error, point_error
+from facerecon.morphable_model import MorphableModel
 from facerecon.render import render
 
 POSE_ANGLES = ("pitch", "yaw", "roll")
@@ -50,8 +51,8 @@ Results = dict[str, dict[str, Float[Tensor, " views"]]]
 
 @torch.no_grad()
 def evaluate_views(
-    network: nn.Module,
-    model: nn.Module,
+    network: CoarseNet,
+    model: MorphableModel,
     views: Views,
     iterations: int = 4,
     baselines: bool = True,
@@ -74,7 +75,7 @@ def evaluate_views(
 
 
 def _rows(
-    network: nn.Module, model: nn.Module, views: Views, iterations: int, baselines: bool
+    network: CoarseNet, model: MorphableModel, views: Views, iterations: int, baselines: bool
 ) -> dict[str, dict[str, Tensor]]:
     n, size = model.n_coefficients, views.image.shape[-1]
     steps = iterate(network, model, views.image, iterations)[1:]
@@ -107,7 +108,7 @@ def _rows(
     return results
 
 
-def _errors(model: nn.Module, r: Tensor, views: Views) -> dict[str, Tensor]:
+def _errors(model: MorphableModel, r: Tensor, views: Views) -> dict[str, Tensor]:
     size = views.image.shape[-1]
     pose = split(r, model.n_coefficients)[1]
     maps = render(model, r, size)
@@ -195,7 +196,7 @@ def _number(name: str) -> int:
     return int(name.split()[-1])
 
 
-def head_metrics(network: nn.Module, model: nn.Module, views: Views) -> dict[str, float]:
+def head_metrics(network: CoarseNet, model: MorphableModel, views: Views) -> dict[str, float]:
     """What a training's history keeps: errors of the last iteration on heads (`table`)."""
     results = evaluate_views(network, model, views, baselines=False)
     last = results[max((n for n in results if n.startswith("iteration")), key=_number)]
