@@ -50,7 +50,7 @@ def add_commands(parser: argparse.ArgumentParser, epilog: str) -> None:
         description=(
             "Write a fixed set of synthetic faces for `facerecon train coarse --data DIR`. The same"
             " options give the same bytes; a call that was interrupted is finished by giving it"
-            " again, and damaged shards are written anew."
+            " again, and damaged shards are written again."
         ),
         epilog=epilog,
     )

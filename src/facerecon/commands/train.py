@@ -84,8 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         type=Path,
-        help="folder that `facerecon data write` made, to train on its faces (coarse; default: ever"
-        " new faces)",
+        help="folder that `facerecon data write` made, to train on its faces (coarse; default:"
+        " faces rendered during training)",
     )
     parser.add_argument(
         "--coarse",

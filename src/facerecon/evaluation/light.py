@@ -157,7 +157,7 @@ def light_errors(faces: LitFaces, order: int, known_albedo: bool) -> dict[str, T
 
 
 def groups(faces: LitFaces) -> dict[str, Bool[Tensor, " n"]]:
-    """All faces, and those where the ambiguity bites."""
+    """All faces, and those where the ambiguity of light and albedo matters most."""
     light = fitted_light(faces, faces.shading)
     area = faces.valid.sum((1, 2, 3)).clamp(min=1)
     albedo = torch.where(faces.valid, faces.albedo, 0.0).sum((1, 2, 3)) / area

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 MIN_PIXELS = 200
-"""Fewer shared pixels than this say nothing about a face."""
+"""With fewer shared pixels the errors are NaN."""
 
 
 def depth_errors(

@@ -1,4 +1,4 @@
-"""Numbers that say how a face crop looks: its grey levels, edges, noise, spectrum and light.
+"""Numbers that describe a face crop: its grey levels, edges, noise, spectrum and light.
 
 Every statistic is one number per image. Those of scale (variances, energies) are decadic
 logarithms, so that distances between their distributions are not ruled by a few extreme images.

@@ -46,7 +46,7 @@ def discriminate(
     """Area under the ROC curve of a classifier that tells the samples apart by all statistics.
 
     A ridge logistic regression on the statistics and their squares, scored on images that it was
-    not fitted to (cross-validation): 0.5 is chance, 1 tells every image.
+    not fitted to (cross-validation): 0.5 is chance, 1 is perfect.
 
     Args:
         rng: chooses the folds.

@@ -1,4 +1,4 @@
-"""Every knob of the synthetic world, with its range and its reason.
+"""Settings of the synthetic world, each with its range and its reason.
 
 A pair (low, high) is a range sampled uniformly, per image. p_* are probabilities.
 Lengths are mm at the size of the mean face; colors and intensities are as displayed, in [0, 1].
@@ -77,7 +77,7 @@ class DetailConfig:
 
     wrinkles: bool = True  # False: fine depth and normals are the coarse ones
     texture: bool = True
-    variants: int = 6  # maps per kind of wrinkle in the bank; mixed anew for every face
+    variants: int = 6  # maps per kind of wrinkle in the bank; mixed differently for every face
     n_textures: int = 16  # of the bank of fine reflectance
     age_strength: Range = (0.0, 1.0)  # share of the deepest lines, of the oldest face
     youth_strength: Range = (0.0, 0.3)  # the same, of the youngest

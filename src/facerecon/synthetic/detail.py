@@ -23,8 +23,8 @@ MIN_NORMAL_Z = 0.3
 class DetailSample(NamedTuple):
     """Photographs, a coarse surface to start from, and that surface with the face's wrinkles.
 
-    The goal is not the true surface: where the start is wrong over centimeters, no detail of the
-    photograph tells how, and guessing at it drowns what is to be learned. depth, normals: of the
+    The goal is not the true surface: errors of the start over centimeters cannot be seen in small
+    details, and learning to guess them would hide the wrinkles. depth, normals: of the
     goal; the normals are free of facets. valid: what both surfaces show and faces the camera, eyes
     and lips too: there, nothing is to be added.
     """

@@ -1,4 +1,4 @@
-"""What a mesh is too coarse for and a pixel is not: eyes, teeth and glasses.
+"""Details finer than the mesh, painted per pixel: eyes, teeth and glasses.
 
 Eyes and glasses are painted where a pixel lies on the mean face, teeth where it lies in the head:
 teeth do not stretch when the mouth opens.

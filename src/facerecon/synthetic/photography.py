@@ -173,7 +173,7 @@ def add_noise(
 def jpeg(
     sampler: Sampler, picture: Float[Tensor, "batch channels size size"], config: CameraConfig
 ) -> Float[Tensor, "batch channels size size"]:
-    """Quantise 8x8 cosine blocks as JPEG does; each channel by the luminance table."""
+    """Quantize 8x8 cosine blocks as JPEG does; each channel by the luminance table."""
     size, device = picture.shape[-1], picture.device
     quality = sampler.uniform(*config.quality)
     chosen = sampler.chance(config.p_jpeg).flatten().nonzero().squeeze(1)

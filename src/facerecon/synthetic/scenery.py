@@ -59,7 +59,7 @@ def background(
 def occlude(
     sampler: Sampler, picture: Float[Tensor, "batch channels size size"], config: SceneConfig
 ) -> Float[Tensor, "batch channels size size"]:
-    """A rounded thing in front of some faces: a hand, a microphone, a cup."""
+    """A rounded object in front of some faces: a hand, a microphone, a cup."""
     size, channels = picture.shape[-1], picture.shape[1]
     center = sampler.uniform(0, 1, 2) * size
     long, slim = sampler.uniform(*config.occluder, 1), sampler.uniform(0.2, 1.0, 1)

@@ -1,7 +1,7 @@
 """A fixed set of synthetic faces on disk, in shards: written resumably, verified, read at random.
 
 A shard is a safetensors file with `image` (N, S, S) uint8 and `r` (N, 290) float32, r_gt. The
-estimate r_t of Eq. (3) is not stored: it is sampled anew whenever a face is used. Nothing is
+estimate r_t of Eq. (3) is not stored: it is sampled whenever a face is used. Nothing is
 compressed: that would save 30 % of the space, but cost the reading of single faces from anywhere in
 a file. `manifest.json` says what was rendered, and the SHA-256 of every finished shard.
 """
@@ -38,7 +38,7 @@ alone: neither on how many faces and shards there are nor on interruptions."""
 
 
 class DatasetError(ValueError):
-    """A folder is not a usable data set, or not the wanted one; the message says what to do."""
+    """A folder is not a usable data set, or not the expected one; the message names the cure."""
 
 
 def module_digest(module: nn.Module) -> str:

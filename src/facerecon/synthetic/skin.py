@@ -184,7 +184,7 @@ class Skin(nn.Module):
         return Complexion(skin, hair.clamp(0, 1), hair_color * shade_of_brows, hair_color, age)
 
     def _linear(self, sampler: Sampler) -> Complexion:
-        """Faces of the linear model of albedo, Eq. (10); nothing of their hair is apart."""
+        """Faces of the linear albedo model, Eq. (10); facial hair is not a separate layer."""
         n = len(self.albedo_basis)
         skin = self.albedo_mean + torch.tensordot(sampler.normal(n), self.albedo_basis, 1)
         color = self._hair_color(sampler.uniform(0, 1, 1), sampler.uniform(0, 0.2, 1))

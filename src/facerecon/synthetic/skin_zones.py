@@ -25,7 +25,7 @@ def skin_weight(model: MorphableModel) -> Float[Tensor, " vertices"]:
 class Zones(NamedTuple):
     """Masks (T, T) over a chart.
 
-    core: bare skin of everybody. shown: what a photograph can tell; not eyelids, where a fit a
+    core: bare skin of everybody. shown: where a photograph is used; not eyelids, where a fit a
     millimeter off shows the eye, nor ears and neck. tested: where hair may hang. bearded: where
     it may grow, and a fit may reach beyond the outline of the face.
     """

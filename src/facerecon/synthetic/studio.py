@@ -1,4 +1,4 @@
-"""One synthetic photograph taken again and again while single knobs of its making are turned.
+"""One synthetic photograph rendered again while single settings are changed.
 
 ipywidgets comes with `pip install "facerecon[notebooks]"`.
 """
@@ -50,7 +50,7 @@ SLIDERS = {
 
 
 def turned(world: SyntheticWorld, **knobs: Mapping[str, object]) -> SyntheticWorld:
-    """A world like another one but for some knobs; it shares the other's banks of maps.
+    """A world like another one but for some settings; it shares the other's banks of maps.
 
         turned(world, light={"p_shadow": 1.0}, camera={"p_noise": 0.0})
 

@@ -36,7 +36,7 @@ from facerecon.training.prefetch import prefetched
 from facerecon.training.presets import CoarseTraining
 from facerecon.training.processes import Processes
 
-_MEASURED = 256  # points that stand for the surface in the vertex distance
+_MEASURED = 256  # points on the surface whose mean distance is the vertex distance
 VALIDATION_HEADS = 64  # photographs of other heads at each validation
 
 _Batch = Sequence[Tensor]  # image, r_gt, r_t, feedback maps of r_t
@@ -108,7 +108,7 @@ class CoarseTask:
             GPU).
         start: CoarseNet whose weights a new run begins with, instead of random ones.
         data: folder that `facerecon data write` made, to train on its faces, at their size, instead
-            of ever new ones.
+            of faces rendered during training.
         heads: file of another head model (`load_heads`); its photographs join the validation.
         textures: skin of photographed people that a share of the synthetic faces wears.
         processes: that share every batch.
@@ -222,7 +222,7 @@ class CoarseTask:
     def estimate_criterion(
         self, estimate: Estimate, r_t: Tensor, r_gt: Tensor
     ) -> dict[str, Tensor]:
-        """`criterion` of what the network says of r_t, with what its displacements add."""
+        """`criterion` of the network's estimate for r_t, with the loss of its displacements."""
         terms = self.criterion(estimate.r, r_gt)
         if estimate.displacement is not None:
             regression = self.criterion(estimate.regressed, r_gt)

@@ -25,7 +25,7 @@ COARSE_SIZE = 200  # CoarseNet's input (3.4)
 MAX_LAST_MOVE = 0.5  # pose units in the last iteration; a fit that still moves more has failed
 
 PIGMENT_SCALE = 0.08
-"""Deviation of log(red / green) from its surroundings at which a pixel is trusted half."""
+"""Deviation of log(red / green) from its surroundings at which a pixel's weight is 1/2."""
 
 PIGMENT_RADIUS = 0.04
 """Standard deviation of those surroundings, crop widths."""
@@ -42,7 +42,7 @@ class FaceCrops(NamedTuple):
 class FittedCrops(NamedTuple):
     """Photographed faces and what their coarse fit says of them.
 
-    image (B, 1, S, S): grey crops. even (B, 1, S, S): trust in even pigment. r (B, numbers):
+    image (B, 1, S, S): grey crops. even (B, 1, S, S): `even_pigment`. r (B, numbers):
     CoarseNet's answer. light (B, terms), albedo (B, K): of Eqs. (11) and (12).
     """
 
@@ -87,7 +87,7 @@ class PhotographedFaces:
 
 
 def even_pigment(rgb: Float[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width"]:
-    """Trust in [0, 1] that a pixel's brightness is shading: 1 where skin has its usual color.
+    """Weight in [0, 1] of a pixel's brightness as shading: 1 where skin has its usual color.
 
     Shading changes all colors alike. Brows, moles, lips and freckles also change the ratio of red
     to green, so what they do to the brightness must not become geometry.

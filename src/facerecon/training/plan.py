@@ -1,4 +1,4 @@
-"""What a run would do and cost: `facerecon train ... --dry-run`."""
+"""Plan, speed and memory of a run: `facerecon train ... --dry-run`."""
 
 import sys
 import time

@@ -91,9 +91,7 @@ class FineTraining(TrainingConfig, EnergyConfig):
     gradient_clip: float = 50.0  # Eq. (14) in 8-bit grey levels: the norm starts at 10 to 30
     ema_decay: float = 0.995
     supervised_share: float = 0.5  # of the batches, where photographs and synthetic detail are used
-    windows_per_face: int = (
-        4  # in turn, of each synthetic face: rendering it costs as much as a step
-    )
+    windows_per_face: int = 4  # of each synthetic face, whose rendering takes as long as a step
     normal_weight: float = 10.0  # of the angle to the true normals in degrees, synthetic detail
     squared_normal_weight: float = 1.0  # of the square of that angle
     depth_weight: float = 1e3  # of the squared depth error in pixels, synthetic detail

@@ -64,8 +64,8 @@ def evaluate_views(
     replaced ("best": the model's approximation of the true head; "its" scale and place stay with a
     true rotation), the mean face at the true pose and where the true landmarks put it, and a plane.
 
-    The depth of an estimate is brought to the true pixels per mm first: weak perspective says
-    nothing about absolute size.
+    The depth of an estimate is brought to the true pixels per mm first: weak perspective does
+    not determine absolute size.
     """
     parts = [_rows(network, model, part, iterations, baselines) for part in views.chunks(batch)]
     return {
