@@ -55,9 +55,9 @@ with torch.no_grad():
     maps = feedback(model, grey, before)
     pixel = 1 / camera.pose_parameters(camera.split(r)[1], 200).scale
     known = grey, shown.depth, shown.mask, pixel
-    block, points = type(coarsenet.body[0]), coarsenet.points_of(model)
+    block = type(coarsenet.body[0])
     coarse_layers = draw.trace(
-        coarsenet, lambda: coarsenet(maps, before, points), [block]
+        coarsenet, lambda: coarsenet(maps, before, model), [block]
     )
     fine_layers = draw.trace(finenet, lambda: finenet(*known))
     fine = finenet(*known)

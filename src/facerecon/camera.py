@@ -46,7 +46,7 @@ def rotation_matrix(angles: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 3 
     return torch.stack(rows, dim=1).unflatten(1, (3, 3))
 
 
-def pose_parameters(pose: Float[Tensor, "batch 6"], size: int) -> Pose:
+def pose_parameters(pose: Float[Tensor, "batch 6"], size: float) -> Pose:
     """The pose in physical units for a crop of `size` x `size` pixels.
 
     Args:

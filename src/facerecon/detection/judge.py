@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from facerecon.coarsenet import CoarseNet, feedback, iterate
 from facerecon.detection.box import Box
-from facerecon.displacements import DISPLACEMENT_MM, place_points, seen
+from facerecon.displacements import DISPLACEMENT_MM, place_points, points_of, seen
 from facerecon.imaging import crop, to_grey
 from facerecon.morphable_model import MorphableModel
 from facerecon.weights import load_coarsenet
@@ -46,8 +46,8 @@ def expected_errors(
     grey = np.stack([to_grey(cut) if cut.ndim == 3 else cut for cut in crops])
     image = torch.from_numpy(grey)[:, None].to(model.mean)
     r = iterate(network, model, image, _ITERATIONS, both_sides=False)[-1]
-    points = network.points_of(model)
-    log_error = network(feedback(model, image, r, network.config), r, points).log_error
+    points = points_of(model, network.points)
+    log_error = network(feedback(model, image, r, network.config), r, model).log_error
     weight = seen(points, r, place_points(points, r)).expand_as(log_error)
     mean = (log_error.exp() * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1)
     return DISPLACEMENT_MM * mean.numpy()

@@ -175,7 +175,7 @@ class FineTask:
             with torch.no_grad():
                 r = iterate(coarsenet, self.model, small, config.iterations - 1)[-1]
             maps = feedback(self.model, small, r, coarsenet.config)
-            r = self.trained["coarsenet"](maps, r, coarsenet.points_of(self.model)).r
+            r = self.trained["coarsenet"](maps, r, self.model).r
             fidelity = (r - original).square().mean()
         light, albedo = self.light[batch.faces], self.albedo[batch.faces]
         terms = self.criterion(image, even, r, light, albedo, batch.places)
