@@ -30,7 +30,7 @@ from facerecon import repro, weights
 from facerecon.methods.registry import MethodSettings, build_method, method_names
 from facerecon.scans import alignment, protocol
 from facerecon.scans.frgc import find_frgc, read_frgc
-from facerecon.scans.protocol_config import ProtocolConfig
+from facerecon.scans.protocol import ProtocolConfig
 from facerecon.simulated_scans.cache import bench_folder, cached_bench
 
 # %% [markdown]

@@ -15,9 +15,10 @@ from facerecon.detection.network import (
     WIDTHS,
     DetectionNet,
     DetectionNetConfig,
+    load_detector,
 )
 from facerecon.training.detector import CanvasConfig, CanvasMaker, Scene, clutter, detection_loss
-from facerecon.weights import WeightsError, load_coarsenet, load_detector, shipped
+from facerecon.weights import WeightsError, load_coarsenet, shipped
 
 SMALL = DetectionNetConfig(widths=(4, 4, 8), dilations=(1,))
 

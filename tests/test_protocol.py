@@ -4,9 +4,10 @@ from scan_fixtures import DISTANCE, FOCAL, bump, scan
 from scipy.spatial.transform import Rotation
 from scipy.stats import norm
 
+from facerecon.methods.estimate import Estimate
 from facerecon.scans.alignment import align_depth, rigid_distances
 from facerecon.scans.protocol import (
-    Estimate,
+    ProtocolConfig,
     ProtocolError,
     Score,
     common_pixels,
@@ -16,7 +17,6 @@ from facerecon.scans.protocol import (
     score,
     table,
 )
-from facerecon.scans.protocol_config import ProtocolConfig
 
 TRUTH = bump()[..., 2]
 WIDTH = DISTANCE / FOCAL

@@ -6,7 +6,7 @@ import torch
 from stand_ins import StandIn
 
 from facerecon.camera import POSE_UNITS, project
-from facerecon.detection.recrop import OFF_CENTRE, fit, recentred
+from facerecon.detection.recrop import OFF_CENTER, fit
 from facerecon.imaging import Crop
 
 POSE = torch.tensor([0.2, -0.4, 0.1, 0.09, -0.12, 0.3], dtype=torch.float64) / POSE_UNITS
@@ -15,7 +15,7 @@ POSE = torch.tensor([0.2, -0.4, 0.1, 0.09, -0.12, 0.3], dtype=torch.float64) / P
 def test_the_face_stays_where_it_is_in_the_photograph(model):
     points = model.mean[model.landmarks].double()[None]
     before = Crop(30.0, -12.0, 170.0, 200)
-    after = recentred(before, POSE)
+    after = before.moved(*(POSE * POSE_UNITS)[3:].tolist())
     centred = torch.cat([POSE[:3], torch.zeros(3, dtype=torch.float64)])
     there = before.to_image(project(points, POSE[None], 200)[0, :, :2].numpy())
     here = after.to_image(project(points, centred[None], 200)[0, :, :2].numpy())
@@ -45,7 +45,7 @@ class _Sees(StandIn):
         return result
 
 
-@pytest.mark.parametrize(("shift", "rounds"), [(0.0, 1), (OFF_CENTRE / 2, 1), (0.2, 2)])
+@pytest.mark.parametrize(("shift", "rounds"), [(0.0, 1), (OFF_CENTER / 2, 1), (0.2, 2)])
 def test_crop_is_cut_anew_where_the_box_was_off(model, monkeypatch, shift, rounds):
     photo = np.zeros((300, 300), np.float32)
     photo[100:200, 120:220] = 1.0  # its middle: column 170, row 150

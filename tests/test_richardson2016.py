@@ -7,12 +7,17 @@ import torch
 
 from facerecon.camera import join, split
 from facerecon.coarsenet import CoarseNet, CoarseNetConfig, normalized_grey
-from facerecon.methods.aligned_net import AlignedNet, aligned_input, iterate_aligned
+from facerecon.methods.aligned_net import (
+    AlignedNet,
+    aligned_input,
+    iterate_aligned,
+    load_alignednet,
+)
 from facerecon.methods.richardson2016 import refinement
 from facerecon.render import render
 from facerecon.training.aligned import AlignedTask
 from facerecon.training.presets import ALIGNED_PRESETS, SyntheticConfig
-from facerecon.weights import ModelCard, WeightsError, load_alignednet, save_weights
+from facerecon.weights import ModelCard, WeightsError, save_weights
 
 CPU = torch.device("cpu")
 SMALL = CoarseNetConfig(width=4, squeeze=8)

@@ -9,8 +9,9 @@ from facerecon.cli import main
 from facerecon.commands.outcome import FAILED, OK
 from facerecon.detection.detect import detect_faces
 from facerecon.evaluation.heads.models import load_heads
+from facerecon.methods.estimate import Estimate
 from facerecon.scans.frgc import find_frgc, read_frgc
-from facerecon.scans.protocol import Estimate, errors, near_nose
+from facerecon.scans.protocol import errors, near_nose
 from facerecon.scans.registration import measure_offset
 from facerecon.simulated_scans import cache
 from facerecon.simulated_scans.cache import (

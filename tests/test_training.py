@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from facerecon.cli import main
-from facerecon.training import plan
 from facerecon.morphable_model import MorphableModel
+from facerecon.training import plan
 from facerecon.weights import load_coarsenet, read_card
 
 

@@ -83,6 +83,7 @@ class CoarseNet(ResNetRegressor):
     """
 
     config_class = CoarseNetConfig
+    sizes = ("n_coefficients",)
 
     def __init__(self, n_coefficients: int = 284, config: CoarseNetConfig | None = None):
         config = config or CoarseNetConfig()

@@ -67,12 +67,13 @@ class FineNet(nn.Module):
         config: channels of the first block and of the hidden 1x1 convolutions; by default the
             paper's.
         folded: never form the hypercolumn. Its first 1x1 convolution and the up-convolutions are
-            linear,
-            so their product is applied to each scale instead: the same function of the same
-                parameters
-            with less arithmetic and a fraction of the memory, in training too. May be changed at
-            any time.
+            linear, so their product is applied to each scale instead: the same function of the same
+            parameters with less arithmetic and a fraction of the memory, in training too. May be
+            changed at any time.
     """
+
+    config_class = FineNetConfig
+    sizes = ()
 
     def __init__(self, config: FineNetConfig | None = None, folded: bool = True) -> None:
         super().__init__()
@@ -246,8 +247,8 @@ def load_vgg(
     becomes the sum of its three filters, with the change of mean and scale folded into it, so that
     a grey photograph gives VGG's own features (up to the padding at the border, which stands for
     another grey); depth starts with zero filters. All features are then divided by one constant,
-    which changes no ReLU or pooling, so
-    that an input of unit variance keeps that scale: the raw ones of VGG-Face are 64 times larger.
+    which changes no ReLU or pooling, so that an input of unit variance keeps that scale: the raw
+    ones of VGG-Face are 64 times larger.
 
     Args:
         path: the file.

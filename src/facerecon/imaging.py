@@ -2,13 +2,14 @@
 
 import contextlib
 import glob
+import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Real, Shaped, UInt8
+from jaxtyping import Bool, Float, Real, Shaped, UInt8
 from PIL import Image, ImageOps
 
 from facerecon.lighting import LUMA
@@ -135,6 +136,18 @@ class Crop:
         """Image (column, row) -> crop (column, row): the inverse of `to_image`."""
         return (points - (self.x - 0.5, self.y - 0.5)) / self.step - 0.5
 
+    def moved(self, right: float, up: float, log_scale: float) -> "Crop":
+        """The crop moved by shares of its side, and enlarged by a factor about its center."""
+        side = self.side * math.exp(log_scale)
+        column, row = self.x + self.side * (0.5 + right), self.y + self.side * (0.5 - up)
+        return Crop(column - side / 2, row - side / 2, side, self.size)
+
+    def inside(self, shape: tuple[int, int]) -> Bool[np.ndarray, "size size"]:
+        """The crop's pixels whose center lies in an image of (rows, columns)."""
+        center = (np.arange(self.size) + 0.5) * self.step
+        row, column = self.y + center, self.x + center
+        return np.outer((row > 0) & (row < shape[0]), (column > 0) & (column < shape[1]))
+
     def at(self, size: int) -> "Crop":
         """The same square at another number of pixels."""
         return Crop(self.x, self.y, self.side, size)
@@ -174,8 +187,18 @@ def crop(
     Raises:
         ValueError: a box that is not square, not finite, or wholly outside the image.
     """
+    square = square_crop(box, image.shape[:2], size)
+    return square.cut(image), square
+
+
+def square_crop(box: tuple[float, float, float, float], shape: tuple[int, int], size: int) -> Crop:
+    """The crop of a square box (x, y, width, height) of an image of (rows, columns).
+
+    Raises:
+        ValueError: as of `crop`.
+    """
     x, y, width, height = map(float, box)
-    rows, columns = image.shape[:2]
+    rows, columns = shape
     if not np.isfinite([x, y, width, height]).all() or width <= 0 or height <= 0:
         raise ValueError(f"box {_numbers(box)}: needs finite x, y and a positive width and height")
     if abs(width - height) > 1e-6 * width:
@@ -184,8 +207,7 @@ def crop(
         raise ValueError(
             f"box {_numbers(box)}: lies outside the image of {columns} x {rows} pixels"
         )
-    square = Crop(x, y, width, size)
-    return square.cut(image), square
+    return Crop(x, y, width, size)
 
 
 def _sampling_matrix(n: int, start: float, step: float, size: int) -> Float[np.ndarray, "size n"]:

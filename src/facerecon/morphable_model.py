@@ -3,7 +3,7 @@
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -149,9 +149,20 @@ class MorphableModel(nn.Module):
         return dict(zip(self.region_names, self.region_masks, strict=True))
 
     @property
-    def beside(self) -> Float[Tensor, " vertices"]:
-        """Soft mask in [0, 1] of ears and neck, which no method is asked about."""
+    def ears_and_neck(self) -> Float[Tensor, " vertices"]:
+        """Soft mask in [0, 1]; excluded from evaluation and from the detailed mesh."""
         return torch.maximum(self.regions["ears"], self.regions["neck"])
+
+    def skin(
+        self, without: Sequence[str] = ("eye_left", "eye_right", "mouth_interior")
+    ) -> Float[Tensor, " vertices"]:
+        """Soft mask in [0, 1] of the face without these regions.
+
+        Where masks overlap, the least counts: `skin(names) > 0.5` are the vertices of the face that
+        belong to none of the regions.
+        """
+        others = torch.stack([self.regions[name] for name in without]).amax(dim=0)
+        return torch.minimum(self.regions["face"], 1 - others)
 
     def vertices(
         self, coefficients: Float[Tensor, "batch coefficients"]

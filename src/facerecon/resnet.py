@@ -44,7 +44,7 @@ class ResNetRegressor(nn.Module):
         nn.init.zeros_(self.regressor.bias)
 
     def stages(self, maps: Float[Tensor, "batch channels height width"]) -> list[Tensor]:
-        """Features at the end of each of the four stages, at 1/4, 1/8, 1/16 and 1/32 of the size."""
+        """Features at the end of each stage, at 1/4, 1/8, 1/16 and 1/32 of the resolution."""
         found, features = [], self.stem(maps)
         ends = set(accumulate(self.config.blocks))
         for number, block in enumerate(self.body, start=1):
@@ -62,7 +62,7 @@ class ResNetRegressor(nn.Module):
         return self.regressor(torch.cat([placed.flatten(1), pooled], dim=1)).float()
 
 
-class BasicBlock(nn.Module):
+class _BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut.
 
     The shortcut of a block that halves the resolution takes every second pixel and then a 1x1
@@ -124,6 +124,6 @@ def residual_blocks(width: int, counts: Sequence[int]) -> tuple[nn.Sequential, i
     for stage, count in enumerate(counts):
         outputs = width * 2**stage
         for index in range(count):
-            blocks.append(BasicBlock(inputs, outputs, 2 if stage and not index else 1))
+            blocks.append(_BasicBlock(inputs, outputs, 2 if stage and not index else 1))
             inputs = outputs
     return nn.Sequential(*blocks), inputs

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from facerecon.detection.box import Box, averaged, distinct
+from facerecon.weights import load_weights
 
 STRIDE = 8
 """Pixels between the cells of the map."""
@@ -45,6 +47,9 @@ class DetectionNet(nn.Module):
         config: DetectionNetConfig.
     """
 
+    config_class = DetectionNetConfig
+    sizes = ()
+
     def __init__(self, config: DetectionNetConfig | None = None):
         super().__init__()
         self.config = config = config or DetectionNetConfig()
@@ -71,6 +76,15 @@ class DetectionNet(nn.Module):
             logarithm of the box's width over `TYPICAL_WIDTH`.
         """
         return self.head(self.body(self.stem(image)))
+
+
+def load_detector(path: str | Path | None = None) -> DetectionNet:
+    """The detector's network in eval mode from a file, or the one that ships.
+
+    Raises:
+        WeightsError: missing, damaged, or another network's file.
+    """
+    return load_weights(DetectionNet, path, "detector.safetensors")
 
 
 class _Block(nn.Module):

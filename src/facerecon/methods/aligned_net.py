@@ -9,6 +9,8 @@ the camera; the network is our CoarseNet's without its pose, and training starts
 weights, so that the two differ by the method and not by how long they were trained.
 """
 
+from pathlib import Path
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +20,7 @@ from facerecon.coarsenet import CoarseNet, CoarseNetConfig, normalized_grey
 from facerecon.morphable_model import MorphableModel
 from facerecon.render import render
 from facerecon.resnet import ResNetRegressor
+from facerecon.weights import load_weights
 
 CHANNELS = 2  # grey, rendering
 BRIGHTEST = 1.5  # of the normalized grey values outside the face
@@ -33,6 +36,7 @@ class AlignedNet(ResNetRegressor):
     """
 
     config_class = CoarseNetConfig
+    sizes = ("n_coefficients",)
 
     def __init__(self, n_coefficients: int = 284, config: CoarseNetConfig | None = None):
         super().__init__(CHANNELS, n_coefficients, config or CoarseNetConfig())
@@ -59,6 +63,15 @@ class AlignedNet(ResNetRegressor):
     ) -> Float[Tensor, "batch coefficients"]:
         """The next coefficients from `aligned_input`."""
         return self.regress(self.stages(maps)[-1])
+
+
+def load_alignednet(path: str | Path | None = None) -> AlignedNet:
+    """The compared network in eval mode from a file, or the one that ships.
+
+    Raises:
+        WeightsError: missing, damaged, or another network's file.
+    """
+    return load_weights(AlignedNet, path, "alignednet.safetensors")
 
 
 @torch.no_grad()

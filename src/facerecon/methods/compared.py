@@ -15,24 +15,25 @@ from facerecon.camera import CROP_MM, join, pose_parameters, split, to_camera, t
 from facerecon.imaging import Crop, to_grey
 from facerecon.lighting import estimate_light
 from facerecon.mesh import vertex_normals
+from facerecon.methods.aligned_net import load_alignednet
 from facerecon.methods.contour import Contour
+from facerecon.methods.estimate import Estimate
 from facerecon.methods.kazemi2014 import default_predictor
 from facerecon.methods.kemelmacher2011 import Reference, mould, warp
-from facerecon.methods.on_photo import (
-    detail_on_photo,
-    mesh_on_photo,
-    mm_per_pixel,
-    model_on_photo,
-    on_face,
-)
 from facerecon.methods.richardson2016 import reconstruct
 from facerecon.methods.zhu2015 import Fit, fit_landmarks
 from facerecon.morphable_model import MorphableModel
+from facerecon.on_photo import (
+    detail_on_photo,
+    mesh_on_photo,
+    model_on_photo,
+    on_face,
+    pixel_width,
+)
 from facerecon.rasterize import interpolate, interpolate_unit, rasterize
 from facerecon.render import render
-from facerecon.scans.protocol import Estimate
 from facerecon.sfs import albedo_maps
-from facerecon.weights import load_alignednet, read_card, shipped
+from facerecon.weights import read_card, shipped
 
 Image = Float[np.ndarray, "height width 3"]
 
@@ -106,7 +107,7 @@ class Compared:
         """[47]: the morphable model on the landmarks."""
         fit = fit_landmarks(self.model, self.contour, self.landmarks(image))
         depth = model_on_photo(self.model, fit.r, fit.crop, image.shape[:2])
-        return Estimate(depth, mm_per_pixel(fit.r, fit.crop))
+        return Estimate(depth, pixel_width(fit.r, fit.crop))
 
     @torch.no_grad()
     def kemelmacher2011(self, image: Image) -> Estimate:

@@ -4,14 +4,15 @@ docs/evaluation.md says in words what is compared with what, and what the paper 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from facerecon.detection.detect import NoFaceError, detect_faces
+from facerecon.methods.estimate import Estimate
 from facerecon.scans.alignment import align_depth, rigid_distances
-from facerecon.scans.protocol_config import ProtocolConfig
 from facerecon.scans.scan import Scan, mm_per_pixel
 
 NOSE_NAMES = ("Nose", "Nose tip")
@@ -23,19 +24,24 @@ BINS = 5000
 """The last bin of a histogram also holds everything beyond 100 mm."""
 
 
+@dataclass(frozen=True)
+class ProtocolConfig:
+    """How depth errors are taken (Table 1); docs/evaluation.md gives the reasons."""
+
+    translation: str = "median"  # along z: that, or "mean", of the differences becomes 0; "none"
+    scale: str = "none"  # of the relief: "none"; "size", true over assumed pixel width; "fit"
+    rigid: bool = False  # then rotate and translate by ICP and measure between the surfaces
+    crop_mm: float | None = None  # only points this near to the tip of the nose
+    registration: str = "report"  # of photograph and range: "report" the offset, or "correct" it
+    least_offset: float = 2.5  # pixels; a smaller one is within the error of measuring it
+    quantile: float = 0.9
+    bootstrap: int = 2000  # resamples of the subjects
+    confidence: float = 0.95
+    seed: int = 0
+
+
 class ProtocolError(ValueError):
     """A comparison that cannot be made."""
-
-
-class Estimate(NamedTuple):
-    """What a method says about a photograph.
-
-    depth_mm: on the photograph's pixels, larger is nearer, NaN outside the face.
-    mm_per_pixel: the width that the method gives to a pixel, NaN if it does not say.
-    """
-
-    depth_mm: Float[np.ndarray, "height width"]
-    mm_per_pixel: float = float("nan")
 
 
 class Score(NamedTuple):

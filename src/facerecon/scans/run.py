@@ -23,11 +23,19 @@ from tqdm import tqdm
 
 from facerecon import __version__
 from facerecon.files import write_file
+from facerecon.methods.estimate import Estimate
 from facerecon.methods.registry import MethodSettings, build_method, check_methods, method_card
 from facerecon.scans.bosphorus import find_bosphorus, read_bosphorus
 from facerecon.scans.frgc import find_frgc, read_frgc
-from facerecon.scans.protocol import Estimate, ProtocolError, Row, Score, near_nose, score, table
-from facerecon.scans.protocol_config import ProtocolConfig
+from facerecon.scans.protocol import (
+    ProtocolConfig,
+    ProtocolError,
+    Row,
+    Score,
+    near_nose,
+    score,
+    table,
+)
 from facerecon.scans.registration import measure_offset, moved
 from facerecon.scans.scan import Scan, ScanError, ScanFiles, Skipped, list_hash, select, write_list
 
