@@ -51,7 +51,7 @@ with torch.no_grad():
     pixel = 1 / camera.pose_parameters(camera.split(original)[1], size).scale
     normals = depth.normals_from_depth(seen.depth, pixel, seen.mask)
     maps = sfs.albedo_maps(model, seen.fragments)
-    found = sfs.recover_robustly(grey, *maps, normals, seen.mask)
+    found = sfs.robust_shading(grey, *maps, normals, seen.mask)
 
 
 # %%
@@ -62,8 +62,8 @@ def forward():
     r = step(coarsenet, model, grey, before)
     shown = render(model, r, size)
     fine = finenet(grey, shown.depth, shown.mask, pixel)
-    light = found.albedo, found.light, shown.mask, pixel
-    shading = losses.finenet_loss(fine, shown.depth.detach(), grey, *light).total
+    shaded = losses.ShadedImage(grey, found.albedo, found.light, shown.mask, pixel)
+    shading = losses.finenet_loss(fine, shown.depth.detach(), shaded).total
     fidelity = settings.coarse_fidelity_weight * (r - original).square().mean()
     return r, shown, fine, shading, fidelity
 

@@ -1,5 +1,6 @@
 """The 3D morphable model: shape (Eq. 1) and albedo (Eq. 10) of a face by linear coefficients."""
 
+import io
 import json
 import zipfile
 import zlib
@@ -11,6 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from facerecon.files import write_file
 
 FORMAT = "facerecon-3dmm/1"
 N_LANDMARKS = 68
@@ -268,7 +271,7 @@ def sample_activations(
     def uniform(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, device=device, dtype=frequency.dtype)
 
-    # Gumbel noise turns the largest scores into draws without replacement at the given frequencies.
+    # With Gumbel noise the largest scores are samples without replacement, at these frequencies.
     score = frequency.log() - (-uniform(n, units).clamp(1e-7, 1 - 1e-7).log()).log()
     n_groups = int(group.max()) + 1
     best = score.new_full((n, n_groups), -torch.inf)
@@ -322,6 +325,7 @@ def write_arrays(
 
     Raises:
         ModelFileError: an array is missing, does not fit the others, or has a value out of range.
+        OutputError: the file cannot be written.
     """
     _validate(arrays)
     stored = {"format": np.array(FORMAT), "provenance": np.array(json.dumps(dict(provenance)))}
@@ -335,8 +339,9 @@ def write_arrays(
         else:
             dtype = arrays[name].dtype if name in _TEXT else np.float32
         stored[name] = arrays[name].astype(dtype)
-    with open(path, "wb") as file:
-        np.savez_compressed(file, **stored)
+    data = io.BytesIO()
+    np.savez_compressed(data, **stored)
+    write_file(Path(path), data.getvalue())
 
 
 def _validate(arrays: Mapping[str, np.ndarray]) -> None:

@@ -6,32 +6,20 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import ClassVar, Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from facerecon.coarsenet import CoarseNet
 from facerecon.files import write_file
 from facerecon.finenet import FineNet
 
-
-class Network(Protocol):
-    """What a network class needs so that its weights can be stored: it is built from these.
-
-    config_class: dataclass of its configuration. sizes: names of whole numbers, attributes and
-    arguments of the class, that a file states beside the configuration.
-    """
-
-    config_class: ClassVar[type]
-    sizes: ClassVar[tuple[str, ...]]
-
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Its parameters and buffers by name."""
-
-
-_Network = TypeVar("_Network", bound=Network)
+Network = TypeVar("Network", bound=nn.Module)
+"""A network whose class says how it is built from a file: `config_class`, the dataclass of its
+`config`, and `sizes`, the names of whole numbers beside it that are attributes and arguments."""
 
 
 class WeightsError(ValueError):
@@ -96,7 +84,7 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def save_weights(path: str | Path, network: Network, card: ModelCard) -> None:
+def save_weights(path: str | Path, network: nn.Module, card: ModelCard) -> None:
     """Write a network in float16 with its configuration and card, atomically.
 
     Raises:
@@ -119,7 +107,7 @@ def save_weights(path: str | Path, network: Network, card: ModelCard) -> None:
         raise WeightsError(f"{path}: the weights could not be written ({error})") from error
 
 
-def load_weights(kind: type[_Network], path: str | Path | None, asset: str) -> _Network:
+def load_weights(kind: type[Network], path: str | Path | None, asset: str) -> Network:
     """A network in eval mode from a file.
 
     Args:
@@ -161,7 +149,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
 
 
-def _fill(path: Path, network: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+def _fill(path: Path, network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     if any(not torch.isfinite(v).all() for v in tensors.values() if v.is_floating_point()):
         raise WeightsError(f"{path}: contains NaN or infinite weights")
     try:

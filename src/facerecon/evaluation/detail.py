@@ -11,7 +11,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from facerecon.appearance import FaceMaps, explain, model_maps, target
+from facerecon.appearance import (
+    FaceMaps,
+    estimate_light_and_albedo,
+    model_maps,
+    shading_target,
+)
 from facerecon.camera import POSE_UNITS, split
 from facerecon.coarsenet import iterate
 from facerecon.depth import normals_from_depth
@@ -108,20 +113,9 @@ def shape_from_shading(
     steps: int = 300,
 ) -> Float[Tensor, "n 1 size size"]:
     """Eq. (14), minimised for each photograph on its own."""
-    shading = explain(image, start, settings.light_order)
-    goal = target(image, start, shading.albedo, shading.light, settings)
-    return refine_depth(
-        goal.image,
-        start.depth,
-        start.mask,
-        start.mm_per_pixel,
-        goal.albedo,
-        shading.light,
-        settings.shading_weight,
-        settings.fidelity_weight,
-        settings.smoothness_weight,
-        steps=steps,
-    )
+    found = estimate_light_and_albedo(image, start, settings.light_order)
+    goal = shading_target(image, start, found.albedo, found.light, settings.detail_bounds)
+    return refine_depth(start.depth, goal, settings.criterion_weights, steps)
 
 
 def high_pass(

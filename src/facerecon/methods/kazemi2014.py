@@ -4,7 +4,7 @@ V. Kazemi, J. Sullivan, One millisecond face alignment with an ensemble of regre
 2014. From the publication: a cascade of gradient-boosted trees, whose splits compare the grey
 values of two pixels that move with the current shape, and whose leaves add displacements of all
 landmarks. The trees are dlib's (`train_shape_predictor`), which implements the publication; ours
-are the faces that it learned from, drawn by the synthetic world, and a smaller size than usual
+are the synthetic faces that it was trained on, and a smaller size than usual
 (`data_scripts/train_landmarks.py`).
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from facerecon.detection.detect import CROP_MARGIN, Box, detect_faces
-from facerecon.imaging import crop, to_grey
+from facerecon.imaging import crop, to_bytes, to_grey
 from facerecon.weights import shipped
 
 SIZE = 160
@@ -54,11 +54,6 @@ def face_rectangle(size: int) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the detector's box in a crop: what shapes are relative to."""
     margin = round(size * (1 - 1 / CROP_MARGIN) / 2)
     return margin, margin, size - 1 - margin, size - 1 - margin
-
-
-def grey_bytes(image: Float[np.ndarray, "size size"]) -> UInt8[np.ndarray, "size size"]:
-    """A grey crop as the trees take it."""
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 class ShapePredictor:
@@ -105,7 +100,7 @@ class ShapePredictor:
             width = scale * side
             left, top = column + right * side - width / 2, row + down * side - width / 2
             cut, square = crop(grey, (left, top, width, width), SIZE)
-            cut = grey_bytes(cut)
+            cut = to_bytes(cut)
             mirrored = self.on_crop(cut[:, ::-1])[list(MIRROR)]
             mirrored[:, 0] = SIZE - 1 - mirrored[:, 0]
             found += [square.to_image(points) for points in (self.on_crop(cut), mirrored)]

@@ -22,6 +22,7 @@ from PIL import Image
 from facerecon import __version__
 from facerecon.evaluation.heads.models import load_heads
 from facerecon.files import write_file
+from facerecon.imaging import to_bytes
 from facerecon.scans.frgc import write_abs
 from facerecon.simulated_scans.sensor import Shot, face_mask, shoot
 from facerecon.simulated_scans.shapes import Subjects
@@ -159,7 +160,7 @@ def _own(folder: Path) -> bool:
 
 def _write_texture(path: Path, image: Float[np.ndarray, "height width 3"], jpeg: bool) -> None:
     data = io.BytesIO()
-    picture = Image.fromarray(np.rint(image * 255).astype(np.uint8))
+    picture = Image.fromarray(to_bytes(image))
     if jpeg:
         picture.save(data, format="JPEG", quality=JPEG_QUALITY)
     else:

@@ -9,12 +9,18 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from facerecon.appearance import FaceMaps, albedo_of, explain, model_maps, target
+from facerecon.appearance import (
+    FaceMaps,
+    albedo_of,
+    estimate_light_and_albedo,
+    model_maps,
+    shading_target,
+)
 from facerecon.coarsenet import CoarseNet, feedback, iterate
 from facerecon.depth import normals_from_depth
 from facerecon.finenet import FineNet, load_vgg
 from facerecon.lighting import shade
-from facerecon.losses import detail_loss, finenet_loss, sobolev_gradient
+from facerecon.losses import ShadedImage, detail_loss, finenet_loss, sobolev_gradient
 from facerecon.synthetic.detail import DetailSample, SyntheticDetail
 from facerecon.synthetic.draws import mixed_seed
 from facerecon.training.engine import computes_bfloat16
@@ -126,7 +132,7 @@ class FineTask:
         for start in range(0, len(self.faces.r), 16):
             image, _, r = self._faces(slice(start, start + 16), COARSE_SIZE)
             maps = model_maps(self.model, r, COARSE_SIZE)
-            found = explain(image, maps, self.config.light_order)
+            found = estimate_light_and_albedo(image, maps, self.config.light_order)
             lights.append(found.light)
             albedos.append(found.albedo_coefficients)
         return torch.cat(lights), torch.cat(albedos)
@@ -199,7 +205,7 @@ class FineTask:
         coarse = start.depth.detach()
         with torch.no_grad():
             albedo = albedo_of(start, albedo_coefficients)
-            goal = target(image, start, albedo, light, config, even)
+            goal = shading_target(image, start, albedo, light, config.detail_bounds, even)
         maps = [image, start.depth, coarse, start.mask, goal.image, goal.albedo]
         maps = self._cut(maps, start.skin, places)
         image, depth, coarse, mask, goal_image, albedo = maps
@@ -208,8 +214,8 @@ class FineTask:
         fine = self._refine(image, depth, mask, mm_per_pixel, places is not None)
         if config.gradient_cutoff > 0 and fine.requires_grad:
             fine.register_hook(lambda g: sobolev_gradient(g, config.gradient_cutoff))
-        weights = config.shading_weight, config.fidelity_weight, config.smoothness_weight
-        loss = finenet_loss(fine, coarse, goal_image, albedo, light, mask, mm_per_pixel, *weights)
+        shaded = ShadedImage(goal_image, albedo, light, mask, mm_per_pixel)
+        loss = finenet_loss(fine, coarse, shaded, config.criterion_weights)
         return {
             "loss": loss.total,
             "shading": loss.shading,

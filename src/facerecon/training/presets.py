@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from facerecon.coarsenet import CoarseNetConfig
 from facerecon.finenet import FineNetConfig
+from facerecon.losses import CriterionWeights
+from facerecon.sfs import DetailBounds
 from facerecon.synthetic.config import PoseConfig, SyntheticConfig
 
 
@@ -106,6 +108,16 @@ class FineTraining:
     bfloat16: bool = True  # convolutions of FineNet's training passes, where computed natively
     checkpoint_every: int = 120  # seconds
     seed: int = 0
+
+    @property
+    def criterion_weights(self) -> CriterionWeights:
+        """The lambdas of Eq. (14)."""
+        return CriterionWeights(self.shading_weight, self.fidelity_weight, self.smoothness_weight)
+
+    @property
+    def detail_bounds(self) -> DetailBounds:
+        """Which part of a photograph detail may explain."""
+        return DetailBounds(self.detail_radius, self.detail_limit, self.edge_contrast)
 
 
 COARSE_PRESETS = {

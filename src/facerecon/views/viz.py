@@ -13,7 +13,8 @@ from matplotlib.patches import Rectangle
 
 from facerecon.camera import CROP_MM, rotation_matrix
 from facerecon.depth import depth_to_mesh
-from facerecon.mesh import vertex_normals
+from facerecon.imaging import to_bytes
+from facerecon.mesh import cluster, cluster_means, vertex_normals
 from facerecon.rasterize import interpolate, rasterize
 from facerecon.reconstruction import Reconstruction
 from facerecon.render import Rendering
@@ -211,7 +212,7 @@ def viewer(face: Reconstruction, textured: bool = True, size: int = 600) -> "Plo
     vertices, faces, uv = decimate(face.vertices, face.faces, face.uv)
     colour = {"color": "lightgrey"}
     if textured:
-        picture = np.rint(np.clip(face.crop.cut(face.image), 0, 1) * 255).astype(int)
+        picture = to_bytes(face.crop.cut(face.image))
         pixel = np.clip(uv * picture.shape[0], 0, picture.shape[0] - 1).astype(int)
         rgb = picture[picture.shape[0] - 1 - pixel[:, 1], pixel[:, 0]]
         colour = {"vertexcolor": [f"rgb({r},{g},{b})" for r, g, b in rgb]}
@@ -244,20 +245,19 @@ def decimate(
     Float[np.ndarray, "fewer 3"], Int[np.ndarray, "fewer_faces 3"], Float[np.ndarray, "fewer 2"]
 ]:
     """Merge the vertices that share a square of the image plane, until at most `limit` are left."""
-    cell = 1.0
-    low, extent = vertices[:, :2].min(0), np.ptp(vertices[:, :2], axis=0).max()
-    while len(vertices) > limit:
-        cell *= 1.1
-        place = np.floor((vertices[:, :2] - low) / extent * np.sqrt(len(vertices)) / cell)
-        _, group, count = np.unique(
-            place.astype(np.int64), axis=0, return_inverse=True, return_counts=True
-        )
-        if len(count) <= limit:
-            mean = np.zeros((len(count), 5))
-            np.add.at(mean, group.ravel(), np.hstack([vertices, uv]))
-            mean = (mean / count[:, None]).astype(vertices.dtype)
-            merged = group.ravel()[faces]
-            a, b, c = merged.T
-            merged = merged[(a != b) & (b != c) & (c != a)]
-            return mean[:, :3], merged, mean[:, 3:]
-    return vertices, faces, uv
+    if len(vertices) <= limit:
+        return vertices, faces, uv
+    plane = torch.from_numpy(vertices[:, :2])
+    low, extent = plane.amin(0), np.ptp(vertices[:, :2], axis=0).max()
+    unit = extent / len(vertices) ** 0.5
+    group, triangles = cluster(
+        torch.from_numpy(faces),
+        len(vertices),
+        limit,
+        lambda size: ((plane - low) / (size * unit)).floor(),
+        1.0,
+        1.1,
+    )
+    values = torch.from_numpy(np.hstack([vertices, uv])).double()
+    means = cluster_means(values, group).numpy().astype(vertices.dtype)
+    return means[:, :3], triangles.numpy(), means[:, 3:]
