@@ -269,7 +269,7 @@ for name in names:
 # %%
 scored = results["as in Table 1"]
 people = [item.subject for item in kept]
-rows = protocol.table(scored, people, base)
+rows = protocol.score_table(scored, people, base)
 values = np.array([[s[n].mean for n in names] for s in scored])
 rng, draws = np.random.default_rng(seed), []
 for _ in range(2000):

@@ -80,7 +80,7 @@ def test_no_face_is_said(name):
         build_method(name, MethodSettings())(np.full((120, 160, 3), 0.5, np.float32))
 
 
-def test_aligned_crop_centres_the_pose(model):
+def test_aligned_crop_centers_the_pose(model):
     """The same vertices lie at the same places of the photograph, and shift and scale are zero."""
     pose = torch.tensor([[0.3, -0.5, 0.4, 1.0, -0.7, 0.6]])
     vertices = model.mean[None]

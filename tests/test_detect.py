@@ -19,7 +19,7 @@ from facerecon.synthetic.world import SyntheticWorld
 from facerecon.weights import load_coarsenet
 
 # Two portraits in the public domain that come with packages. The boxes were read off the pictures:
-# as wide as the head at the ears' height, centred between the eyes and the mouth.
+# as wide as the head at the ears' height, centered between the eyes and the mouth.
 ASTRONAUT = Box(177, 68, 93, 93)
 HOPPER = Box(150, 102, 226, 226)
 
@@ -108,7 +108,7 @@ def test_no_face_in_noise(rng):
         detect_faces(rng.random((500, 700, 3)).astype(np.float32))
 
 
-def test_crop_box_has_the_same_centre():
+def test_crop_box_has_the_same_center():
     x, y, width, height = Box(10, 20, 30, 40).crop_box()
     assert width == height == CROP_MARGIN * 40
     assert x + width / 2 == pytest.approx(25)

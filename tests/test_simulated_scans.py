@@ -115,9 +115,9 @@ def test_comes_back_through_frgcs_loader(folder):
         # X and Y are those of the perspective camera at that pixel.
         row, column = np.nonzero(scan.mask)
         x, y, z = scan.points[scan.mask].astype(float).T
-        centre, focal = truth["centre"], float(truth["focal"])
-        np.testing.assert_allclose(centre[0] + focal * x / -z, column, atol=1e-2)
-        np.testing.assert_allclose(centre[1] - focal * y / -z, row, atol=1e-2)
+        center, focal = truth["center"], float(truth["focal"])
+        np.testing.assert_allclose(center[0] + focal * x / -z, column, atol=1e-2)
+        np.testing.assert_allclose(center[1] - focal * y / -z, row, atol=1e-2)
         nose = truth["landmarks"][30]
         np.testing.assert_allclose(scan.landmarks["Nose"], nose, atol=0.51)  # whole pixels
         assert scan.landmarks["LeftEyeCenter"][0] > scan.landmarks["RightEyeCenter"][0]
@@ -158,7 +158,7 @@ def test_shapes_lie_outside_the_models_span(subjects, model):
     gram = design @ design.T
     left = []
     for index in range(2):
-        head = subjects.draw(np.random.default_rng([0, index]))
+        head = subjects.sample(np.random.default_rng([0, index]))
         target = head.vertices[: model.n_vertices][skin] - mean
         fit = np.linalg.solve(gram, design @ target.ravel()) @ design
         left.append(np.sqrt(((target.ravel() - fit) ** 2).reshape(-1, 3).sum(axis=1).mean()))

@@ -114,8 +114,8 @@ title = (
     f"FineNet, {total_fine:,} parameters, hypercolumn of {column} channels per pixel"
 )
 bottom.set_title(title, loc="left")
-patches = [plt.Rectangle((0, 0), 1, 1, fc=colour) for colour in draw.COLOURS.values()]
-bottom.legend(patches, draw.COLOURS, loc="upper right", fontsize=8)
+patches = [plt.Rectangle((0, 0), 1, 1, fc=color) for color in draw.COLORS.values()]
+bottom.legend(patches, draw.COLORS, loc="upper right", fontsize=8)
 figure.savefig(output / "figure.png", dpi=80)
 figure
 

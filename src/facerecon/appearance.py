@@ -20,7 +20,7 @@ BARE_FOREHEAD_MM = 8.0
 
 
 class FaceMaps(NamedTuple):
-    """A coarse surface and what the morphable model says of it, on one pixel grid.
+    """A coarse surface with the albedo and regions of the morphable model, on one pixel grid.
 
     Attributes:
         depth: mm, larger is nearer. normals: of this depth map. mask: where there is a surface.

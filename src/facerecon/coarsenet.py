@@ -27,7 +27,7 @@ from facerecon.displacements import (
 from facerecon.mesh import vertex_normals
 from facerecon.mirror import mirrored, mirrored_input
 from facerecon.morphable_model import MorphableModel
-from facerecon.rasterize import SHORTEST, rasterize
+from facerecon.rasterize import MIN_LENGTH, rasterize
 from facerecon.render import Rendering, place, render
 from facerecon.resnet import ResNetConfig, ResNetRegressor
 from facerecon.shapes import require_shape
@@ -71,8 +71,8 @@ class CoarseNet(ResNetRegressor):
     Pose is a correction of r_t's, since the maps show pose relative to the image; geometry is
     predicted anew, with a learned linear share of r_t's.
 
-    With `config.points` the next r is the most likely one under both this regression, which knows
-    faces, and the displacements of points, which show where things are in the image.
+    With `config.points` the next r is the most likely one under both this regression, whose
+    prior is the faces of training, and displacements of points, which are measured in the image.
 
     Args:
         n_coefficients: identity and expression coefficients of the morphable model.
@@ -192,7 +192,7 @@ def _compiled_input(
     normals = vertex_normals(camera_vertices, model.triangles)
     fragments = rasterize(projected, model.triangles, *image.shape[2:])
     return feedback_numba.coarse_input(
-        image, normals, model.pncc, *fragments, model.triangles, CONTRAST, SHORTEST
+        image, normals, model.pncc, *fragments, model.triangles, CONTRAST, MIN_LENGTH
     )
 
 

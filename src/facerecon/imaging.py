@@ -1,4 +1,4 @@
-"""Photographs in: files of every kind decoded into one form, and square crops cut out of them."""
+"""Photographs: files of every kind decoded into one form, and square crops of them."""
 
 import contextlib
 import glob
@@ -35,7 +35,7 @@ def load_image(source: ImageSource) -> Float[np.ndarray, "height width 3"]:
             (H, W, 1), (H, W, 3) or (H, W, 4): bool, uint8, uint16, or floating point in [0, 1].
 
     The EXIF orientation is applied. Transparent pixels are laid over white. Grey becomes three
-    equal channels, CMYK and palettes become RGB. Of an animation, the first frame counts. Colour
+    equal channels, CMYK and palettes become RGB. Of an animation, the first frame counts. Color
     profiles are ignored.
 
     Raises:
@@ -113,7 +113,7 @@ class Crop:
 
     Args:
         x, y: the square's left and top edge, in pixels of the image counted from the image's left
-            and top edge (the centre of its first pixel lies at 0.5).
+            and top edge (the center of its first pixel lies at 0.5).
         side: of the square, in pixels of the image.
         size: of the crop, in pixels.
     """
@@ -129,7 +129,7 @@ class Crop:
         return self.side / self.size
 
     def to_image(self, points: Real[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
-        """Crop (column, row) -> image (column, row); the first pixel's centre is (0, 0) in both."""
+        """Crop (column, row) -> image (column, row); the first pixel's center is (0, 0) in both."""
         return (points + 0.5) * self.step + (self.x - 0.5, self.y - 0.5)
 
     def to_crop(self, points: Real[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
@@ -216,12 +216,12 @@ def _sampling_matrix(n: int, start: float, step: float, size: int) -> Float[np.n
     A footprint is one step wide but at least one pixel: then the share is the weight of linear
     interpolation.
     """
-    centre = start + (np.arange(size)[:, None] + 0.5) * step
+    center = start + (np.arange(size)[:, None] + 0.5) * step
     half = max(step, 1.0) / 2
     left = np.arange(n, dtype=np.float64)
     right = left + 1
-    left[0], right[-1] = -np.inf, np.inf  # the border goes on for ever
-    share = np.minimum(centre + half, right) - np.maximum(centre - half, left)
+    left[0], right[-1] = -np.inf, np.inf  # the border is repeated
+    share = np.minimum(center + half, right) - np.maximum(center - half, left)
     return (np.maximum(share, 0.0) / (2 * half)).astype(np.float32)
 
 

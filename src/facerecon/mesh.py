@@ -14,7 +14,7 @@ from facerecon.backends.choose import choose_backend
 from facerecon.backends.threads import as_array, as_indices, over_batch
 from facerecon.shapes import require_shape
 
-SHORTEST = 1e-12  # sums of area normals below this length stay shorter than one
+MIN_LENGTH = 1e-12  # sums of area normals below this length stay shorter than one
 
 
 def vertex_normals(
@@ -38,7 +38,7 @@ def vertex_normals(
     require_shape("triangles", triangles, None, 3)
     if choose_backend(backend, vertices) == "numba":
         return _VertexNormals.apply(vertices, triangles)
-    return normalize(_area_normals(vertices, triangles), dim=-1, eps=SHORTEST)
+    return normalize(_area_normals(vertices, triangles), dim=-1, eps=MIN_LENGTH)
 
 
 def edges(triangles: Int[Tensor, "triangles 3"]) -> Int[Tensor, "edges 2"]:
@@ -49,29 +49,6 @@ def edges(triangles: Int[Tensor, "triangles 3"]) -> Int[Tensor, "edges 2"]:
     """
     require_shape("triangles", triangles, None, 3)
     return _directed_edges(triangles).sort(dim=1).values.unique(dim=0)
-
-
-def boundary_loops(triangles: Int[Tensor, "triangles 3"]) -> list[Int[Tensor, " loop"]]:
-    """The mesh's borders as vertex loops, longest first, each walked with the surface on its left.
-
-    Raises:
-        ValueError: wrong shape, or a border that touches itself in a vertex.
-    """
-    require_shape("triangles", triangles, None, 3)
-    directed = set(map(tuple, _directed_edges(triangles).tolist()))
-    following = {}
-    for start, end in sorted(directed):
-        if (end, start) not in directed:
-            if start in following:
-                raise ValueError(f"the border touches itself in vertex {start}; split that vertex")
-            following[start] = end
-    loops = []
-    while following:
-        loop = [min(following)]
-        while (vertex := following.pop(loop[-1])) != loop[0]:
-            loop.append(vertex)
-        loops.append(torch.tensor(loop, device=triangles.device))
-    return sorted(loops, key=len, reverse=True)
 
 
 def similarity(
@@ -193,7 +170,7 @@ def _normals_kernel(
     normals: np.ndarray,
     lengths: np.ndarray,
 ) -> None:
-    shortest = vertices.dtype.type(SHORTEST)
+    shortest = vertices.dtype.type(MIN_LENGTH)
     for item in range(start, stop):
         mesh, out = vertices[item], normals[item]
         for t in range(len(triangles)):
@@ -222,7 +199,7 @@ def _normals_backward_kernel(
     gradient: np.ndarray,
     result: np.ndarray,
 ) -> None:
-    shortest = vertices.dtype.type(SHORTEST)
+    shortest = vertices.dtype.type(MIN_LENGTH)
     summed = np.empty(vertices.shape[1:], vertices.dtype)  # gradient to the sums of area normals
     for item in range(start, stop):
         mesh, out, n, g = vertices[item], result[item], normals[item], gradient[item]

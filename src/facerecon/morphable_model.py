@@ -108,7 +108,7 @@ class MorphableModel(nn.Module):
         basis[: self.n_identity] = arrays["identity_basis"].reshape(self.n_identity, -1)
         basis[self.n_identity :] = arrays["expression_basis"].reshape(self.n_expression, -1)
         self.register_buffer("basis", torch.from_numpy(basis))
-        self._mirroring: Tensor | None = None  # made when it is asked for
+        self._mirroring: Tensor | None = None  # computed on first use
         low, high = self.mean.amin(0), self.mean.amax(0)
         self.register_buffer("pncc", (self.mean - low) / (high - low))
 
@@ -164,8 +164,11 @@ class MorphableModel(nn.Module):
         Where masks overlap, the least counts: `skin(names) > 0.5` are the vertices of the face that
         belong to none of the regions.
         """
-        others = torch.stack([self.regions[name] for name in without]).amax(dim=0)
-        return torch.minimum(self.regions["face"], 1 - others)
+        return torch.minimum(self.regions["face"], self.outside(without))
+
+    def outside(self, names: Sequence[str]) -> Float[Tensor, " vertices"]:
+        """Soft mask in [0, 1] of what belongs to none of these regions."""
+        return 1 - torch.stack([self.regions[name] for name in names]).amax(dim=0)
 
     def vertices(
         self, coefficients: Float[Tensor, "batch coefficients"]

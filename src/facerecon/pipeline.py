@@ -129,7 +129,7 @@ class Reconstructor:
         Args:
             image: whatever `load_image` takes.
             box: x, y, width, height of the face in pixels, as a frontal face detector would box it
-                (brows to chin); the detector is asked if None.
+                (brows to chin); detected if None.
             all_faces: every face that the detector finds and that can be fitted, largest first.
             refine: False stops after CoarseNet: depth and mesh are then the morphable model's.
 

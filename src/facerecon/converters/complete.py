@@ -22,7 +22,7 @@ ORIGIN_BELOW_EYES = 17.0  # mm, docs/conventions.md
 MARGIN = 10.0  # mm of the other mesh that may stand out of the default model's box
 STILL = 0.01  # mm: components that move the face by less are left out
 JAW = range(17)
-# Weight of a square millimetre in Eq. (4): face, ears and neck, eyeballs, as in the default model.
+# Weight of a square millimeter in Eq. (4): face, ears and neck, eyeballs, as in the default model.
 FACE_WEIGHT, REST_WEIGHT, EYE_WEIGHT = 1.0, 0.2, 0.3
 # A component is sampled from 0 to 3 standard deviations.
 COMPONENT_STD = 1 / 3

@@ -22,7 +22,7 @@ SAME_SIDE = 0.5  # least cosine between the normals of a pair
 SLIDING = 0.1  # weight of the distance along the surface, relative to the one across it
 STIFFNESS = 5.0  # mm^2: weight of the squared coefficients
 # A face in the right unit and frame comes out within these.
-SCALES, MOST_TURNED, FARTHEST = (0.7, 1.4), 0.5, 1.5  # factor, radians, mm
+SCALES, MAX_TURN, MAX_DISTANCE = (0.7, 1.4), 0.5, 1.5  # factor, radians, mm
 
 
 class NotAHeadError(ValueError):
@@ -104,7 +104,7 @@ def register_model(
     placed = scale * (mean + np.tensordot(coefficients, basis, 1)) @ rotation.T + shift
     distance = float(np.sqrt(np.mean(((goal - placed[used[pair]]) * across).sum(1) ** 2)))
     turned = np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))
-    if distance > FARTHEST or turned > MOST_TURNED or not SCALES[0] < scale < SCALES[1]:
+    if distance > MAX_DISTANCE or turned > MAX_TURN or not SCALES[0] < scale < SCALES[1]:
         raise NotAHeadError(
             f"no face was found on the mesh: the default model comes within {distance:.1f} mm of it"
             f" when turned by {np.degrees(turned):.0f} degrees and {scale:.2g} times as large"

@@ -24,7 +24,7 @@ from facerecon.weights import load_weights
 
 CHANNELS = 2  # grey, rendering
 BRIGHTEST = 1.5  # of the normalized grey values outside the face
-_OF_COARSENET = (0, 6)  # the channels of CoarseNet's input that say the same: grey, normals' z
+_OF_COARSENET = (0, 6)  # the same channels of CoarseNet's input: grey, normals' z
 
 
 class AlignedNet(ResNetRegressor):

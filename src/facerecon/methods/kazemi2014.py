@@ -82,13 +82,13 @@ class ShapePredictor:
     ) -> Float[np.ndarray, "68 2"]:
         """Column and row of the 68 landmarks of the largest face of a photograph.
 
-        The trees start from the box, and dlib rounds to whole pixels of the crop. So several boxes
-        near the detector's are asked, also in the mirror image, and the median of the answers is
-        taken: our addition, which costs some milliseconds.
+        The trees start from the box, and dlib rounds to whole pixels of the crop. So the result is
+        the median over several boxes near the detector's, also in the mirror image: our addition,
+        which costs some milliseconds.
 
         Args:
             image: RGB in [0, 1].
-            box: the detector's; it is asked if None.
+            box: of the face; the detector's if None.
 
         Raises:
             NoFaceError: no face was found.

@@ -4,11 +4,10 @@ E. Richardson, M. Sela, R. Kimmel, 3D face reconstruction by learning from synth
 network is `methods.aligned_net`. From the CVPR paper: the method "required external procedures for
 fine details extraction as well as initial guess of the face location, size, and pose". Our reading:
 the guess is the mean face's pose by landmarks, and the detail that of RGBD-Fusion (Or-El et al.
-2015): a light and an albedo with smooth local changes, then the depth that minimises shading
+2015): a light and an albedo with smooth local changes, then the depth that minimizes shading
 residual, distance from the network's depth and roughness, here by `sfs.refine_depth`.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -65,8 +64,7 @@ def refinement(
     found = robust_shading(
         image, *albedo_maps(model, rendering.fragments), rendering.normals, rendering.mask
     )
-    regions = model.regions
-    skin = 1 - torch.stack([regions[name] for name in _UNTRUSTED]).amax(dim=0)
+    skin = model.outside(_UNTRUSTED)
     seen = model.triangles[rendering.fragments.triangle.clamp(min=0)]
     trust = skin[seen].mean(dim=-1)[:, None] * rendering.mask
     shaded = ShadedImage(image, found.albedo, found.light, rendering.mask, mm)

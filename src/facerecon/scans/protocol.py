@@ -1,6 +1,6 @@
 """Table 1 of the paper: depth errors on the pixels that all methods and the truth hold valid.
 
-docs/evaluation.md says in words what is compared with what, and what the paper leaves open.
+docs/evaluation.md explains what is compared with what, and what the paper leaves open.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ from facerecon.scans.alignment import align_depth, rigid_distances
 from facerecon.scans.scan import Scan, mm_per_pixel
 
 NOSE_NAMES = ("Nose", "Nose tip")
-LEAST_COMMON = 500
-"""Pixels; on fewer, a comparison says nothing."""
+MIN_COMMON_PIXELS = 500
+"""On fewer pixels, a comparison is not meaningful."""
 
 BIN_MM = 0.02
 BINS = 5000
@@ -90,7 +90,7 @@ def common_pixels(
         crop_mm: radius of the ball about the tip of the nose that the true points lie in.
 
     Raises:
-        ProtocolError: an estimate of another size, or fewer than LEAST_COMMON pixels.
+        ProtocolError: an estimate of another size, or fewer than MIN_COMMON_PIXELS pixels.
     """
     mask = scan.mask.copy()
     for name, estimate in estimates.items():
@@ -102,7 +102,7 @@ def common_pixels(
         mask &= np.isfinite(estimate.depth_mm)
     if crop_mm is not None:
         mask &= near_nose(scan, crop_mm)
-    if mask.sum() < LEAST_COMMON:
+    if mask.sum() < MIN_COMMON_PIXELS:
         raise ProtocolError(
             f"{scan.name}: only {int(mask.sum())} pixels are valid for the scan and for all of"
             f" {', '.join(estimates)}"
@@ -192,7 +192,7 @@ def score(
     return found
 
 
-def table(
+def score_table(
     scores: Sequence[Mapping[str, Score]],
     subjects: Sequence[str],
     config: ProtocolConfig | None = None,
@@ -253,7 +253,7 @@ def _within(mask: Bool[np.ndarray, "height width"], margin: int) -> np.ndarray:
 def _resampled_weights(
     subjects: Sequence[str], count: int, seed: int
 ) -> Int[np.ndarray, "count scans"]:
-    """How often each scan appears when the subjects are drawn anew, with replacement."""
+    """How often each scan appears when the subjects are resampled with replacement."""
     people, index = np.unique(np.asarray(subjects), return_inverse=True)
     share = np.full(len(people), 1 / len(people))
     return np.random.default_rng(seed).multinomial(len(people), share, count)[:, index]

@@ -229,7 +229,7 @@ def merge_vertices(
 ) -> tuple[Int[Tensor, " vertices"], Int[Tensor, "fewer_triangles 3"]]:
     """Which vertices to merge so that at most `limit` are left, the same for every face.
 
-    Neighbours merge that face the same way, and first those that matter less (`vertex_weight`).
+    Neighbors merge that face the same way, and first those that matter less (`vertex_weight`).
 
     Returns:
         The new vertex of each old one, and the triangles that are left, of new vertices.

@@ -38,7 +38,7 @@ BALL_ALBEDO = 0.6
 
 
 class Relighter:
-    """The face of a photograph, lit as sliders say; they begin at the light that was found in it.
+    """The face of a photograph under a light that sliders set; they begin at its own.
 
         relighter = Relighter(photo, normals, mask, found)  # of `sfs.estimate_shading`
         relighter.sliders["right °"].value = 60  # as a hand on the slider would

@@ -108,7 +108,7 @@ def depth_views(
 def feedback_pictures(
     grey: Float[torch.Tensor, "1 1 size size"], rendering: Rendering
 ) -> list[Float[np.ndarray, "size size 3"]]:
-    """What CoarseNet is shown: the masked photograph, the PNCC, the normals as colours.
+    """What CoarseNet is shown: the masked photograph, the PNCC, the normals as colors.
 
     Source: section 3.2.1, Figures 2 and 4.
 
@@ -201,7 +201,7 @@ def viewer(face: Reconstruction, textured: bool = True, size: int = 600) -> "Plo
     """An interactive plotly figure of the detailed mesh, with at most 10,000 vertices.
 
     Args:
-        textured: in the photograph's colours, or else light grey.
+        textured: in the photograph's colors, or else light grey.
         size: of the figure in pixels.
 
     Raises:
@@ -210,16 +210,16 @@ def viewer(face: Reconstruction, textured: bool = True, size: int = 600) -> "Plo
     import plotly.graph_objects as plotly
 
     vertices, faces, uv = decimate(face.vertices, face.faces, face.uv)
-    colour = {"color": "lightgrey"}
+    color = {"color": "lightgrey"}
     if textured:
         picture = to_bytes(face.crop.cut(face.image))
         pixel = np.clip(uv * picture.shape[0], 0, picture.shape[0] - 1).astype(int)
         rgb = picture[picture.shape[0] - 1 - pixel[:, 1], pixel[:, 0]]
-        colour = {"vertexcolor": [f"rgb({r},{g},{b})" for r, g, b in rgb]}
+        color = {"vertexcolor": [f"rgb({r},{g},{b})" for r, g, b in rgb]}
     x, y, z = vertices.T
     i, j, k = faces.T
     lighting = {"ambient": 0.55, "diffuse": 0.5, "specular": 0.05}
-    surface = plotly.Mesh3d(x=x, y=y, z=z, i=i, j=j, k=k, lighting=lighting, **colour)
+    surface = plotly.Mesh3d(x=x, y=y, z=z, i=i, j=j, k=k, lighting=lighting, **color)
     figure = plotly.Figure(surface)
     figure.update_layout(
         width=size,
