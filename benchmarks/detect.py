@@ -23,15 +23,15 @@ from timing import machine
 sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 import cascades
 
+from facerecon.camera import POSE_UNITS
 from facerecon.detection import network
 from facerecon.detection.detect import CROP_MARGIN, Box, NoFaceError, detect_faces
-from facerecon.detection.recrop import recentred
 from facerecon.evaluation.heads.models import load_heads
 from facerecon.evaluation.heads.table import YAW_BINS, true_yaw
 from facerecon.evaluation.heads.views import Heads
 from facerecon.imaging import Crop, list_images, load_image, to_bytes, to_grey
 from facerecon.morphable_model import MorphableModel
-from facerecon.weights import load_detector, read_card, shipped
+from facerecon.weights import read_card, shipped
 
 SEED = 20_261_126  # not of the heads that any constant was chosen with
 NEAR, LOG_WIDTH = 0.3, 0.5
@@ -43,7 +43,7 @@ Detector = Callable[[np.ndarray], list[Box]]
 
 def detectors() -> dict[str, Detector]:
     """By name: functions of a grey image in [0, 1]."""
-    net = load_detector()
+    net = network.load_detector()
 
     def whole(grey: np.ndarray) -> list[Box]:
         try:
@@ -105,7 +105,8 @@ def heads(file: Path, count: int, profiles: int) -> tuple[list[np.ndarray], list
 
     source = Heads(load_heads(file), MorphableModel.default())
     views = source.render(count, SEED, profiles, keep)
-    squares = [recentred(crop, pose) for crop, pose in zip(crops, views.pose, strict=True)]
+    places = (views.pose.double() * POSE_UNITS)[:, 3:].tolist()
+    squares = [crop.moved(*place) for crop, place in zip(crops, places, strict=True)]
     margin = 0.5 - 0.5 / CROP_MARGIN
     boxes = [
         Box(s.x + margin * s.side, s.y + margin * s.side, *2 * (s.side / CROP_MARGIN,))

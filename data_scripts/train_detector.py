@@ -18,12 +18,12 @@ from canvases import CanvasConfig, CanvasMaker, Scene, detection_loss
 
 from facerecon.camera import POSE_UNITS
 from facerecon.detection.box import CROP_MARGIN
-from facerecon.detection.network import DetectionNet, DetectionNetConfig
+from facerecon.detection.network import DetectionNet, DetectionNetConfig, load_detector
 from facerecon.imaging import list_images, load_image, to_bytes, to_grey
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.config import SyntheticConfig
 from facerecon.synthetic.world import SyntheticWorld
-from facerecon.weights import ModelCard, commit, lineage, load_detector, save_weights, write_card
+from facerecon.weights import ModelCard, commit, lineage, save_weights, write_card
 
 SCENE = 128  # pixels
 LARGEST_FACE = 90.0  # pixels of the largest box in a photograph, which is shrunk to that

@@ -18,13 +18,13 @@ from tqdm import tqdm
 from facerecon.camera import split
 from facerecon.evaluation.heads.models import load_heads
 from facerecon.evaluation.heads.views import Heads
+from facerecon.imaging import to_bytes
 from facerecon.methods.contour import Contour
 from facerecon.methods.kazemi2014 import (
     MIRROR,
     SIZE,
     ShapePredictor,
     face_rectangle,
-    grey_bytes,
     require_dlib,
 )
 from facerecon.morphable_model import MorphableModel
@@ -51,7 +51,7 @@ def render_faces(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         coefficients, pose = split(faces.r, world.model.n_coefficients)
         index = contour.march(world.model.vertices(coefficients), pose)
         places = faces.rendering.projected[..., :2].gather(1, index[..., None].expand(-1, -1, 2))
-        images += [grey_bytes(image) for image in faces.image[:, 0].numpy()]
+        images += [to_bytes(image) for image in faces.image[:, 0].numpy()]
         points.append(places.numpy())
     return np.stack(images), np.concatenate(points)
 
@@ -109,7 +109,7 @@ def error(predictor: ShapePredictor, images: np.ndarray, points: np.ndarray) -> 
 def other_heads(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Photographs of 200 other heads within 60 degrees, and the landmarks on their skin."""
     views = Heads(load_heads(path), MorphableModel.default(), SIZE).render(200, seed=0)
-    images = np.stack([grey_bytes(image) for image in views.image[:, 0].numpy()])
+    images = np.stack([to_bytes(image) for image in views.image[:, 0].numpy()])
     return images, views.landmarks[..., :2].numpy()
 
 

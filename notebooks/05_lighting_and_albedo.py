@@ -238,8 +238,8 @@ assert after < before
 #
 # Both photographs, by three readings of the equations. *Plain*: Eqs. (11) and (12) as
 # they stand. *Robust*: the same, three times more with a smaller weight where the
-# residual $e$ is large, $1 / (1 + (e/0.06)^2)$; hair, glasses and cast shadows lose
-# their say. *Second order*: robust, with nine harmonics. Shown are the recovered
+# residual $e$ is large, $1 / (1 + (e/0.06)^2)$; hair, glasses and cast shadows are
+# down-weighted. *Second order*: robust, with nine harmonics. Shown are the recovered
 # albedo, the light on a white face, and their product: what Eq. (8) compares with the
 # photograph.
 
@@ -248,9 +248,9 @@ readings, explained = {}, {}
 for name, image in images.items():
     known = *sfs.albedo_maps(model, surfaces[name].fragments), normals[name], skin[name]
     readings[name] = {
-        "plain": sfs.recover(image, *known),
-        "robust": sfs.recover_robustly(image, *known),
-        "second order": sfs.recover_robustly(image, *known, order=2),
+        "plain": sfs.estimate_shading(image, *known),
+        "robust": sfs.robust_shading(image, *known),
+        "second order": sfs.robust_shading(image, *known, order=2),
     }
     spread = image[skin[name]].var()
     for key, found in readings[name].items():
@@ -341,7 +341,7 @@ cases = {
 }
 table = {}
 for name, (image, shading) in cases.items():
-    found = sfs.recover_robustly(image, mean, basis, faces.normals, where)
+    found = sfs.robust_shading(image, mean, basis, faces.normals, where)
     table[name] = errors(found, shading, where)
     values = [float(e.quantile(q)) for e in table[name][:2] for q in (0.5, 0.9)]
     print("{:15} {:4.1f}° (90 %: {:5.1f}°)  {:.1%} ({:.1%})".format(name, *values))
@@ -354,7 +354,7 @@ assert middle["flat light"][0] > 2 * middle["as drawn"][0]  # next to no directi
 assert middle["beard"][0] > middle["as drawn"][0]
 pictures = []
 for name, i in (("as drawn", 2), ("as drawn", 3), ("flat light", 3), ("beard", 3)):
-    found = sfs.recover_robustly(cases[name][0], mean, basis, faces.normals, where)
+    found = sfs.robust_shading(cases[name][0], mean, basis, faces.normals, where)
     k, (image, shading) = table[name][2][i].item(), cases[name]
     row = image, rho, found.albedo / k, shading / 1.2, k * found.shading / 1.2
     pictures += [grey(m[i : i + 1], where[i : i + 1]) for m in row]
@@ -478,8 +478,8 @@ for name, image in spoilt.items():
     solutions = {
         "all pixels": lighting.estimate_light(image, mean, n, everywhere, **unlimited),
         "limits": lighting.estimate_light(image, mean, n, everywhere),
-        "robust": sfs.recover_robustly(image, mean, basis, n, everywhere).light,
-        "below the brows": sfs.recover_robustly(image, mean, basis, n, where).light,
+        "robust": sfs.robust_shading(image, mean, basis, n, everywhere).light,
+        "below the brows": sfs.robust_shading(image, mean, basis, n, where).light,
     }
     angles |= {
         (name, key): off(light).median().item() for key, light in solutions.items()
@@ -513,7 +513,7 @@ held = {}
 for kind, (image, truth) in kinds.items():
     for order in (1, 2):
         light = lighting.estimate_light(image, rho, n, where, order=order)
-        found = sfs.recover_robustly(image, mean, basis, n, where, order=order)
+        found = sfs.robust_shading(image, mean, basis, n, where, order=order)
         known = found._replace(light=light, shading=lighting.shade(ones, light, n))
         for key, each in {"known": known, "found": found}.items():
             error = errors(each, truth, where)[1].median().item()

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 
 from facerecon import Reconstructor, camera, coarsenet, depth, finenet, imaging
 from facerecon import lighting, losses, render, repro, sfs, weights as weight_files
-from facerecon.appearance import explain, model_maps, target
+from facerecon.appearance import estimate_light_and_albedo, model_maps, shading_target
 from facerecon.detection import detect
 from facerecon.evaluation import detail, detail_report
 from facerecon.synthetic import world as synthetic
@@ -210,12 +210,15 @@ for side in (200, 400):
 # grey levels, depth in 1/128 of a pixel's width; all terms as means over the face.
 
 # %%
-explained = {name: explain(images[name], maps[name], 1) for name in images}
+bounds = settings.detail_bounds
+explained = {
+    name: estimate_light_and_albedo(images[name], maps[name], 1) for name in images
+}
 goal = {
-    name: target(images[name], maps[name], found.albedo, found.light, settings)
+    name: shading_target(images[name], maps[name], found.albedo, found.light, bounds)
     for name, found in explained.items()
 }  # the photograph as far as detail can explain it: chapter 5, and `sfs.detail_target`
-light, (goal_image, goal_albedo) = explained["grace_hopper"].light, goal["grace_hopper"]
+goal_image, goal_albedo, light = goal["grace_hopper"][:3]
 z_0, z = face.depth, answer
 p = face.mm_per_pixel / 128  # mm per unit of depth
 n = depth.normals_from_depth(z, face.mm_per_pixel, face.mask)
@@ -230,8 +233,7 @@ neighbours = q[..., :-2, 1:-1] + q[..., 2:, 1:-1] + q[..., 1:-1, :-2] + q[..., 1
 laplacian = (neighbours - 4 * z)[losses.five_point_interior(face.mask)]
 E_sm = (laplacian / p).abs().mean()
 L = E_sh + 5e-3 * E_f + E_sm
-known = z_0, goal_image, goal_albedo, light, face.mask, face.mm_per_pixel
-package = losses.finenet_loss(z, *known)
+package = losses.finenet_loss(z, z_0, goal["grace_hopper"])
 for name, mine, theirs in zip(
     package._fields, (L, E_sh, E_f, E_sm), package, strict=True
 ):
@@ -246,13 +248,14 @@ for name, mine, theirs in zip(
 # each of some pixels we move the depth by a thousandth of a pixel, in double precision.
 
 # %%
-double = [m.double() if m.is_floating_point() else m for m in known]
+double = losses.ShadedImage(
+    *(m.double() if m.is_floating_point() else m for m in goal["grace_hopper"])
+)
 
 
 def energy(z):
     """E_sh of Eq. (8)."""
-    _, image, albedo, light, mask, mm = double
-    return losses.shading_energy(z, image, albedo, light, mask, mm)
+    return losses.shading_energy(z, double)
 
 
 with torch.enable_grad():
@@ -294,7 +297,7 @@ plt.show()
 #
 # What does each term do? We need a face whose true surface we know: a model's face
 # with synthetic wrinkles (chapter 2), lit at first order. Light and albedo are given,
-# and we minimise Eq. (14) over the depth map itself, starting at the smooth face
+# and we minimize Eq. (14) over the depth map itself, starting at the smooth face
 # (`sfs.refine_depth`): with all terms, and with some switched off; for a clean
 # photograph and for a noisy one. To save time only a window of brows and forehead takes
 # part.
@@ -316,7 +319,7 @@ grain = torch.randn(clean.shape, generator=generator)
 
 # %%
 window = np.s_[:, :, 25:105, 50:150]
-mm, lit = whole.mm_per_pixel, (whole.albedo_mean[window], lamp)
+mm, albedo = whole.mm_per_pixel, whole.albedo_mean[window]
 smooth_z, inside, true_z, true_n, skin = (
     m[window] for m in (whole.depth, whole.mask, *true, whole.skin)
 )
@@ -339,9 +342,10 @@ noises = {"clean": 0.002, "noisy": 0.02}
 photographed = {name: (clean + s * grain)[window] for name, s in noises.items()}
 for photo, image in photographed.items():
     for name, without in variants.items():
-        weights_off = {f"{term}_weight": value for term, value in without.items()}
+        shaded = losses.ShadedImage(image, albedo, lamp, inside, mm)
+        lambdas = losses.CriterionWeights(**without)
         refined[f"{name}, {photo}"] = sfs.refine_depth(
-            image, smooth_z, inside, mm, *lit, **weights_off, steps=2 * steps
+            smooth_z, shaded, lambdas, steps=2 * steps
         )
 
 # %% tags=["check"]
@@ -379,9 +383,11 @@ unit_sets = {
     "[0, 1], pixels": {"intensity_unit": 1.0, "depth_unit": 1.0},
     "grey levels, pixels": {"depth_unit": 1.0},
 }
-known, by_units = (photographed["noisy"], smooth_z, inside, mm, *lit), {}
+noisy = losses.ShadedImage(photographed["noisy"], albedo, lamp, inside, mm)
+by_units = {}
 for name, units in unit_sets.items():
-    found = sfs.refine_depth(*known, **units, steps=2 * steps)
+    lambdas = losses.CriterionWeights(**units)
+    found = sfs.refine_depth(smooth_z, noisy, lambdas, steps=2 * steps)
     by_units[name] = against_truth(found)[0]
     print(f"{name:26} normals off by {by_units[name]:.2f}°")
 assert min(by_units, key=by_units.get) == "grey levels, 1/128 pixel"
@@ -393,26 +399,24 @@ assert min(by_units, key=by_units.get) == "grey levels, 1/128 pixel"
 # (4.3): what the optimisation finds in hundreds of steps, given light and albedo, a
 # network can learn to say at once. The weights that ship learned otherwise. The paper
 # needs its criterion as "there is no known model that captures the diversity of fine
-# facial details"; we simulate wrinkles (chapter 2), so a network can be shown the
+# facial details"; with synthetic wrinkles (chapter 2) a network can be shown the
 # answer (`facerecon train fine --supervised`). Where wrinkles are known, it comes
 # nearer to the truth than one that learned Eq. (14) from photographs, and than
-# minimising it (`docs/evaluation.md`). So compare the pictures: the network was not
+# minimizing it (`docs/evaluation.md`). So compare the pictures: the network was not
 # asked for a small energy.
 
 # %%
 energies, surfaces, spent = {}, {}, {}
 for name, each in maps.items():
-    found = explained[name]
-    known = goal[name].image, each.depth, each.mask, each.mm_per_pixel
     start = time.perf_counter()
-    fine = network(images[name], *known[1:])
+    fine = network(images[name], each.depth, each.mask, each.mm_per_pixel)
     middle = time.perf_counter()
-    minimised = sfs.refine_depth(*known, goal[name].albedo, found.light, steps=steps)
+    minimised = sfs.refine_depth(each.depth, goal[name], steps=steps)
     spent[name] = middle - start, time.perf_counter() - middle
     surfaces[name] = {"coarse": each.depth, "FineNet": fine, "minimised": minimised}
-    known = each.depth, *goal[name], found.light, each.mask, each.mm_per_pixel
     energies[name] = {
-        k: losses.finenet_loss(z, *known) for k, z in surfaces[name].items()
+        k: losses.finenet_loss(z, each.depth, goal[name])
+        for k, z in surfaces[name].items()
     }
 
 # %% tags=["check"]
@@ -456,8 +460,8 @@ figure
 both = torch.cat([torch.cat([image, image.flip(3)]) for image in images.values()])
 fits = coarsenet.iterate(reconstructor.coarsenet, model, both, 4)[-1]
 faces = model_maps(model, fits, size)
-found = explain(both, faces, 1)
-wanted = target(both, faces, found.albedo, found.light, settings)
+found = estimate_light_and_albedo(both, faces, 1)
+wanted = shading_target(both, faces, found.albedo, found.light, bounds)
 torch.manual_seed(seed)
 small = finenet.FineNet(finenet.FineNetConfig(width=16, regressor=(32, 16)))
 optimiser = torch.optim.AdamW(small.parameters(), lr=4e-3, betas=(0.9, 0.98))
@@ -468,11 +472,11 @@ schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=roun
 # %%
 def criterion(window):
     """Eq. (14) of the small network on a window of all crops."""
-    maps_of = (both, faces.depth, faces.mask, *wanted)
+    maps_of = (both, faces.depth, faces.mask, wanted.image, wanted.albedo)
     photo, z_0, mask, image, albedo = (m[window] for m in maps_of)
     z = small(photo, z_0, mask, faces.mm_per_pixel)
-    known = z_0, image, albedo, found.light, mask, faces.mm_per_pixel
-    return losses.finenet_loss(z, *known, smoothness_weight=0.1)
+    shaded = wanted._replace(image=image, albedo=albedo, mask=mask)
+    return losses.finenet_loss(z, z_0, shaded, losses.CriterionWeights(smoothness=0.1))
 
 
 # %%
@@ -515,7 +519,9 @@ assert after.total < before.total and after.shading < 0.97 * before.shading
 # %% tags=["check"]
 few = {"quick": 4, "full": 32}[preset]
 nets = {"fine": network, "short training": small}
-refiners = detail_report.Refiners(nets, settings, sfs_steps=steps)
+lambdas, order = settings.criterion_weights, settings.light_order
+per_image = detail.ShapeFromShading(settings.detail_bounds, lambdas, order, steps)
+refiners = detail_report.Refiners(nets, per_image)
 wrinkled = detail.synthetic_faces(world, few, seed)
 benchmark, sheet = detail_report.measure_detail(wrinkled, model, refiners)
 about = {"faces": "synthetic", "size": size, "start": "true coarse"}

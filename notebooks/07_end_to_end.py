@@ -213,7 +213,9 @@ z_y = -np.gradient(surface, h, axis=0)  # rows go down, y goes up
 n = np.stack([-z_x, -z_y, np.ones_like(z_x)]) / np.sqrt(1 + z_x**2 + z_y**2)
 
 # %% tags=["check"]
-lit = {key: appearance.explain(grey[key], maps[key], 1) for key in grey}
+lit = {
+    key: appearance.estimate_light_and_albedo(grey[key], maps[key], 1) for key in grey
+}
 inner = losses.five_point_interior(shown.mask)[0, 0]  # all neighbours are on the face
 difference = np.abs(n - maps[name].normals[0].numpy())[:, inner].max()
 print(f"largest difference {difference:.1e} over {inner.sum()} pixels")
@@ -244,8 +246,8 @@ fine = {
 }
 
 # %% [markdown]
-# How good is the answer by the paper's criterion? `appearance.target` prepares the
-# photograph as in training: what changes slowly over the skin counts as albedo, and
+# How good is the answer by the paper's criterion? `appearance.shading_target` prepares
+# the photograph as in training: what changes slowly over the skin counts as albedo, and
 # what is left is bounded, for no detail of a surface explains a cast shadow. Chapter 6
 # takes the criterion apart, and compares the network with minimising it for each
 # photograph.
@@ -253,11 +255,13 @@ fine = {
 # %%
 settings, terms, goal = presets.FineTraining(), {}, {}
 for name, found in lit.items():
-    known = grey[name], maps[name], found.albedo, found.light, settings
-    goal[name] = appearance.target(*known)
-    known = coarse[name], *goal[name], found.light, mask[name], 1 / scale[name]
+    goal[name] = appearance.shading_target(
+        grey[name], maps[name], found.albedo, found.light, settings.detail_bounds
+    )
     surfaces = {"coarse": coarse[name], "FineNet": fine[name]}
-    terms[name] = {k: losses.finenet_loss(z, *known) for k, z in surfaces.items()}
+    terms[name] = {
+        k: losses.finenet_loss(z, coarse[name], goal[name]) for k, z in surfaces.items()
+    }
     for key, loss in terms[name].items():
         numbers = "  ".join(f"{k} {v:8.2f}" for k, v in loss._asdict().items())
         print(f"{name:14}{key:10} {numbers}")
@@ -323,8 +327,8 @@ def flow(name, cut=False):
     z_0 = render.render(model, r.detach() if cut else r, 200)
     pixel = 1 / camera.pose_parameters(camera.split(r.detach())[1], 200).scale
     z = teacher(grey[name], z_0.depth, z_0.mask, pixel)
-    known = *goal[name], lit[name].light, z_0.mask & mask[name], pixel
-    criterion = losses.finenet_loss(z, z_0.depth.detach(), *known).total
+    shaded = goal[name]._replace(mask=z_0.mask & mask[name], mm_per_pixel=pixel)
+    criterion = losses.finenet_loss(z, z_0.depth.detach(), shaded).total
     fidelity = (r - states[name][-1]).square().mean()
     return r, z_0.depth, z, criterion, end_to_end.coarse_fidelity_weight * fidelity
 

@@ -30,7 +30,7 @@ from facerecon import repro, weights
 from facerecon.methods.registry import MethodSettings, build_method, method_names
 from facerecon.scans import alignment, protocol
 from facerecon.scans.frgc import find_frgc, read_frgc
-from facerecon.scans.protocol_config import ProtocolConfig
+from facerecon.scans.protocol import ProtocolConfig
 from facerecon.simulated_scans.cache import bench_folder, cached_bench
 
 # %% [markdown]
@@ -270,7 +270,7 @@ for name in names:
 # %%
 scored = results["as in Table 1"]
 people = [item.subject for item in kept]
-rows = protocol.table(scored, people, base)
+rows = protocol.score_table(scored, people, base)
 values = np.array([[s[n].mean for n in names] for s in scored])
 rng, samples = np.random.default_rng(seed), []
 for _ in range(2000):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from facerecon.methods.estimate import Estimate
 from facerecon.scans.frgc import write_abs
-from facerecon.scans.protocol import Estimate
 from facerecon.scans.scan import Scan
 
 ROWS, COLUMNS = 120, 160

@@ -1,21 +1,21 @@
 """Networks that answer by rule, in CoarseNet's place."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from facerecon.coarsenet import CoarseNetConfig, Estimate
+from facerecon.coarsenet import CoarseEstimate, CoarseNet, CoarseNetConfig
+from facerecon.morphable_model import MorphableModel
 
 
-class StandIn(nn.Module):
+class StandIn(CoarseNet):
     """A CoarseNet without displacements, whose next r is `answer(maps, r)`."""
 
-    config = CoarseNetConfig(points=0, both_sides=False)
+    def __init__(self) -> None:
+        tiny = CoarseNetConfig(width=1, squeeze=1, grid=1, points=0, both_sides=False)
+        super().__init__(284, tiny)
 
     def answer(self, maps: Tensor, r: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def points_of(self, model: nn.Module) -> None:
-        return None
-
-    def forward(self, maps: Tensor, r: Tensor, points: None = None) -> Estimate:
+    def forward(self, maps: Tensor, r: Tensor, model: MorphableModel) -> CoarseEstimate:
         answer = self.answer(maps, r)
-        return Estimate(answer, answer)
+        return CoarseEstimate(answer, answer)

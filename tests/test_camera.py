@@ -48,7 +48,7 @@ def test_rotation_order_against_scipy():
     torch.testing.assert_close(camera.rotation_matrix(angles), torch.from_numpy(expected))
 
 
-def test_zero_pose_is_centred_frontal_and_fills_the_crop():
+def test_zero_pose_is_centered_frontal_and_fills_the_crop():
     vertices = torch.tensor([[[0.0, 0.0, 7.0], [107.0, 107.0, -3.0]]], dtype=torch.float64)
     projected = camera.project(vertices, one_pose(), SIZE)
     # 107 mm is half the crop: the upper right corner of the top right pixel.
@@ -84,7 +84,7 @@ def test_unproject_inverts_project():
     torch.testing.assert_close(back, vertices)
 
 
-def test_larger_crop_is_a_resize_with_pixel_centres():
+def test_larger_crop_is_a_resize_with_pixel_centers():
     vertices, pose = 100 * torch.randn(2, 30, 3, dtype=torch.float64), random_poses(2)
     small, large = camera.project(vertices, pose, 100), camera.project(vertices, pose, 300)
     torch.testing.assert_close(large[..., :2], (small[..., :2] + 0.5) * 3 - 0.5)

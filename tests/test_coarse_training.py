@@ -8,7 +8,7 @@ import torch
 from stand_ins import StandIn
 
 from facerecon.camera import CROP_MM
-from facerecon.coarsenet import CoarseNet, CoarseNetConfig, Estimate, feedback
+from facerecon.coarsenet import CoarseEstimate, CoarseNet, CoarseNetConfig, feedback
 from facerecon.displacements import DISPLACEMENT_MM, place_points, seen
 from facerecon.evaluation.coarse import (
     coarse_metrics,
@@ -135,7 +135,7 @@ def test_displacements_are_those_between_estimate_and_truth(task):
     assert (seen(task.points, r, place_points(task.points, r)).sum(1) > 10).all()
 
     def error(displacement, log_error):
-        said = Estimate(r, r, displacement, torch.full_like(truth, log_error))
+        said = CoarseEstimate(r, r, displacement, torch.full_like(truth, log_error))
         terms = task.estimate_criterion(said, r, r_gt)
         return terms["displacement"], terms["loss"]
 

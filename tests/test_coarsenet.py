@@ -1,5 +1,6 @@
 """CoarseNet's input, architecture and iteration."""
 
+import copy
 import dataclasses
 from itertools import pairwise
 
@@ -14,11 +15,10 @@ from facerecon.coarsenet import (
     coarse_input,
     feedback,
     iterate,
-    mirrored,
-    mirrored_input,
     step,
 )
-from facerecon.displacements import place_points, seen
+from facerecon.displacements import place_points, points_of, seen
+from facerecon.mirror import mirrored, mirrored_input
 from facerecon.render import render
 
 SMALL = CoarseNetConfig(width=4, squeeze=4, grid=2, points=80, field=8)  # and both sides
@@ -59,10 +59,11 @@ def test_feedback_in_one_pass_is_the_input_of_the_rendered_maps(model, image):
 
 
 @pytest.mark.parametrize("stem", ["patch", "resnet"])
-def test_shapes_and_size_invariance(stem):
+def test_shapes_and_size_invariance(stem, model):
     network = CoarseNet(284, CoarseNetConfig(width=4, squeeze=4, stem=stem, points=0)).eval()
     for size in (100, 200):
-        assert network(torch.zeros(2, 7, size, size), torch.zeros(2, 290)).r.shape == (2, 290)
+        answer = network(torch.zeros(2, 7, size, size), torch.zeros(2, 290), model)
+        assert answer.r.shape == (2, 290)
 
 
 def test_unknown_stem_is_refused():
@@ -70,10 +71,11 @@ def test_unknown_stem_is_refused():
         CoarseNet(284, CoarseNetConfig(stem="vit"))
 
 
-def test_pose_is_a_correction_and_geometry_is_not(network):
+def test_pose_is_a_correction_and_geometry_is_not(model):
+    network = CoarseNet(284, dataclasses.replace(SMALL, points=0)).eval()
     maps = torch.randn(1, 7, 64, 64, generator=torch.Generator().manual_seed(2))
     r = torch.randn(1, 290, generator=torch.Generator().manual_seed(3))
-    from_zero, from_r, far = (network(maps, start).r for start in (0 * r, r, r + 100))
+    from_zero, from_r, far = (network(maps, start, model).r for start in (0 * r, r, r + 100))
     torch.testing.assert_close(from_zero[:, :284], from_r[:, :284])
     torch.testing.assert_close(from_r[:, 284:] - from_zero[:, 284:], r[:, 284:])
     assert (far[:, 284:] == POSE_LIMIT).all()
@@ -81,11 +83,11 @@ def test_pose_is_a_correction_and_geometry_is_not(network):
 
 def test_displacements_move_the_answer_and_the_papers_network_has_none(network, model, image):
     """A field that says "10 mm to the right", surely: the face moves there, and stays a face."""
-    points = network.points_of(model)
+    points = points_of(model, network.points)
     network.field.output.bias.data = torch.tensor([1.0, 0, 0, -3, -3, -3])
     network.field.output.weight.data.zero_()
     r = torch.zeros(len(image), 290)
-    answer = network(feedback(model, image, r), r, points)
+    answer = network(feedback(model, image, r), r, model)
     move = place_points(points, answer.r) - place_points(points, r)
     counted = seen(points, r, place_points(points, r))
     mean = (move * counted).sum((0, 1)) / counted.sum((0, 1))
@@ -94,25 +96,28 @@ def test_displacements_move_the_answer_and_the_papers_network_has_none(network, 
     plain = CoarseNet(284, dataclasses.replace(SMALL, points=0)).eval()
     state = network.state_dict()
     plain.load_state_dict({name: state[name] for name in plain.state_dict()})
-    answer, theirs = plain(feedback(model, image, r), r, plain.points_of(model)), answer.regressed
+    answer, theirs = plain(feedback(model, image, r), r, model), answer.regressed
     assert torch.equal(answer.r, theirs) and answer.displacement is None
 
 
-def test_points_are_made_anew_when_their_choice_changes(network, model):
-    before = network.points_of(model)
-    assert network.points_of(model) is before
+def test_points_follow_the_choice_in_the_weights_and_the_model(network, model):
+    before = points_of(model, network.points)
     state = network.state_dict()
     state["points"] = state["points"].flip(0)
     network.load_state_dict(state)
-    torch.testing.assert_close(network.points_of(model).mean, before.mean.flip(0))
+    torch.testing.assert_close(points_of(model, network.points).mean, before.mean.flip(0))
+    shifted = copy.deepcopy(model)
+    shifted.mean += 1
+    found = points_of(shifted, network.points).mean
+    torch.testing.assert_close(found, before.mean.flip(0) + 1)
 
 
 def test_mixed_precision_does_not_reach_the_linear_system(network, model, image):
     r = 0.1 * torch.randn(2, 290, generator=torch.Generator().manual_seed(9))
-    maps, points = feedback(model, image, r), network.points_of(model)
-    exact = network(maps, r, points)
+    maps = feedback(model, image, r)
+    exact = network(maps, r, model)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = network(maps, r, points)
+        mixed = network(maps, r, model)
     assert all(value.dtype == torch.float32 for value in mixed)
     assert (mixed.r - exact.r).abs().max() < 0.05
 
@@ -155,6 +160,6 @@ def test_batch_equals_single(network, model, image):
 def test_gradient_reaches_every_parameter(network, model, image):
     network.train()
     r = 0.1 * torch.randn(2, 284 + N_POSE)
-    answer = network(feedback(model, image, r), r, network.points_of(model))
+    answer = network(feedback(model, image, r), r, model)
     answer.r.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())

@@ -13,9 +13,9 @@ from facerecon.evaluation.heads.models import load_heads
 from facerecon.methods.compared import align
 from facerecon.methods.contour import Contour
 from facerecon.methods.kazemi2014 import MIRROR, default_predictor
-from facerecon.methods.on_photo import detail_on_photo, mm_per_pixel, model_on_photo
 from facerecon.methods.registry import MethodSettings, build_method, method_card, method_names
 from facerecon.methods.zhu2015 import fit_landmarks
+from facerecon.on_photo import detail_on_photo, model_on_photo, pixel_width
 from facerecon.simulated_scans.shapes import Subjects
 from facerecon.simulated_scans.subjects import subject
 from facerecon.weights import shipped
@@ -95,8 +95,8 @@ def test_aligned_crop_centers_the_pose(model):
     after = crop.to_image(project(vertices, aligned, crop.size)[0, ::50, :2].numpy())
     np.testing.assert_allclose(before, after, atol=1e-2)
     scale = 300 / 214 * float(torch.exp(pose[0, 5] * POSE_UNITS[5]))
-    assert mm_per_pixel(r, crop) == pytest.approx(mm_per_pixel(fit.r, fit.crop), rel=1e-4)
-    assert mm_per_pixel(fit.r, fit.crop) == pytest.approx(1 / scale, rel=0.02)
+    assert pixel_width(r, crop) == pytest.approx(pixel_width(fit.r, fit.crop), rel=1e-4)
+    assert pixel_width(fit.r, fit.crop) == pytest.approx(1 / scale, rel=0.02)
 
 
 def test_maps_of_a_crop_lie_on_the_photograph(model):

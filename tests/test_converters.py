@@ -33,7 +33,7 @@ from facerecon.commands.outcome import FAILED, OK
 from facerecon.converters import KINDS, bfm, convert, find, flame, gnm, ict
 from facerecon.converters.complete import in_order
 from facerecon.converters.fetch import COMMIT, checksums, fetch_ict
-from facerecon.converters.fitting import NotAHeadError, normals_of, register
+from facerecon.converters.fitting import NotAHeadError, normals_of, register_model
 from facerecon.converters.pickled import PickledError, read_pickled
 from facerecon.converters.transfer import transfer_landmarks
 from facerecon.mesh import vertex_normals
@@ -57,7 +57,7 @@ def head(model) -> Head:
 
 def convert_and_load(source: Path, out: Path) -> MorphableModel:
     assert convert(source, out) == out
-    assert list(out.parent.glob("*.part")) == []
+    assert list(out.parent.glob(".*.tmp")) == []
     return MorphableModel.load(out)
 
 
@@ -333,7 +333,7 @@ def test_the_real_ict_facekit(tmp_path, model, optional_data):
 
     # How well landmarks are carried over by shape alone, where their places are known.
     skin = data["faces"][(data["faces"] < n_face).all(1)]
-    laid = register(model, data["mean"].astype(np.float64), skin)
+    laid = register_model(model, data["mean"].astype(np.float64), skin)
     assert laid.distance < 1
     guessed = transfer_landmarks(model, laid, data["mean"].astype(np.float64), skin)
     error = np.linalg.norm(data["mean"][guessed] - truth, axis=1)
@@ -359,7 +359,7 @@ def test_what_is_no_head(model, what):
     else:
         vertices = vertices[:, [2, 0, 1]]
     with pytest.raises(NotAHeadError, match="no face was found"):
-        register(model, vertices, triangles)
+        register_model(model, vertices, triangles)
 
 
 def test_normals_point_outward(model):

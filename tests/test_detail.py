@@ -13,19 +13,20 @@ from facerecon.cli import main
 from facerecon.coarsenet import CoarseNet, CoarseNetConfig
 from facerecon.commands.outcome import FAILED, OK
 from facerecon.depth import normals_from_depth
-from facerecon.energy import EnergyConfig
 from facerecon.evaluation.detail import (
     DetailFaces,
+    ShapeFromShading,
     correlation,
     detail_metrics,
     erode,
     halved,
     high_pass,
-    shape_from_shading,
 )
 from facerecon.evaluation.detail_report import Refiners, measure_detail
 from facerecon.finenet import FineNet, FineNetConfig
 from facerecon.lighting import shade
+from facerecon.losses import CriterionWeights
+from facerecon.sfs import DetailBounds
 from facerecon.weights import ModelCard, save_weights
 
 MODEL = str(files("facerecon") / "assets" / "morphable_model.npz")
@@ -120,8 +121,9 @@ def test_halved_faces_are_the_same_faces():
 
 def test_shape_from_shading_finds_the_wrinkles():
     faces = dome()
-    settings = EnergyConfig(detail_limit=0.2, edge_contrast=0.0, detail_radius=0.05)
-    depth = shape_from_shading(faces.image, faces.smooth, settings, steps=80)
+    bounds = DetailBounds(radius=0.05, limit=0.2)
+    sfs = ShapeFromShading(bounds, CriterionWeights(), steps=80)
+    depth = sfs(faces.image, faces.smooth)
     found, coarse = (
         detail_metrics(each, faces.smooth, faces) for each in (depth, faces.smooth.depth)
     )
@@ -131,7 +133,7 @@ def test_shape_from_shading_finds_the_wrinkles():
 def test_the_first_row_is_the_coarse_surface(model):
     faces = dome()
     untrained = FineNet(FineNetConfig(width=2, regressor=(4, 2)))  # returns the coarse depth
-    refiners = Refiners({"fine": untrained}, EnergyConfig(), sfs_steps=0)
+    refiners = Refiners({"fine": untrained})
     rows, sheet = measure_detail(faces, model, refiners)
     assert [row["method"] for row in rows] == ["coarse", "fine"]
     assert rows[0]["normals"] == rows[1]["normals"] and len(rows[0]["per_face"]["depth"]) == 1

@@ -16,8 +16,9 @@ from facerecon.detection.network import (
     WIDTHS,
     DetectionNet,
     DetectionNetConfig,
+    load_detector,
 )
-from facerecon.weights import WeightsError, load_coarsenet, load_detector, shipped
+from facerecon.weights import WeightsError, load_coarsenet, shipped
 
 SMALL = DetectionNetConfig(widths=(4, 4, 8), dilations=(1,))
 
@@ -80,7 +81,7 @@ def test_targets_and_boxes_are_inverse(rng):
 
 
 def test_the_canvas_shows_the_scene_where_the_label_says(rng):
-    """The square of the scene, found again by its brightness, lies at the taught centre."""
+    """The square of the scene, found again by its brightness, lies at the taught center."""
     plain = CanvasConfig(
         p_second=0, p_right_size=1, p_cover=0, turn=0, gain=(1, 1), gamma=(1, 1), p_washed_out=0,
         blur=(0, 0), noise=(0, 0), stretch=0,

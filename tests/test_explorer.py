@@ -5,13 +5,12 @@ import pytest
 import torch
 
 from facerecon.camera import POSE_UNITS, project, split
-from facerecon.mesh import vertex_normals
+from facerecon.mesh import cluster_means, vertex_normals
 from facerecon.views.explorer import (
     EXPRESSIONS,
-    LIGHT,
     POSE_LIMITS,
+    START_LIGHT,
     Explorer,
-    average,
     merge_vertices,
 )
 from facerecon.views.viz import MAX_VIEWER_VERTICES
@@ -33,7 +32,7 @@ def at_start(explorer):
 def test_at_the_start_everything_but_the_light_is_zero(explorer):
     assert explorer.r.shape == (1, explorer.model.n_coefficients + 6)
     assert not explorer.r.any() and not explorer.albedo.any()
-    assert explorer.light.tolist()[0] == pytest.approx(list(LIGHT.values()))
+    assert explorer.light.tolist()[0] == pytest.approx(list(START_LIGHT.values()))
 
 
 def test_each_slider_sets_its_numbers(explorer, model):
@@ -125,15 +124,15 @@ def test_merging_keeps_the_shape(model, limit):
     assert triangles.max() <= group.max()
     a, b, c = triangles.unbind(1)
     assert not ((a == b) | (b == c) | (c == a)).any()
-    mean = average(model.mean, group)
+    mean = cluster_means(model.mean, group)
     moved = (mean[group] - model.mean).norm(dim=1)
     important = model.vertex_weight > model.vertex_weight.median() / 2
     assert moved.max() < 15 and moved[important].max() < 5  # mm; cells are wider elsewhere
     # Linear: merging after Eq. (1) is merging before it.
     r = model.sample(1, torch.Generator().manual_seed(0))
-    basis = average(model.basis.unflatten(1, (-1, 3)), group)
+    basis = cluster_means(model.basis.unflatten(1, (-1, 3)), group)
     vertices = mean + torch.tensordot(r, basis, 1)[0]
-    assert torch.allclose(vertices, average(model.vertices(r)[0], group), atol=1e-3)
+    assert torch.allclose(vertices, cluster_means(model.vertices(r)[0], group), atol=1e-3)
     normals = vertex_normals(mean[None], triangles)[0]
     full = vertex_normals(model.mean[None], model.triangles)[0]
     cosine = (normals[group] * full).sum(1)

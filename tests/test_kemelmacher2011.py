@@ -9,7 +9,7 @@ from facerecon.methods.kemelmacher2011 import (
     LaplacianOfGaussian,
     Reference,
     forward_differences,
-    mould,
+    mold,
 )
 
 LIGHT = np.array([0.3, 0.25, 0.15, 0.5])
@@ -39,7 +39,7 @@ def scene(size=64, bump=0.15):
 
 def test_known_surface_is_recovered():
     image, reference, truth = scene()
-    found = mould(image, reference, LIGHT, sigma=3.0, depth_weight=1e-4)
+    found = mold(image, reference, LIGHT, sigma=3.0, depth_weight=1e-4)
     mask = reference.mask
 
     def error(depth):
@@ -56,7 +56,7 @@ def test_known_surface_is_recovered():
 
 def test_the_reference_explains_its_own_image():
     image, reference, truth = scene(bump=0.0)
-    found = mould(image, reference, LIGHT)
+    found = mold(image, reference, LIGHT)
     mask = reference.mask
     np.testing.assert_allclose(found.depth[mask], truth[mask], atol=1e-6)
     np.testing.assert_allclose(found.albedo[mask], reference.albedo[mask], atol=1e-6)
@@ -71,7 +71,7 @@ def test_dense_normal_equations(rng):
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
     image = rng.uniform(0, 1, mask.shape)
     weight = 0.05
-    found = mould(image, Reference(depth, normals, albedo, mask), LIGHT, 1.0, weight)
+    found = mold(image, Reference(depth, normals, albedo, mask), LIGHT, 1.0, weight)
 
     where = {tuple(place): k for k, place in enumerate(np.argwhere(mask))}
     n, rows, values = len(where), [], []

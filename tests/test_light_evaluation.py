@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from facerecon.appearance import explain, model_maps
+from facerecon.appearance import estimate_light_and_albedo, model_maps
 from facerecon.camera import N_POSE
 from facerecon.cli import main
 from facerecon.commands.outcome import OK
@@ -46,7 +46,7 @@ def test_saturated_and_shadowed_pixels_do_not_turn_the_light(planted):
     image = planted.image.clone()
     image[..., 30:45, 30:45] = 1.0  # a highlight
     image[..., 55:75, 50:65] *= 0.3  # a cast shadow, not black
-    found = explain(image, planted.surface).light
+    found = estimate_light_and_albedo(image, planted.surface).light
     assert direction_error(found, LIGHT) < 3
     plain = light_errors(planted._replace(image=image), 1, True)["direction"]
     assert direction_error(found, LIGHT) < plain  # Eq. (11) alone heeds the shadow

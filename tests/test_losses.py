@@ -10,6 +10,8 @@ from facerecon.lighting import shade
 from facerecon.losses import (
     DEPTH_UNIT,
     INTENSITY_UNIT,
+    CriterionWeights,
+    ShadedImage,
     fidelity,
     finenet_loss,
     gmse,
@@ -27,17 +29,12 @@ def face():
     return wrinkled_face()
 
 
-def criterion(face, depth, **options):
-    return finenet_loss(
-        depth,
-        face.coarse,
-        face.image,
-        face.albedo,
-        face.light,
-        face.mask,
-        face.mm_per_pixel,
-        **options,
-    )
+def shaded(face):
+    return ShadedImage(face.image, face.albedo, face.light, face.mask, face.mm_per_pixel)
+
+
+def criterion(face, depth, **weights):
+    return finenet_loss(depth, face.coarse, shaded(face), CriterionWeights(**weights))
 
 
 def test_gmse_is_the_weighted_mean_squared_distance_of_the_vertices(model):
@@ -76,17 +73,14 @@ def test_masked_mean_weighs_items_alike():
 
 def test_true_surface_explains_its_photograph():
     face = wrinkled_face(64, noise=0.0)
-    maps = (face.image, face.albedo, face.light, face.mask, face.mm_per_pixel)
-    assert shading_energy(face.depth, *maps) < 1e-12
-    assert shading_energy(face.coarse, *maps) > 1e-6
+    assert shading_energy(face.depth, shaded(face)) < 1e-12
+    assert shading_energy(face.coarse, shaded(face)) > 1e-6
 
 
 def test_terms_agree_with_their_definitions(face):
     normals = normals_from_depth(face.coarse, face.mm_per_pixel, face.mask)
     residual = (shade(face.albedo, face.light, normals) - face.image)[face.mask]
-    energy = shading_energy(
-        face.coarse, face.image, face.albedo, face.light, face.mask, face.mm_per_pixel
-    )
+    energy = shading_energy(face.coarse, shaded(face))
     torch.testing.assert_close(energy, residual.square().mean())
     difference = (face.depth - face.coarse)[face.mask]
     torch.testing.assert_close(
@@ -110,9 +104,7 @@ def test_total_is_the_weighted_sum_with_the_paper_s_weights(face):
     terms = criterion(face, face.depth)
     expected = terms.shading + 5e-3 * terms.fidelity + terms.smoothness
     torch.testing.assert_close(terms.total, expected)
-    other = criterion(
-        face, face.depth, shading_weight=2.0, fidelity_weight=3.0, smoothness_weight=5.0
-    )
+    other = criterion(face, face.depth, shading=2.0, fidelity=3.0, smoothness=5.0)
     assert other[1:] == terms[1:]
     torch.testing.assert_close(
         other.total, 2 * terms.shading + 3 * terms.fidelity + 5 * terms.smoothness
@@ -122,7 +114,7 @@ def test_total_is_the_weighted_sum_with_the_paper_s_weights(face):
 def test_units(face):
     terms = criterion(face, face.depth)
     mm = face.mm_per_pixel
-    energy = shading_energy(face.depth, face.image, face.albedo, face.light, face.mask, mm)
+    energy = shading_energy(face.depth, shaded(face))
     torch.testing.assert_close(terms.shading, energy / INTENSITY_UNIT**2)
     torch.testing.assert_close(
         terms.fidelity, fidelity(face.depth, face.coarse, face.mask) / (DEPTH_UNIT * mm[0]) ** 2
@@ -179,9 +171,7 @@ def test_the_units_balance_the_terms(face):
     """The numbers in the docstring of DEPTH_UNIT."""
 
     def minimum(**units):
-        return refine_depth(
-            face.image, face.coarse, face.mask, face.mm_per_pixel, face.albedo, face.light, **units
-        )
+        return refine_depth(face.coarse, shaded(face), CriterionWeights(**units))
 
     def error(depth):
         # abs: as many digits as the docstring has

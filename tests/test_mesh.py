@@ -89,22 +89,7 @@ def test_edges():
     assert 5 * 7 - len(mesh.edges(triangles)) + len(triangles) == 1  # Euler, a disc
 
 
-def test_boundary_loops():
-    assert mesh.boundary_loops(TETRAHEDRON) == []
-    (loop,) = mesh.boundary_loops(grid_triangles(2, 3))
-    assert loop.tolist() == [0, 1, 2, 5, 4, 3]  # surface on the left: counter-clockwise
-    index = torch.arange(36).view(6, 6)
-    hole = index[2, 2]
-    kept = grid_triangles(6, 6)
-    kept = kept[(kept != hole).all(dim=1)]
-    outer, inner = mesh.boundary_loops(kept)
-    assert len(outer) == 20 and len(inner) == 6
-    assert sorted(inner.tolist()) == [7, 8, 13, 15, 20, 21]
-
-
 def test_errors():
-    with pytest.raises(ValueError, match="touches itself in vertex 0"):
-        mesh.boundary_loops(torch.tensor([[0, 1, 2], [0, 3, 4]]))
     with pytest.raises(ValueError, match="backend must be one of"):
         mesh.vertex_normals(torch.zeros(1, 3, 3), torch.tensor([[0, 1, 2]]), "opengl")
     with pytest.raises(ValueError, match="needs float32 or float64"):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from skimage import data as photographs
 
-from facerecon import pipeline
+from facerecon import on_photo
 from facerecon.appearance import model_maps
 from facerecon.camera import N_POSE
 from facerecon.coarsenet import CoarseNet, CoarseNetConfig, iterate
@@ -132,7 +132,7 @@ def test_the_place_in_the_photograph_does_not_matter(reconstruct, astronaut, fac
 
 
 def test_strips_join_without_a_seam(reconstruct, portrait, face, monkeypatch):
-    monkeypatch.setattr(pipeline, "_STRIP_PIXELS", 200 * 7)
+    monkeypatch.setattr(on_photo, "_STRIP_PIXELS", 200 * 7)
     strips = reconstruct(portrait, CENTRED)
     assert (strips.mask != face.mask).mean() < 2e-4  # rounding at the outline
     both = strips.mask & face.mask
@@ -168,7 +168,8 @@ def test_the_mesh_of_a_turned_face_ends_before_ears_and_neck(model, portrait):
     bias[-N_POSE + 1] = 1.2  # 34 degrees of yaw
     turned = Reconstructor(model, coarsenet(model, bias), None, iterations=1)(portrait, CENTRED)
     fragments = render(model, torch.from_numpy(turned.iterations[-1])[None], 200).fragments
-    beside = interpolate(model.beside[None, :, None], fragments, model.triangles)[0, 0].numpy()
+    excluded = model.ears_and_neck[None, :, None]
+    beside = interpolate(excluded, fragments, model.triangles)[0, 0].numpy()
     column = turned.vertices[:, 0] / turned.mm_per_pixel + 99.5
     row = 99.5 - turned.vertices[:, 1] / turned.mm_per_pixel
     shown = beside[np.rint(row).astype(int), np.rint(column).astype(int)]

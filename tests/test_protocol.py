@@ -4,9 +4,10 @@ from scan_fixtures import DISTANCE, FOCAL, bump, scan
 from scipy.spatial.transform import Rotation
 from scipy.stats import norm
 
+from facerecon.methods.estimate import Estimate
 from facerecon.scans.alignment import align_depth, rigid_distances
 from facerecon.scans.protocol import (
-    Estimate,
+    ProtocolConfig,
     ProtocolError,
     Score,
     common_pixels,
@@ -14,9 +15,8 @@ from facerecon.scans.protocol import (
     near_nose,
     nose_tip,
     score,
-    table,
+    score_table,
 )
-from facerecon.scans.protocol_config import ProtocolConfig
 
 TRUTH = bump()[..., 2]
 WIDTH = DISTANCE / FOCAL
@@ -152,7 +152,7 @@ def scores_of(values: np.ndarray) -> list[dict[str, Score]]:
 
 def test_table_averages_and_pools(rng):
     values = rng.uniform(1, 5, (40, 2))
-    rows = table(scores_of(values), [str(i) for i in range(40)])
+    rows = score_table(scores_of(values), [str(i) for i in range(40)])
     for i, row in enumerate(rows):
         assert row.mean.value == pytest.approx(values[:, i].mean())
         assert row.pooled_mean == pytest.approx(values[:, i].mean())
@@ -164,24 +164,24 @@ def test_table_averages_and_pools(rng):
 
 def test_confidence_intervals_are_those_of_the_normal_theory(rng):
     values = rng.normal(5, 1, (400, 1))
-    (row,) = table(scores_of(values), [str(i) for i in range(400)])
+    (row,) = score_table(scores_of(values), [str(i) for i in range(400)])
     half = norm.ppf(0.975) * values.std() / np.sqrt(400)
     assert row.mean.high - row.mean.value == pytest.approx(half, rel=0.1)
     assert row.mean.value - row.mean.low == pytest.approx(half, rel=0.1)
-    again = table(scores_of(values), [str(i) for i in range(400)])
-    other = table(scores_of(values), [str(i) for i in range(400)], ProtocolConfig(seed=1))
+    again = score_table(scores_of(values), [str(i) for i in range(400)])
+    other = score_table(scores_of(values), [str(i) for i in range(400)], ProtocolConfig(seed=1))
     assert again == [row] != other
 
 
 def test_scans_of_one_person_are_no_independent_evidence(rng):
     people = rng.normal(5, 1, 40)
     values = np.repeat(people, 10)[:, None]
-    (many,) = table(scores_of(values), [str(i // 10) for i in range(400)])
-    (few,) = table(scores_of(people[:, None]), [str(i) for i in range(40)])
+    (many,) = score_table(scores_of(values), [str(i // 10) for i in range(400)])
+    (few,) = score_table(scores_of(people[:, None]), [str(i) for i in range(40)])
     assert many.mean.low == pytest.approx(few.mean.low, abs=1e-9)
     assert many.mean.high == pytest.approx(few.mean.high, abs=1e-9)
 
 
 def test_an_empty_table_is_an_error():
     with pytest.raises(ProtocolError, match="no scan"):
-        table([], [])
+        score_table([], [])

@@ -83,7 +83,7 @@ def test_random_triangles_against_a_naive_loop(backend, seed):
     image = interpolate(attributes, fragments, triangles, backend)
     for item in range(2):
         expected, weights, clear = naive(vertices[item].double().numpy(), triangles.numpy(), 12, 17)
-        # Undecided within float32: centres that close to an edge, or surfaces that close in depth.
+        # Undecided within float32: centers that close to an edge, or surfaces that close in depth.
         decided = clear > 1e-4
         assert decided.mean() > 0.9
         assert (fragments.triangle[item].numpy() == expected)[decided].all()
@@ -123,7 +123,7 @@ def test_integer_triangles_exactly_with_all_ties(backend, seed):
 # Coordinates on a lattice of 1/64 pixel: float64 evaluates their edge functions without rounding.
 STEP = 64
 near = st.integers(-4 * STEP, 20 * STEP)
-centre = st.integers(-2, 18).map(lambda n: n * STEP)
+center = st.integers(-2, 18).map(lambda n: n * STEP)
 far = st.sampled_from([-4096, -700, 900, 4096]).map(lambda n: n * STEP)
 height_mm = st.integers(-200, 200)
 
@@ -140,7 +140,7 @@ def sliver(base: tuple, offset: int) -> tuple:
 
 kinds = st.one_of(
     corners(near, near),
-    corners(centre, centre),  # corners and edges exactly on pixel centres
+    corners(center, center),  # corners and edges exactly on pixel centers
     corners(far, far),  # larger than the image, or far outside
     st.builds(sliver, corners(near, near), st.integers(-3, 3)),
     corners(near, near).map(lambda c: (c[0], c[0], c[1])),  # a line: no area
@@ -152,7 +152,7 @@ kinds = st.one_of(
 @settings(max_examples=40)
 @given(mesh=st.lists(kinds, min_size=1, max_size=6))
 def test_any_triangles_against_exact_arithmetic(backend, mesh):
-    """The pixel's triangle covers its centre, faces the viewer, and no other such one is nearer."""
+    """The pixel's triangle covers its center, faces the viewer, and no other such one is nearer."""
     points = torch.tensor(mesh, dtype=torch.float64).flatten(0, 1)
     points[:, :2] /= STEP
     triangles = torch.arange(len(points)).view(-1, 3)
@@ -206,7 +206,7 @@ def test_coordinates_that_overflow_their_sum_are_fine(backend):
 
 
 def embree(mesh: np.ndarray, triangles: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and depths by one ray per pixel centre, against the front faces alone."""
+    """Ids and depths by one ray per pixel center, against the front faces alone."""
     scenes = pytest.importorskip(
         "embreex.rtcore_scene", reason="needs embreex, of the extra 'dev'", exc_type=ImportError
     )
@@ -228,7 +228,7 @@ def embree(mesh: np.ndarray, triangles: np.ndarray, size: int) -> tuple[np.ndarr
 
 
 def inner(mask: Tensor) -> Tensor:
-    """Pixels whose eight neighbours are all seen or all background: an outline's border is not."""
+    """Pixels whose eight neighbors are all seen or all background: an outline's border is not."""
     share = torch.nn.functional.avg_pool2d(mask.float(), 3, 1, 1, count_include_pad=False)
     return (share == 0) | (share == 1)
 
@@ -246,7 +246,7 @@ def test_ids_and_depth_against_embree(backend, model):
         assert 0.2 < (ids >= 0).mean() < 0.9 and away.mean() > 0.9
         same = ids == fragments.triangle[item].numpy()
         assert (~same[away]).mean() <= 5e-4
-        # On an edge either neighbour is right, and gives the same depth.
+        # On an edge either neighbor is right, and gives the same depth.
         error = np.abs(depth[item, 0].numpy() - expected)[away]
         assert error.max() < 1e-3
 
@@ -281,7 +281,7 @@ def test_backends_agree_on_every_pixel(dtype):
 
 @both
 def test_asymmetric_shape_lands_where_it_should(backend):
-    # An L: upright bar 1 x 3 with a foot to the right, built from squares around pixel centres.
+    # An L: upright bar 1 x 3 with a foot to the right, built from squares around pixel centers.
     squares, triangles = [], []
     for column, row in ((1, 1), (1, 2), (1, 3), (2, 3)):
         n = len(squares)
@@ -321,7 +321,7 @@ def test_no_holes_between_triangles(backend, seed):
     columns, rows = np.meshgrid(np.linspace(-2, 32, n), np.linspace(32, -2, n))
     grid = np.stack([columns, rows, np.zeros((n, n))], axis=-1)
     grid[1:-1, 1:-1, :2] += rng.uniform(-0.6, 0.6, (n - 2, n - 2, 2))
-    half = rng.random((n, n)) < 0.3  # some vertices exactly on centres or between them
+    half = rng.random((n, n)) < 0.3  # some vertices exactly on centers or between them
     grid[half] = np.round(grid[half] * 2) / 2
     vertices = torch.from_numpy(grid.reshape(1, -1, 3)).float()
     fragments = rasterize(vertices, grid_triangles(n, n), 31, 31, backend)
@@ -348,8 +348,8 @@ def test_triangles_that_draw_nothing(backend):
         "left of the image": [(x - 100, y, z) for x, y, z in front],
         "far below": [(x, y + 1e25, z) for x, y, z in front],
         "a line": [(1.0, 1.0, 0.0), (5.0, 5.0, 0.0), (9.0, 9.0, 0.0)],
-        "a point on a centre": [(4.0, 4.0, 0.0)] * 3,
-        "between the centres": [(4.1, 4.9, 0.0), (4.9, 4.9, 0.0), (4.1, 4.1, 0.0)],
+        "a point on a center": [(4.0, 4.0, 0.0)] * 3,
+        "between the centers": [(4.1, 4.9, 0.0), (4.9, 4.9, 0.0), (4.1, 4.1, 0.0)],
     }
     for name, corners in cases.items():
         fragments = rasterize(*one_triangle(*corners), 10, 10, backend)
@@ -359,7 +359,7 @@ def test_triangles_that_draw_nothing(backend):
 
 
 @both
-def test_corners_on_pixel_centres_belong_to_the_triangle(backend):
+def test_corners_on_pixel_centers_belong_to_the_triangle(backend):
     corners = (2.0, 6.0, 0.0), (6.0, 6.0, 0.0), (2.0, 2.0, 0.0)
     fragments = rasterize(*one_triangle(*corners), 10, 10, backend)
     assert fragments.mask.sum() == 15  # 5 + 4 + 3 + 2 + 1, the edges included
@@ -378,7 +378,7 @@ def test_nearest_wins_down_to_the_last_bit_and_ties_go_to_the_lowest_id(backend)
     assert (rasterize(vertices, triangles, 8, 8, backend).triangle // 2 == 1).all()
     equal = rasterize(vertices[:, :4].repeat(1, 3, 1), triangles[:6], 8, 8, backend).triangle
     row = torch.arange(1, 8)
-    assert (equal < 2).all() and (equal[0, row, 8 - row] == 0).all()  # the centres on the diagonal
+    assert (equal < 2).all() and (equal[0, row, 8 - row] == 0).all()  # the centers on the diagonal
     below_zero = vertices - torch.tensor([0.0, 0.0, 2000.0])
     below_zero[:, 4:8, 2] += 1
     assert (rasterize(below_zero, triangles, 8, 8, backend).triangle // 2 == 1).all()
@@ -411,7 +411,7 @@ def test_interpolation_gradients(backend, shared):
 
 
 def smooth_surface(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Two meshes over 12 x 14 pixels with no pixel centre near an edge, and a hidden triangle."""
+    """Two meshes over 12 x 14 pixels with no pixel center near an edge, and a hidden triangle."""
     vertices, triangles = head(5, 5)
     projected = vertices.to(dtype) * torch.tensor([0.06, -0.05, 1.0]) + torch.tensor(
         [6.13, 5.71, 0]
@@ -477,9 +477,9 @@ def test_maps_of_a_face_are_what_interpolation_gives_one_by_one(backend):
     fragments = rasterize(projected, triangles, 12, 14, backend)
     vertices = torch.randn(*projected.shape, dtype=torch.float64)
     normals, pncc = torch.randn_like(vertices), torch.rand_like(vertices[0])
-    depth, unit, colour = interpolate_maps(vertices, normals, pncc, fragments, triangles, backend)
+    depth, unit, color = interpolate_maps(vertices, normals, pncc, fragments, triangles, backend)
     assert torch.equal(depth, interpolate(vertices[..., 2:], fragments, triangles, backend))
-    assert torch.equal(colour, interpolate(pncc[None], fragments, triangles, backend))
+    assert torch.equal(color, interpolate(pncc[None], fragments, triangles, backend))
     torch.testing.assert_close(unit, interpolate_unit(normals, fragments, triangles, backend))
 
 

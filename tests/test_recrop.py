@@ -6,7 +6,7 @@ import torch
 from stand_ins import StandIn
 
 from facerecon.camera import POSE_UNITS, project
-from facerecon.detection.recrop import OFF_CENTRE, fit, recentred
+from facerecon.detection.recrop import OFF_CENTER, fit
 from facerecon.imaging import Crop
 
 POSE = torch.tensor([0.2, -0.4, 0.1, 0.09, -0.12, 0.3], dtype=torch.float64) / POSE_UNITS
@@ -15,10 +15,10 @@ POSE = torch.tensor([0.2, -0.4, 0.1, 0.09, -0.12, 0.3], dtype=torch.float64) / P
 def test_the_face_stays_where_it_is_in_the_photograph(model):
     points = model.mean[model.landmarks].double()[None]
     before = Crop(30.0, -12.0, 170.0, 200)
-    after = recentred(before, POSE)
-    centred = torch.cat([POSE[:3], torch.zeros(3, dtype=torch.float64)])
+    after = before.moved(*(POSE * POSE_UNITS)[3:].tolist())
+    centered = torch.cat([POSE[:3], torch.zeros(3, dtype=torch.float64)])
     there = before.to_image(project(points, POSE[None], 200)[0, :, :2].numpy())
-    here = after.to_image(project(points, centred[None], 200)[0, :, :2].numpy())
+    here = after.to_image(project(points, centered[None], 200)[0, :, :2].numpy())
     assert np.allclose(there, here, atol=1e-9)
     assert after.size == before.size
 
@@ -45,7 +45,7 @@ class _Sees(StandIn):
         return result
 
 
-@pytest.mark.parametrize(("shift", "rounds"), [(0.0, 1), (OFF_CENTRE / 2, 1), (0.2, 2)])
+@pytest.mark.parametrize(("shift", "rounds"), [(0.0, 1), (OFF_CENTER / 2, 1), (0.2, 2)])
 def test_crop_is_cut_anew_where_the_box_was_off(model, monkeypatch, shift, rounds):
     photo = np.zeros((300, 300), np.float32)
     photo[100:200, 120:220] = 1.0  # its middle: column 170, row 150
@@ -59,9 +59,9 @@ def test_crop_is_cut_anew_where_the_box_was_off(model, monkeypatch, shift, round
     square = Crop(70 + 200 * shift, 50.0, 200.0, 100)
     steps, found = fit(network, model, photo, square, iterations=1)
     assert network.calls == rounds and len(steps) == 2
-    centre = np.array([found.x, found.y]) + found.side / 2
+    center = np.array([found.x, found.y]) + found.side / 2
     if rounds == 2:
-        assert np.allclose(centre, [170, 150], atol=1.0)
+        assert np.allclose(center, [170, 150], atol=1.0)
         assert found.side == pytest.approx(200, rel=0.02)
     else:
         assert found == square

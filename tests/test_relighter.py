@@ -18,7 +18,7 @@ LIGHT = torch.tensor([[0.4, 0.2, 0.1, 0.5]])
 
 @pytest.fixture
 def relighter() -> Relighter:
-    """A ball of albedo 0.6, photographed under LIGHT; colours are 0.9, 1 and 0.8 of the grey."""
+    """A ball of albedo 0.6, photographed under LIGHT; colors are 0.9, 1 and 0.8 of the grey."""
     normals, mask = ball_normals(64)
     albedo = 0.6 * mask
     shading = shade(torch.ones_like(albedo), LIGHT, normals) * mask

@@ -112,7 +112,7 @@ def test_gradients_of_each_stage(backend):
 @both
 @pytest.mark.parametrize("gradient", ["fixed", "full"])
 def test_gradcheck_of_the_whole_layer(backend, gradient):
-    """Nothing is patched in "full": steps of 1e-6 move no edge over a pixel centre here.
+    """Nothing is patched in "full": steps of 1e-6 move no edge over a pixel center here.
 
     "fixed" holds for what does not move sideways: a basis along z under a frontal pose.
     """
@@ -270,9 +270,9 @@ def test_curved_depth_is_that_of_the_sphere_behind_its_facets():
     normals = (model.mean / radius)[None]  # exact
     curved = curved_depth(model.mean[None], normals, rendering.fragments, model.triangles)
     scale = pose_parameters(r[:, 1:], size).scale.item()
-    centre = (size - 1) / 2
+    center = (size - 1) / 2
     row, column = torch.meshgrid(2 * [torch.arange(size, dtype=torch.float64)], indexing="ij")
-    squared = ((row - centre) / scale) ** 2 + ((column - centre) / scale) ** 2
+    squared = ((row - center) / scale) ** 2 + ((column - center) / scale) ** 2
     true = (radius**2 - squared).clamp(min=0).sqrt()
     inside = rendering.mask[0, 0] & (squared < (0.7 * radius) ** 2)
     flat, bent = ((d[0, 0] - true)[inside].abs().max() for d in (rendering.depth, curved))

@@ -20,8 +20,7 @@ from facerecon.methods.registry import (
     register,
 )
 from facerecon.scans import evaluation as scan_evaluation
-from facerecon.scans.protocol import ProtocolError
-from facerecon.scans.protocol_config import ProtocolConfig
+from facerecon.scans.protocol import ProtocolConfig, ProtocolError
 from facerecon.scans.run import evaluate_scans
 from facerecon.scans.scan import SkippedScanWarning
 

@@ -6,17 +6,18 @@ from wrinkles import normal_error, wrinkled_face
 from facerecon.camera import N_POSE
 from facerecon.depth import five_point_interior
 from facerecon.lighting import LUMA, shade
-from facerecon.losses import finenet_loss
+from facerecon.losses import CriterionWeights, ShadedImage, finenet_loss
 from facerecon.rasterize import rasterize
 from facerecon.render import render
 from facerecon.sfs import (
+    DetailBounds,
     albedo_maps,
     detail_target,
     estimate_albedo,
+    estimate_shading,
     gaussian_blur,
-    recover,
-    recover_robustly,
     refine_depth,
+    robust_shading,
 )
 
 LIGHT = torch.tensor([[0.5, 0.1, 0.2, 0.4], [0.6, -0.2, 0.1, 0.3]], dtype=torch.float64)
@@ -45,6 +46,10 @@ def scene(n_albedo: int = 3) -> dict[str, torch.Tensor]:
         "mask": mask,
         "coefficients": coefficients,
     }
+
+
+def shaded(face) -> ShadedImage:
+    return ShadedImage(face.image, face.albedo, face.light, face.mask, face.mm_per_pixel)
 
 
 def albedo_of(s: dict[str, torch.Tensor], **options) -> torch.Tensor:
@@ -90,7 +95,7 @@ def test_an_item_without_usable_pixels_keeps_the_mean_albedo():
 
 def test_recover_explains_the_photograph_it_was_made_from():
     s = scene()
-    found = recover(s["image"], s["mean"], s["basis"], s["normals"], s["mask"], ridge=1e-8)
+    found = estimate_shading(s["image"], s["mean"], s["basis"], s["normals"], s["mask"], ridge=1e-8)
     explained = found.albedo * found.shading
     before = (s["mean"] * found.shading - s["image"])[s["mask"]].square().mean()
     after = (explained - s["image"])[s["mask"]].square().mean()
@@ -103,7 +108,7 @@ def test_recover_explains_the_photograph_it_was_made_from():
 def test_recover_is_exact_for_the_mean_albedo():
     s = scene()
     image = shade(s["mean"], LIGHT, s["normals"])
-    found = recover(image, s["mean"], s["basis"], s["normals"], s["mask"])
+    found = estimate_shading(image, s["mean"], s["basis"], s["normals"], s["mask"])
     torch.testing.assert_close(found.light, LIGHT, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.albedo, s["mean"] * s["mask"], atol=1e-5, rtol=0)
 
@@ -111,14 +116,14 @@ def test_recover_is_exact_for_the_mean_albedo():
 def test_recover_has_no_gradient():
     s = scene()
     normals = s["normals"].requires_grad_()
-    found = recover(s["image"], s["mean"], s["basis"], normals, s["mask"])
+    found = estimate_shading(s["image"], s["mean"], s["basis"], normals, s["mask"])
     assert not any(value.requires_grad for value in found)
 
 
 def test_recovered_albedo_is_a_reflectance():
     s = scene()
     image = 3 * s["image"].clamp(max=0.3)
-    found = recover(image, s["mean"], 40 * s["basis"], s["normals"], s["mask"])
+    found = estimate_shading(image, s["mean"], 40 * s["basis"], s["normals"], s["mask"])
     assert found.albedo.min() == 0 and found.albedo.max() <= 1
 
 
@@ -146,13 +151,10 @@ def test_albedo_maps_of_an_empty_image(model):
 
 def test_refinement_recovers_wrinkles_and_lowers_the_energy():
     face = wrinkled_face(100, amplitude=0.6)
-    maps = (face.image, face.coarse, face.mask, face.mm_per_pixel, face.albedo, face.light)
-    refined = refine_depth(*maps)
+    refined = refine_depth(face.coarse, shaded(face))
 
     def energy(depth: torch.Tensor) -> torch.Tensor:
-        return finenet_loss(
-            depth, face.coarse, face.image, face.albedo, face.light, face.mask, face.mm_per_pixel
-        ).total
+        return finenet_loss(depth, face.coarse, shaded(face)).total
 
     assert energy(refined) < 0.9 * energy(face.coarse)
     before = normal_error(face.coarse, face, face.wrinkled)
@@ -163,19 +165,19 @@ def test_refinement_recovers_wrinkles_and_lowers_the_energy():
 
 def test_refinement_of_a_batch_is_that_of_its_items():
     faces = wrinkled_face(40, amplitude=0.6), wrinkled_face(40, noise=0.02)
-    names = ("image", "coarse", "mask", "mm_per_pixel", "albedo", "light")
-    single = [refine_depth(*(getattr(face, name) for name in names), steps=20) for face in faces]
-    batch = (torch.cat([getattr(face, name) for face in faces]) for name in names)
+    single = [refine_depth(face.coarse, shaded(face), steps=20) for face in faces]
+    together = ShadedImage(*map(torch.cat, zip(*map(shaded, faces), strict=True)))
+    batch = refine_depth(torch.cat([face.coarse for face in faces]), together, steps=20)
     # Up to rounding, which the sign of the L1 norm's gradient can amplify by about a step.
-    difference = (refine_depth(*batch, steps=20) - torch.cat(single)).abs()
+    difference = (batch - torch.cat(single)).abs()
     assert difference.mean() < 1e-3
 
 
 def test_fidelity_holds_the_surface():
     face = wrinkled_face(40, amplitude=0.6)
-    maps = (face.image, face.coarse, face.mask, face.mm_per_pixel, face.albedo, face.light)
-    free = (refine_depth(*maps, steps=60) - face.coarse).abs().mean()
-    held = (refine_depth(*maps, steps=60, fidelity_weight=1e3) - face.coarse).abs().mean()
+    free = refine_depth(face.coarse, shaded(face), steps=60)
+    held = refine_depth(face.coarse, shaded(face), CriterionWeights(fidelity=1e3), steps=60)
+    free, held = ((depth - face.coarse).abs().mean() for depth in (free, held))
     assert held < 0.2 * free
 
 
@@ -191,9 +193,13 @@ def lit_sphere(size=64):
     return normals, mask, light, albedo, shade(albedo, light, normals)
 
 
+BOUNDS = DetailBounds(radius=3 / 64, limit=0.1)
+
+
 def test_detail_target_is_the_photograph_where_the_model_explains_it():
     normals, mask, light, albedo, image = lit_sphere()
-    target = detail_target(image, albedo, light, normals, mask, mask.float(), 3.0, 0.1)
+    sphere = ShadedImage(image, albedo, light, mask, torch.ones(1))
+    target = detail_target(sphere, normals, mask.float(), BOUNDS)
     torch.testing.assert_close(target.image, image, atol=1e-5, rtol=0)
     torch.testing.assert_close(target.albedo, albedo, atol=1e-4, rtol=0)
 
@@ -203,7 +209,8 @@ def test_detail_target_takes_a_slow_change_of_light_for_albedo_and_keeps_detail(
     slow = torch.linspace(0.6, 1.4, 64).view(1, 1, 1, 64)
     wrinkle = 0.02 * torch.sin(torch.arange(64.0) * 2.5).view(1, 1, 1, 64)
     seen = (image * slow + wrinkle) * mask
-    target = detail_target(seen, albedo, light, normals, mask, mask.float(), 3.0, 0.1)
+    sphere = ShadedImage(seen, albedo, light, mask, torch.ones(1))
+    target = detail_target(sphere, normals, mask.float(), BOUNDS)
     inner = five_point_interior(mask)
     for _ in range(8):
         inner = five_point_interior(inner)
@@ -214,15 +221,16 @@ def test_detail_target_takes_a_slow_change_of_light_for_albedo_and_keeps_detail(
     torch.testing.assert_close(factor, slow.expand_as(seen)[inner], atol=0.06, rtol=0)
 
 
-def test_detail_target_bounds_the_leftover_and_heeds_trust():
+def test_detail_target_bounds_the_residual_and_heeds_trust():
     normals, mask, light, albedo, image = lit_sphere()
     spot = image.clone()
     spot[..., 30:33, 30:33] = 1.0
     trust = mask.float()
-    bounded = detail_target(spot, albedo, light, normals, mask, trust, 3.0, 0.05)
+    sphere = ShadedImage(spot, albedo, light, mask, torch.ones(1))
+    bounded = detail_target(sphere, normals, trust, BOUNDS._replace(limit=0.05))
     left = bounded.image - shade(bounded.albedo, light, normals)
     assert 0.04 < left.max() <= 0.05 + 1e-6
-    none = detail_target(spot, albedo, light, normals, mask, 0 * trust, 3.0, 0.05)
+    none = detail_target(sphere, normals, 0 * trust, BOUNDS)
     torch.testing.assert_close(none.image, shade(none.albedo, light, normals), atol=1e-6, rtol=0)
 
 
@@ -235,7 +243,7 @@ def test_gaussian_blur_is_scipys():
 
 
 def test_robust_recovery_ignores_a_hat(model):
-    """Dark pixels above the eyes pass for light from below; Cauchy weights give them no say."""
+    """Dark pixels above the eyes pass for light from below; Cauchy weights ignore them."""
     generator = torch.Generator().manual_seed(0)
     rendering = render(model, torch.zeros(1, model.n_coefficients + N_POSE), 100)
     maps = albedo_maps(model, rendering.fragments)
@@ -244,7 +252,7 @@ def test_robust_recovery_ignores_a_hat(model):
     image = image + 0.01 * torch.randn(image.shape, generator=generator)
     image[..., :22, :] = 0.05
     mask = rendering.mask
-    plain = recover(image, *maps, rendering.normals, mask).light
-    robust = recover_robustly(image, *maps, rendering.normals, mask).light
+    plain = estimate_shading(image, *maps, rendering.normals, mask).light
+    robust = robust_shading(image, *maps, rendering.normals, mask).light
     up = torch.stack([plain[0, 2], robust[0, 2], light[0, 2]])
     assert (up[1] - up[2]).abs() < 0.5 * (up[0] - up[2]).abs()

@@ -9,8 +9,9 @@ from facerecon.cli import main
 from facerecon.commands.outcome import FAILED, OK
 from facerecon.detection.detect import detect_faces
 from facerecon.evaluation.heads.models import load_heads
+from facerecon.methods.estimate import Estimate
 from facerecon.scans.frgc import find_frgc, read_frgc
-from facerecon.scans.protocol import Estimate, errors, near_nose
+from facerecon.scans.protocol import errors, near_nose
 from facerecon.scans.registration import measure_offset
 from facerecon.simulated_scans import cache
 from facerecon.simulated_scans.cache import (
@@ -112,9 +113,9 @@ def test_comes_back_through_frgcs_loader(folder):
         # X and Y are those of the perspective camera at that pixel.
         row, column = np.nonzero(scan.mask)
         x, y, z = scan.points[scan.mask].astype(float).T
-        centre, focal = truth["centre"], float(truth["focal"])
-        np.testing.assert_allclose(centre[0] + focal * x / -z, column, atol=1e-2)
-        np.testing.assert_allclose(centre[1] - focal * y / -z, row, atol=1e-2)
+        center, focal = truth["center"], float(truth["focal"])
+        np.testing.assert_allclose(center[0] + focal * x / -z, column, atol=1e-2)
+        np.testing.assert_allclose(center[1] - focal * y / -z, row, atol=1e-2)
         nose = truth["landmarks"][30]
         np.testing.assert_allclose(scan.landmarks["Nose"], nose, atol=0.51)  # whole pixels
         assert scan.landmarks["LeftEyeCenter"][0] > scan.landmarks["RightEyeCenter"][0]
@@ -155,7 +156,7 @@ def test_shapes_lie_outside_the_models_span(subjects, model):
     gram = design @ design.T
     left = []
     for index in range(2):
-        head = subjects.draw(np.random.default_rng([0, index]))
+        head = subjects.sample(np.random.default_rng([0, index]))
         target = head.vertices[: model.n_vertices][skin] - mean
         fit = np.linalg.solve(gram, design @ target.ravel()) @ design
         left.append(np.sqrt(((target.ravel() - fit) ** 2).reshape(-1, 3).sum(axis=1).mean()))

@@ -47,8 +47,8 @@ def test_a_slope_has_a_flat_or_a_parallel_back():
 
 def test_a_hole_gets_walls_too():
     vertices, faces = square()
-    centre = vertices[faces].mean(1)
-    hole = (np.abs(centre[:, :2] - 5) < 2).all(1)
+    center = vertices[faces].mean(1)
+    hole = (np.abs(center[:, :2] - 5) < 2).all(1)
     assert 0 < hole.sum() < len(faces)
     mesh = check(close_surface(vertices, faces[~hole], 3.0))
     assert mesh.volume == pytest.approx(300 * (~hole).mean())
@@ -65,9 +65,9 @@ def test_only_the_largest_piece_is_kept():
 
 def test_a_pinched_vertex_is_taken_apart():
     vertices, faces = square()
-    centre = vertices[faces].mean(1)[:, :2]
+    center = vertices[faces].mean(1)[:, :2]
     # Two holes that touch in the vertex (5, 5).
-    holes = ((centre > 3) & (centre < 5)).all(1) | ((centre > 5) & (centre < 7)).all(1)
+    holes = ((center > 3) & (center < 5)).all(1) | ((center > 5) & (center < 7)).all(1)
     assert len(border(faces[~holes])) == 40 + 2 * 8
     mesh = check(close_surface(vertices, faces[~holes], 4.0))
     assert mesh.volume < 400 * (~holes).mean() and mesh.body_count == 1

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from facerecon.coarsenet import CoarseNet, CoarseNetConfig, residual_blocks
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig
 from facerecon.detection.network import DetectionNet
 from facerecon.finenet import FineNet, FineNetConfig
 from facerecon.methods.aligned_net import AlignedNet
+from facerecon.resnet import residual_blocks
 from facerecon.training.presets import COARSE_PRESETS
 from facerecon.weights import load_coarsenet, shipped
 

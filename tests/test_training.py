@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from facerecon.cli import main
+from facerecon.morphable_model import MorphableModel
 from facerecon.training import plan
 from facerecon.weights import load_coarsenet, read_card
 
@@ -17,7 +18,8 @@ def test_coarse_training_exports_weights_that_load(tmp_path, capsys):
     assert card["metrics"]["landmarks_pct"] > 0 and card["metrics"]["identity_pct"] <= 100
     assert card["effective_batch"] == 8 and card["processes"] == 1
     network = load_coarsenet(out)
-    assert network(torch.zeros(1, 7, 200, 200), torch.zeros(1, 290)).r.shape == (1, 290)
+    estimate = network(torch.zeros(1, 7, 200, 200), torch.zeros(1, 290), MorphableModel.default())
+    assert estimate.r.shape == (1, 290)
     assert "yaw_deg" in capsys.readouterr().out
 
     further = tmp_path / "further.safetensors"

@@ -67,12 +67,12 @@ def test_preview_has_four_pictures():
     assert (quarters.std(axis=(0, 2)) > 10).all()
 
 
-def test_viewer_is_small_and_in_colour():
+def test_viewer_is_small_and_in_color():
     face = ball()
     mesh = viewer(face).data[0]
     assert len(mesh.x) == len(face.vertices) <= MAX_VIEWER_VERTICES
-    colours = [[int(c) for c in text[4:-1].split(",")] for text in mesh.vertexcolor]
-    np.testing.assert_allclose(np.array(colours) / 255, face.image[face.mask], atol=0.51 / 255)
+    colors = [[int(c) for c in text[4:-1].split(",")] for text in mesh.vertexcolor]
+    np.testing.assert_allclose(np.array(colors) / 255, face.image[face.mask], atol=0.51 / 255)
     assert viewer(face, textured=False).data[0].color == "lightgrey"
 
 

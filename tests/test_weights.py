@@ -47,9 +47,9 @@ def test_coarsenet_round_trip_in_half_precision(tmp_path, coarsenet):
     loaded = load_coarsenet(path)
     assert loaded.config == coarsenet.config and loaded.n_coefficients == 20
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
-    maps, r = torch.rand(1, 7, 64, 64), torch.zeros(1, 26)
-    torch.testing.assert_close(loaded(maps, r).r, coarsenet(maps, r).r, atol=2e-3, rtol=0)
-    assert not list(path.parent.glob("*.partial"))
+    for name, value in coarsenet.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], value, atol=2e-3, rtol=1e-3)
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_finenet_round_trip(tmp_path, finenet):

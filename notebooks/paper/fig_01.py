@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from facerecon import Reconstructor, imaging, repro, weights
-from facerecon.scans.protocol import Estimate, errors
+from facerecon.methods.estimate import Estimate
+from facerecon.scans.protocol import errors
 from facerecon.simulated_scans.cache import cached_photograph
 from facerecon.views import viz
 from facerecon.views.portraits import portraits

@@ -55,9 +55,9 @@ with torch.no_grad():
     maps = feedback(model, grey, before)
     pixel = 1 / camera.pose_parameters(camera.split(r)[1], 200).scale
     known = grey, shown.depth, shown.mask, pixel
-    block, points = type(coarsenet.body[0]), coarsenet.points_of(model)
+    block = type(coarsenet.body[0])
     coarse_layers = draw.trace(
-        coarsenet, lambda: coarsenet(maps, before, points), [block]
+        coarsenet, lambda: coarsenet(maps, before, model), [block]
     )
     fine_layers = draw.trace(finenet, lambda: finenet(*known))
     fine = finenet(*known)
@@ -114,8 +114,8 @@ title = (
     f"FineNet, {total_fine:,} parameters, hypercolumn of {column} channels per pixel"
 )
 bottom.set_title(title, loc="left")
-patches = [plt.Rectangle((0, 0), 1, 1, fc=colour) for colour in draw.COLOURS.values()]
-bottom.legend(patches, draw.COLOURS, loc="upper right", fontsize=8)
+patches = [plt.Rectangle((0, 0), 1, 1, fc=color) for color in draw.COLORS.values()]
+bottom.legend(patches, draw.COLORS, loc="upper right", fontsize=8)
 figure.savefig(output / "figure.png", dpi=80)
 figure
 

@@ -46,15 +46,15 @@ with torch.no_grad():
     pixel = 1 / camera.pose_parameters(camera.split(estimate)[1], size).scale
     normals = depth.normals_from_depth(seen.depth, pixel, seen.mask)
     maps = sfs.albedo_maps(model, seen.fragments)
-    found = sfs.recover_robustly(grey, *maps, normals, seen.mask)
+    found = sfs.robust_shading(grey, *maps, normals, seen.mask)
 
 
 # %%
 def criterion(surface):
     """Eq. (14) after FineNet, as a function of the coarse depth map that enters it."""
     fine = reconstructor.finenet(grey, surface, seen.mask, pixel)
-    known = seen.depth, grey, found.albedo, found.light, seen.mask, pixel
-    return losses.finenet_loss(fine, *known).total
+    shaded = losses.ShadedImage(grey, found.albedo, found.light, seen.mask, pixel)
+    return losses.finenet_loss(fine, seen.depth, shaded).total
 
 
 # %% [markdown]

@@ -43,9 +43,7 @@ images = {Path(file).stem: imaging.load_image(file) for file in photos} or portr
 if not photos:
     for index in {"quick": (0, 3), "full": range(6)}[preset]:
         images[f"subject {index}"] = cached_photograph(cache, index, seed).scan.image
-regions = model.regions  # the albedo model knows neither eyes nor the mouth's inside
-skin_vertices = regions["face"] * (1 - regions["mouth_interior"])
-skin_vertices = skin_vertices * (1 - regions["eye_left"]) * (1 - regions["eye_right"])
+skin_vertices = model.skin()  # the albedo model has neither eyes nor the mouth's inside
 
 
 # %%
@@ -64,7 +62,7 @@ def explain(photo):
     brows = shown.projected[0, model.landmarks[17:27], 1].min() - 8 / pixel
     bare = skin & (torch.arange(200)[:, None] > brows)
     maps = sfs.albedo_maps(model, shown.fragments)
-    found = sfs.recover_robustly(grey, *maps, normals, bare)
+    found = sfs.robust_shading(grey, *maps, normals, bare)
     amount = found.albedo_coefficients[0][:, None, None]
     albedo = (maps[0] + (amount * maps[1]).sum(1, keepdim=True)).clamp(0, 1)
     lit = lighting.shade(albedo, found.light, normals).clamp(0, 1)

@@ -51,7 +51,7 @@ with torch.no_grad():
     pixel = 1 / camera.pose_parameters(camera.split(original)[1], size).scale
     normals = depth.normals_from_depth(seen.depth, pixel, seen.mask)
     maps = sfs.albedo_maps(model, seen.fragments)
-    found = sfs.recover_robustly(grey, *maps, normals, seen.mask)
+    found = sfs.robust_shading(grey, *maps, normals, seen.mask)
 
 
 # %%
@@ -62,8 +62,8 @@ def forward():
     r = step(coarsenet, model, grey, before)
     shown = render(model, r, size)
     fine = finenet(grey, shown.depth, shown.mask, pixel)
-    light = found.albedo, found.light, shown.mask, pixel
-    shading = losses.finenet_loss(fine, shown.depth.detach(), grey, *light).total
+    shaded = losses.ShadedImage(grey, found.albedo, found.light, shown.mask, pixel)
+    shading = losses.finenet_loss(fine, shown.depth.detach(), shaded).total
     fidelity = settings.coarse_fidelity_weight * (r - original).square().mean()
     return r, shown, fine, shading, fidelity
 
@@ -135,7 +135,7 @@ draw.draw_arrow(axis, (2.27, 0.16), (2.27, 0.8))
 plt.close()  # shown below, with the gradients
 
 # %%
-thick = {"colour": "crimson", "width": 2}
+thick = {"color": "crimson", "width": 2}
 back = {"fine": (7.4, 6.4), "depth": (5.2, 4.3), "r": (3.2, 2.4)}
 for name, (start, end) in back.items():
     text = f"{red[name]:.3g}"
@@ -146,7 +146,7 @@ draw.draw_arrow(
 draw.draw_arrow(
     axis, (6.3, -0.62), (5.3, -0.62), f"{red['FineNet']:.3g}", above=-0.1, **thick
 )
-thick["colour"] = "royalblue"
+thick["color"] = "royalblue"
 draw.draw_arrow(axis, (2.43, 0.8), (2.43, 0.16), **thick)
 axis.text(2.5, 0.45, f"{blue['r']:.3g}", color="royalblue", fontsize=8)
 text = f"{blue['CoarseNet']:.3g}"

@@ -29,7 +29,7 @@ import torch
 from facerecon import Reconstructor, repro, weights
 from facerecon.detection.detect import NoFaceError
 from facerecon.methods.kazemi2014 import default_predictor
-from facerecon.methods.on_photo import mesh_on_photo
+from facerecon.on_photo import mesh_on_photo
 from facerecon.methods.photo_collection import place, reconstruct_collection
 from facerecon.synthetic.collection import photograph_collection
 from facerecon.synthetic.world import SyntheticWorld

@@ -26,7 +26,8 @@ import numpy as np
 from facerecon import Reconstructor, camera, repro, weights
 from facerecon.detection.detect import NoFaceError, detect_faces
 from facerecon.pipeline import ReconstructionError
-from facerecon.scans.protocol import Estimate, errors
+from facerecon.methods.estimate import Estimate
+from facerecon.scans.protocol import errors
 from facerecon.simulated_scans.cache import cached_photograph
 from facerecon.views import viz
 

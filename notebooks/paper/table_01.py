@@ -40,7 +40,7 @@ import numpy as np
 
 from facerecon import repro, weights
 from facerecon.methods.registry import MethodSettings, method_names
-from facerecon.scans.protocol_config import ProtocolConfig
+from facerecon.scans.protocol import ProtocolConfig
 from facerecon.scans.run import evaluate_scans
 from facerecon.simulated_scans.cache import bench_folder, cached_bench
 

@@ -1,4 +1,4 @@
-"""What is known of a photographed face before its detail: surface, albedo space, light (4.3.1)."""
+"""Surface, albedo and light of a photographed face before its detail is known (4.3.1)."""
 
 from typing import NamedTuple
 
@@ -8,19 +8,19 @@ from torch import Tensor
 
 from facerecon.camera import pose_parameters, split
 from facerecon.depth import normals_from_depth
-from facerecon.energy import EnergyConfig
 from facerecon.lighting import LUMA
+from facerecon.losses import ShadedImage
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import Fragments, interpolate
 from facerecon.render import curved_surface
-from facerecon.sfs import Shading, Target, detail_target, recover_robustly
+from facerecon.sfs import DetailBounds, Shading, detail_target, robust_shading
 
 BARE_FOREHEAD_MM = 8.0
 """Above the brows; higher up, hair and hats would pass for shading."""
 
 
 class FaceMaps(NamedTuple):
-    """A coarse surface and what the morphable model says of it, on one pixel grid.
+    """A coarse surface with the albedo and regions of the morphable model, on one pixel grid.
 
     Attributes:
         depth: mm, larger is nearer. normals: of this depth map. mask: where there is a surface.
@@ -43,9 +43,7 @@ class FaceMaps(NamedTuple):
 def vertex_appearance(model: MorphableModel) -> Float[Tensor, "vertices channels"]:
     """Per vertex: grey mean albedo, its basis, weight of skin, weight of bare skin."""
     grey = model.albedo_mean.new_tensor(LUMA)
-    regions = model.regions
-    skin = regions["face"] * (1 - regions["mouth_interior"])
-    skin = skin * (1 - regions["eye_left"]) * (1 - regions["eye_right"])
+    skin = model.skin()
     forehead = model.mean[model.landmarks[17:27], 1].max() + BARE_FOREHEAD_MM
     bare = skin * (model.mean[:, 1] < forehead)
     columns = [model.albedo_mean @ grey, *(model.albedo_basis @ grey), skin, bare]
@@ -59,7 +57,7 @@ def face_maps(
     appearance: Float[Tensor, "vertices channels"],
     mm_per_pixel: Float[Tensor, " batch"],
 ) -> FaceMaps:
-    """Maps of a rasterised mesh.
+    """Maps of a rasterized mesh.
 
     Args:
         depth: mm. fragments, triangles: the mesh. appearance: of its vertices, as of
@@ -78,19 +76,20 @@ def model_maps(model: MorphableModel, r: Float[Tensor, "batch numbers"], size: i
     surface = curved_surface(model, r, size)
     pose = split(r, model.n_coefficients)[1]
     mm_per_pixel = 1 / pose_parameters(pose, size).scale
-    known = surface.fragments, model.triangles, vertex_appearance(model)
-    return face_maps(surface.depth, *known, mm_per_pixel)
+    appearance = vertex_appearance(model)
+    return face_maps(surface.depth, surface.fragments, model.triangles, appearance, mm_per_pixel)
 
 
-def explain(
+def estimate_light_and_albedo(
     image: Float[Tensor, "batch 1 height width"], maps: FaceMaps, order: int = 1
 ) -> Shading:
     """Light and albedo of a photograph: Eqs. (11) and (12), robustly, from its bare skin.
 
     The albedo of the result covers the whole mask, its coefficients come from the bare skin.
     """
-    basis = maps.albedo_mean, maps.albedo_basis
-    found = recover_robustly(image, *basis, maps.normals, maps.bare, order=order)
+    found = robust_shading(
+        image, maps.albedo_mean, maps.albedo_basis, maps.normals, maps.bare, order=order
+    )
     return found._replace(albedo=albedo_of(maps, found.albedo_coefficients))
 
 
@@ -102,20 +101,19 @@ def albedo_of(
     return (maps.albedo_mean + change).clamp(0, 1) * maps.mask
 
 
-def target(
+def shading_target(
     image: Float[Tensor, "batch 1 height width"],
     maps: FaceMaps,
     albedo: Float[Tensor, "batch 1 height width"],
     light: Float[Tensor, "batch terms"],
-    settings: EnergyConfig,
-    even: Float[Tensor, "batch 1 height width"] | None = None,
-) -> Target:
-    """What Eq. (8) compares the refined surface with: `sfs.detail_target` as the settings say.
+    bounds: DetailBounds,
+    trust: Float[Tensor, "batch 1 height width"] | float = 1.0,
+) -> ShadedImage:
+    """What Eq. (8) compares the refined surface with, by `sfs.detail_target`.
 
     Args:
-        albedo, light: from `explain`. even: additional trust of each pixel in [0, 1].
+        albedo, light: from `estimate_light_and_albedo`.
+        trust: additional weight of each pixel in [0, 1].
     """
-    trust = maps.skin if even is None else maps.skin * even
-    radius = settings.detail_radius * image.shape[-1]
-    known = albedo, light, maps.normals, maps.mask, trust
-    return detail_target(image, *known, radius, settings.detail_limit, settings.edge_contrast)
+    shaded = ShadedImage(image, albedo, light, maps.mask, maps.mm_per_pixel)
+    return detail_target(shaded, maps.normals, maps.skin * trust, bounds)

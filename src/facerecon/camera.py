@@ -46,7 +46,7 @@ def rotation_matrix(angles: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 3 
     return torch.stack(rows, dim=1).unflatten(1, (3, 3))
 
 
-def pose_parameters(pose: Float[Tensor, "batch 6"], size: int) -> Pose:
+def pose_parameters(pose: Float[Tensor, "batch 6"], size: float) -> Pose:
     """The pose in physical units for a crop of `size` x `size` pixels.
 
     Args:
@@ -91,8 +91,8 @@ def to_pixels(
     """
     _, scale, translation = pose_parameters(pose, size)
     require_shape("camera_vertices", camera_vertices, pose.shape[0], None, 3)
-    flip, centre = _pixel_axes(camera_vertices, size)
-    offset = (_pad(translation) * flip + centre)[:, None]
+    flip, center = _pixel_axes(camera_vertices, size)
+    offset = (_pad(translation) * flip + center)[:, None]
     return torch.addcmul(offset, camera_vertices, _per_axis(scale, flip))  # one pass
 
 
@@ -143,8 +143,8 @@ def unproject(
     """
     rotation, scale, translation = pose_parameters(pose, size)
     require_shape("projected", projected, pose.shape[0], None, 3)
-    flip, centre = _pixel_axes(projected, size)
-    camera_vertices = projected - (_pad(translation) * flip + centre)[:, None]
+    flip, center = _pixel_axes(projected, size)
+    camera_vertices = projected - (_pad(translation) * flip + center)[:, None]
     return (camera_vertices / _per_axis(scale, flip)) @ rotation
 
 
@@ -175,8 +175,8 @@ def join(
 
 def _pixel_axes(like: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Signs that turn y up into rows down, and the pixel at the image plane's origin."""
-    centre = (size - 1) / 2
-    return like.new_tensor([1.0, -1.0, 1.0]), like.new_tensor([centre, centre, 0.0])
+    center = (size - 1) / 2
+    return like.new_tensor([1.0, -1.0, 1.0]), like.new_tensor([center, center, 0.0])
 
 
 def _per_axis(scale: Tensor, flip: Tensor) -> Tensor:

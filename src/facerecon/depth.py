@@ -52,7 +52,7 @@ def normals_from_depth(
 
 
 def _derivative(values: Tensor, mask: Tensor, dim: int) -> Tensor:
-    """Mean of the (at most two) differences to neighbours inside the mask; 0 without any."""
+    """Mean of the (at most two) differences to neighbors inside the mask; 0 without any."""
     count = values.shape[dim] - 1
     inside = mask.narrow(dim, 1, count) & mask.narrow(dim, 0, count)
     step = values.diff(dim=dim) * inside
@@ -66,7 +66,7 @@ def laplacian(
     depth: Float[Tensor, "batch 1 height width"],
     mask: Bool[Tensor, "batch 1 height width"] | None = None,
 ) -> Float[Tensor, "batch 1 height width"]:
-    """Five-point discrete Laplacian: the sum of the four neighbours minus four times the pixel.
+    """Five-point discrete Laplacian: the sum of the four neighbors minus four times the pixel.
 
     Source: the operator of Eq. (13).
 
@@ -87,7 +87,7 @@ def laplacian(
 def five_point_interior(
     mask: Bool[Tensor, "batch 1 height width"],
 ) -> Bool[Tensor, "batch 1 height width"]:
-    """The pixels whose four neighbours lie in the mask, too: where `laplacian` is defined."""
+    """The pixels whose four neighbors lie in the mask, too: where `laplacian` is defined."""
     padded = functional.pad(mask, (1, 1, 1, 1), value=False)
     north, south = padded[..., :-2, 1:-1], padded[..., 2:, 1:-1]
     west, east = padded[..., 1:-1, :-2], padded[..., 1:-1, 2:]
@@ -115,8 +115,8 @@ def trim_rim(
     Args:
         depth: mm; ignored outside the mask (NaN allowed).
         mm_per_pixel: width of a pixel in mm.
-        max_slope: depth over width to a neighbour.
-        max_jump_mm: a larger difference to a neighbour is an occlusion.
+        max_slope: depth over width to a neighbor.
+        max_jump_mm: a larger difference to a neighbor is an occlusion.
         rounding: standard deviation in mm of the Gaussian that rounds the outline.
     """
     known = torch.where(mask, depth, torch.nan)

@@ -67,12 +67,13 @@ class FineNet(nn.Module):
         config: channels of the first block and of the hidden 1x1 convolutions; by default the
             paper's.
         folded: never form the hypercolumn. Its first 1x1 convolution and the up-convolutions are
-            linear,
-            so their product is applied to each scale instead: the same function of the same
-                parameters
-            with less arithmetic and a fraction of the memory, in training too. May be changed at
-            any time.
+            linear, so their product is applied to each scale instead: the same function of the same
+            parameters with less arithmetic and a fraction of the memory, in training too. May be
+            changed at any time.
     """
+
+    config_class = FineNetConfig
+    sizes = ()
 
     def __init__(self, config: FineNetConfig | None = None, folded: bool = True) -> None:
         super().__init__()
@@ -91,14 +92,14 @@ class FineNet(nn.Module):
         self.regress1 = nn.Conv2d(2 + 7 * width, wide, 1)
         self.regress2 = nn.Conv2d(wide, narrow, 1)
         self.regress3 = nn.Conv2d(narrow, 1, 1)
-        self._initialise()
+        self._initialize()
         self.to(memory_format=torch.channels_last)
 
     @torch.no_grad()
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         for layer in self.children():
             if isinstance(layer, nn.ConvTranspose2d):
-                # Nearest-neighbour interpolation: learning starts without a checkerboard.
+                # Nearest-neighbor interpolation: learning starts without a checkerboard.
                 layer.weight.copy_(torch.eye(layer.in_channels)[:, :, None, None])
             else:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -119,8 +120,8 @@ class FineNet(nn.Module):
         Args:
             image: intensity in [0, 1]; any size.
             depth: coarse depth, mm, larger is nearer.
-            mask: where the coarse depth is defined; elsewhere it is not looked at and returned as
-                it is.
+            mask: where the coarse depth is defined; elsewhere it is ignored and returned
+                unchanged.
             mm_per_pixel: width of a pixel in mm, one per item.
 
         Returns:
@@ -153,7 +154,7 @@ class FineNet(nn.Module):
     def hypercolumn(
         self, inputs: Float[Tensor, "batch 2 height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """The 450 channels per pixel, from normalised grey and depth; sides are multiples of 4."""
+        """The 450 channels per pixel, from normalized grey and depth; sides are multiples of 4."""
         fine, middle, coarse = self._scales(inputs)
         return torch.cat([inputs, fine, self.up2(middle), self.up3_2(self.up3_1(coarse))], dim=1)
 
@@ -236,23 +237,23 @@ def load_vgg(
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
 ) -> None:
-    """Initialise the convolutions of a FineNet from a file of VGG-Face or VGG-16 weights.
+    """Initialize the convolutions of a FineNet from a file of VGG-Face or VGG-16 weights.
 
     Known layouts: MatConvNet's `vgg-face.mat`, and state dicts (.safetensors, .pth, .pt) with the
     names of VGG-Face (`conv1_1.weight`), of what `VGG_FACE.t7` converts to (`0.weight` or
     `conv_1_1.weight`; its channels are blue, green, red) or of torchvision (`features.0.weight`).
 
-    VGG reads (colour - mean) / std in three channels, FineNet a grey and a depth channel. conv1_1
+    VGG reads (color - mean) / std in three channels, FineNet a grey and a depth channel. conv1_1
     becomes the sum of its three filters, with the change of mean and scale folded into it, so that
     a grey photograph gives VGG's own features (up to the padding at the border, which stands for
     another grey); depth starts with zero filters. All features are then divided by one constant,
-    which changes no ReLU or pooling, so
-    that an input of unit variance keeps that scale: the raw ones of VGG-Face are 64 times larger.
+    which changes no ReLU or pooling, so that an input of unit variance keeps that scale: the raw
+    ones of VGG-Face are 64 times larger.
 
     Args:
         path: the file.
         network: changed in place, only if the whole file is in order.
-        mean, std: what the weights were trained with, for colours in [0, 1] and in the order of the
+        mean, std: what the weights were trained with, for colors in [0, 1] and in the order of the
             file's channels. By default that of the layout; a .mat file states its own mean. For
             Caffe's order under VGG-Face's names, give VGG_FACE_MEAN[::-1].
 
@@ -301,7 +302,7 @@ def _parameter(
     if not isinstance(value, Tensor):
         found = ", ".join(list(map(str, state))[:4]) or "nothing"
         raise VggFileError(
-            f"{path}: no {name}; it holds {found}, ... Use VGG-16 without batch normalisation, "
+            f"{path}: no {name}; it holds {found}, ... Use VGG-16 without batch normalization, "
             "with the layer names of VGG-Face (conv1_1.weight) or torchvision (features.0.weight)"
         )
     if tuple(value.shape) != shape:
@@ -332,7 +333,7 @@ def _read_state_dict(path: Path) -> Mapping[str, Tensor]:
 
 
 def _read_matconvnet(path: Path) -> tuple[Mapping[str, Tensor], tuple[float, ...] | None]:
-    """Tensors by VGG-Face name, and the mean colour in [0, 1] if the file states it."""
+    """Tensors by VGG-Face name, and the mean color in [0, 1] if the file states it."""
     try:
         content = scipy.io.loadmat(path, simplify_cells=True)
         state = {}

@@ -1,14 +1,15 @@
-"""Photographs in: files of every kind decoded into one form, and square crops cut out of them."""
+"""Photographs: files of every kind decoded into one form, and square crops of them."""
 
 import contextlib
 import glob
+import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Real, Shaped, UInt8
+from jaxtyping import Bool, Float, Real, Shaped, UInt8
 from PIL import Image, ImageOps
 
 from facerecon.lighting import LUMA
@@ -34,7 +35,7 @@ def load_image(source: ImageSource) -> Float[np.ndarray, "height width 3"]:
             (H, W, 1), (H, W, 3) or (H, W, 4): bool, uint8, uint16, or floating point in [0, 1].
 
     The EXIF orientation is applied. Transparent pixels are laid over white. Grey becomes three
-    equal channels, CMYK and palettes become RGB. Of an animation, the first frame counts. Colour
+    equal channels, CMYK and palettes become RGB. Of an animation, the first frame counts. Color
     profiles are ignored.
 
     Raises:
@@ -112,7 +113,7 @@ class Crop:
 
     Args:
         x, y: the square's left and top edge, in pixels of the image counted from the image's left
-            and top edge (the centre of its first pixel lies at 0.5).
+            and top edge (the center of its first pixel lies at 0.5).
         side: of the square, in pixels of the image.
         size: of the crop, in pixels.
     """
@@ -128,12 +129,24 @@ class Crop:
         return self.side / self.size
 
     def to_image(self, points: Real[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
-        """Crop (column, row) -> image (column, row); the first pixel's centre is (0, 0) in both."""
+        """Crop (column, row) -> image (column, row); the first pixel's center is (0, 0) in both."""
         return (points + 0.5) * self.step + (self.x - 0.5, self.y - 0.5)
 
     def to_crop(self, points: Real[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
         """Image (column, row) -> crop (column, row): the inverse of `to_image`."""
         return (points - (self.x - 0.5, self.y - 0.5)) / self.step - 0.5
+
+    def moved(self, right: float, up: float, log_scale: float) -> "Crop":
+        """The crop moved by shares of its side, and enlarged by a factor about its center."""
+        side = self.side * math.exp(log_scale)
+        column, row = self.x + self.side * (0.5 + right), self.y + self.side * (0.5 - up)
+        return Crop(column - side / 2, row - side / 2, side, self.size)
+
+    def inside(self, shape: tuple[int, int]) -> Bool[np.ndarray, "size size"]:
+        """The crop's pixels whose center lies in an image of (rows, columns)."""
+        center = (np.arange(self.size) + 0.5) * self.step
+        row, column = self.y + center, self.x + center
+        return np.outer((row > 0) & (row < shape[0]), (column > 0) & (column < shape[1]))
 
     def at(self, size: int) -> "Crop":
         """The same square at another number of pixels."""
@@ -174,8 +187,18 @@ def crop(
     Raises:
         ValueError: a box that is not square, not finite, or wholly outside the image.
     """
+    square = square_crop(box, image.shape[:2], size)
+    return square.cut(image), square
+
+
+def square_crop(box: tuple[float, float, float, float], shape: tuple[int, int], size: int) -> Crop:
+    """The crop of a square box (x, y, width, height) of an image of (rows, columns).
+
+    Raises:
+        ValueError: as of `crop`.
+    """
     x, y, width, height = map(float, box)
-    rows, columns = image.shape[:2]
+    rows, columns = shape
     if not np.isfinite([x, y, width, height]).all() or width <= 0 or height <= 0:
         raise ValueError(f"box {_numbers(box)}: needs finite x, y and a positive width and height")
     if abs(width - height) > 1e-6 * width:
@@ -184,8 +207,7 @@ def crop(
         raise ValueError(
             f"box {_numbers(box)}: lies outside the image of {columns} x {rows} pixels"
         )
-    square = Crop(x, y, width, size)
-    return square.cut(image), square
+    return Crop(x, y, width, size)
 
 
 def _sampling_matrix(n: int, start: float, step: float, size: int) -> Float[np.ndarray, "size n"]:
@@ -194,12 +216,12 @@ def _sampling_matrix(n: int, start: float, step: float, size: int) -> Float[np.n
     A footprint is one step wide but at least one pixel: then the share is the weight of linear
     interpolation.
     """
-    centre = start + (np.arange(size)[:, None] + 0.5) * step
+    center = start + (np.arange(size)[:, None] + 0.5) * step
     half = max(step, 1.0) / 2
     left = np.arange(n, dtype=np.float64)
     right = left + 1
-    left[0], right[-1] = -np.inf, np.inf  # the border goes on for ever
-    share = np.minimum(centre + half, right) - np.maximum(centre - half, left)
+    left[0], right[-1] = -np.inf, np.inf  # the border is repeated
+    share = np.minimum(center + half, right) - np.maximum(center - half, left)
     return (np.maximum(share, 0.0) / (2 * half)).astype(np.float32)
 
 

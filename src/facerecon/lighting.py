@@ -17,7 +17,7 @@ BRIGHTEST = 0.98
 def sh_basis(
     normals: Float[Tensor, "batch 3 height width"], order: int = 1
 ) -> Float[Tensor, "batch terms height width"]:
-    """Unnormalised real spherical harmonics of a normal map: 4 terms (order 1) or 9 (order 2).
+    """Unnormalized real spherical harmonics of a normal map: 4 terms (order 1) or 9 (order 2).
 
     Source: Eq. (9). The terms and their sequence: docs/conventions.md.
 
@@ -73,7 +73,7 @@ def weighted_least_squares(
     weight: Float[Tensor, "batch 1 height width"],
     ridge: float,
 ) -> Float[Tensor, "batch terms"]:
-    """Per item, the x that minimises mean_weighted (design x - target)^2 + ridge |x|^2.
+    """Per item, the x that minimizes mean_weighted (design x - target)^2 + ridge |x|^2.
 
     The normal equations are formed and solved in float64: with few terms their squared condition
     number is harmless there, and they are far smaller than the maps.

@@ -30,6 +30,33 @@ in the image, not of its scale in mm.
 """
 
 
+class ShadedImage(NamedTuple):
+    """A photograph and what its shading depends on: all of Eq. (8) but the depth.
+
+    image: intensity in [0, 1]. albedo: reflectance in [0, 1]. light: 4 or 9 spherical-harmonics
+    coefficients. mask: the pixels that count. mm_per_pixel: width of a pixel, one per item.
+    """
+
+    image: Float[Tensor, "batch 1 height width"]
+    albedo: Float[Tensor, "batch 1 height width"]
+    light: Float[Tensor, "batch terms"]
+    mask: Bool[Tensor, "batch 1 height width"]
+    mm_per_pixel: Float[Tensor, " batch"]
+
+
+class CriterionWeights(NamedTuple):
+    """The lambdas of Eq. (14), by default the paper's, and the units of its terms.
+
+    intensity_unit: see `INTENSITY_UNIT`. depth_unit: in pixels, see `DEPTH_UNIT`.
+    """
+
+    shading: float = 1.0
+    fidelity: float = 5e-3
+    smoothness: float = 1.0
+    intensity_unit: float = INTENSITY_UNIT
+    depth_unit: float = DEPTH_UNIT
+
+
 class FineNetLoss(NamedTuple):
     """Eq. (14) and its unweighted terms: scalars, in the units above.
 
@@ -83,12 +110,7 @@ def masked_mean(
 
 
 def shading_energy(
-    depth: Float[Tensor, "batch 1 height width"],
-    image: Float[Tensor, "batch 1 height width"],
-    albedo: Float[Tensor, "batch 1 height width"],
-    light: Float[Tensor, "batch terms"],
-    mask: Bool[Tensor, "batch 1 height width"],
-    mm_per_pixel: Float[Tensor, " batch"],
+    depth: Float[Tensor, "batch 1 height width"], shaded: ShadedImage
 ) -> Float[Tensor, ""]:
     """Mean squared difference between the photograph and the shading of a depth map.
 
@@ -96,14 +118,10 @@ def shading_energy(
 
     Args:
         depth: mm.
-        image: intensity in [0, 1].
-        albedo: reflectance in [0, 1].
-        light: 4 or 9 spherical-harmonics coefficients.
-        mask: the pixels that count.
-        mm_per_pixel: width of a pixel in mm, one per item.
     """
-    normals = normals_from_depth(depth, mm_per_pixel, mask)
-    return masked_mean((shade(albedo, light, normals) - image).square(), mask)
+    normals = normals_from_depth(depth, shaded.mm_per_pixel, shaded.mask)
+    residual = shade(shaded.albedo, shaded.light, normals) - shaded.image
+    return masked_mean(residual.square(), shaded.mask)
 
 
 def fidelity(
@@ -132,36 +150,26 @@ def smoothness(
 def finenet_loss(
     depth: Float[Tensor, "batch 1 height width"],
     coarse: Float[Tensor, "batch 1 height width"],
-    image: Float[Tensor, "batch 1 height width"],
-    albedo: Float[Tensor, "batch 1 height width"],
-    light: Float[Tensor, "batch terms"],
-    mask: Bool[Tensor, "batch 1 height width"],
-    mm_per_pixel: Float[Tensor, " batch"],
-    shading_weight: float = 1.0,
-    fidelity_weight: float = 5e-3,
-    smoothness_weight: float = 1.0,
-    intensity_unit: float = INTENSITY_UNIT,
-    depth_unit: float = DEPTH_UNIT,
+    shaded: ShadedImage,
+    weights: CriterionWeights | None = None,
 ) -> FineNetLoss:
     """The unsupervised criterion of FineNet.
 
-    Source: Eq. (14), with the weights of the paper as defaults.
+    Source: Eq. (14).
 
     Args:
         depth, coarse: the refined surface and the one it started from, mm.
-        image: intensity in [0, 1].
-        albedo, light: recovered from the coarse surface by Eqs. (11) and (12), without gradient.
-        mask: the pixels that count.
-        mm_per_pixel: width of a pixel in mm, one per item.
-        shading_weight, fidelity_weight, smoothness_weight: the lambdas.
-        intensity_unit: see `INTENSITY_UNIT`.
-        depth_unit: in pixels, see `DEPTH_UNIT`.
+        shaded: light and albedo from the coarse surface by Eqs. (11) and (12), without gradient.
+        weights: those of the paper if None.
     """
-    unit = depth_unit * mm_per_pixel.view(-1, 1, 1, 1)
-    residual = shading_energy(depth, image, albedo, light, mask, mm_per_pixel) / intensity_unit**2
-    distance = fidelity(depth / unit, coarse / unit, mask)
-    roughness = smoothness(depth / unit, mask)
-    total = shading_weight * residual + fidelity_weight * distance + smoothness_weight * roughness
+    weights = weights or CriterionWeights()
+    unit = weights.depth_unit * shaded.mm_per_pixel.view(-1, 1, 1, 1)
+    residual = shading_energy(depth, shaded) / weights.intensity_unit**2
+    distance = fidelity(depth / unit, coarse / unit, shaded.mask)
+    roughness = smoothness(depth / unit, shaded.mask)
+    total = (
+        weights.shading * residual + weights.fidelity * distance + weights.smoothness * roughness
+    )
     return FineNetLoss(total, residual, distance, roughness)
 
 
@@ -194,9 +202,9 @@ def detail_loss(
 ) -> DetailLoss:
     """Distance to a known surface, the criterion that section 4.3 argues against.
 
-    The mean squared depth error that the paper names hardly feels wrinkles, so the angle of the
-    normals stands beside it: its mean, for all of the skin, and its mean square, for the few pixels
-    of wrinkles. Where the mean alone counts, no line is drawn that is not more likely than not.
+    The mean squared depth error that the paper names is insensitive to wrinkles, so the angle of
+    the normals is added: its mean, for all of the skin, and its mean square, for the few pixels of
+    wrinkles. Under the mean alone, wrinkles are predicted only where they are more likely than not.
 
     Args:
         depth: refined, mm, on `mask`. truth, normals: the true surface, on `valid`.

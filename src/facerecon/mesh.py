@@ -1,5 +1,6 @@
-"""Triangle meshes: normals and connectivity."""
+"""Triangle meshes: normals, connectivity, similarity transforms and simplification."""
 
+from collections.abc import Callable
 from typing import Any, no_type_check
 
 import numpy as np
@@ -13,7 +14,7 @@ from facerecon.backends.choose import choose_backend
 from facerecon.backends.threads import as_array, as_indices, over_batch
 from facerecon.shapes import require_shape
 
-SHORTEST = 1e-12  # sums of area normals below this length stay shorter than one
+MIN_LENGTH = 1e-12  # sums of area normals below this length stay shorter than one
 
 
 def vertex_normals(
@@ -37,7 +38,7 @@ def vertex_normals(
     require_shape("triangles", triangles, None, 3)
     if choose_backend(backend, vertices) == "numba":
         return _VertexNormals.apply(vertices, triangles)
-    return normalize(_area_normals(vertices, triangles), dim=-1, eps=SHORTEST)
+    return normalize(_area_normals(vertices, triangles), dim=-1, eps=MIN_LENGTH)
 
 
 def edges(triangles: Int[Tensor, "triangles 3"]) -> Int[Tensor, "edges 2"]:
@@ -50,27 +51,59 @@ def edges(triangles: Int[Tensor, "triangles 3"]) -> Int[Tensor, "edges 2"]:
     return _directed_edges(triangles).sort(dim=1).values.unique(dim=0)
 
 
-def boundary_loops(triangles: Int[Tensor, "triangles 3"]) -> list[Int[Tensor, " loop"]]:
-    """The mesh's borders as vertex loops, longest first, each walked with the surface on its left.
+def similarity(
+    points: Float[np.ndarray, "n 3"],
+    target: Float[np.ndarray, "n 3"],
+    weight: Float[np.ndarray, " n"] | None = None,
+) -> tuple[float, Float[np.ndarray, "3 3"], Float[np.ndarray, " 3"]]:
+    """Scale, rotation and shift that bring points nearest to target in the least-squares sense.
 
-    Raises:
-        ValueError: wrong shape, or a border that touches itself in a vertex.
+    Source: S. Umeyama, PAMI 1991. (`trimesh.registration.procrustes` takes the ratio of the spreads
+    for the scale, which is another one.)
     """
-    require_shape("triangles", triangles, None, 3)
-    directed = set(map(tuple, _directed_edges(triangles).tolist()))
-    following = {}
-    for start, end in sorted(directed):
-        if (end, start) not in directed:
-            if start in following:
-                raise ValueError(f"the border touches itself in vertex {start}; split that vertex")
-            following[start] = end
-    loops = []
-    while following:
-        loop = [min(following)]
-        while (vertex := following.pop(loop[-1])) != loop[0]:
-            loop.append(vertex)
-        loops.append(torch.tensor(loop, device=triangles.device))
-    return sorted(loops, key=len, reverse=True)
+    weight = np.ones(len(points)) if weight is None else weight
+    weight = (weight / weight.sum())[:, None]
+    middle, goal = (weight * points).sum(0), (weight * target).sum(0)
+    left, strength, right = np.linalg.svd((weight * (target - goal)).T @ (points - middle))
+    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
+    rotation = left @ np.diag(sign) @ right
+    scale = float((strength * sign).sum() / (weight * (points - middle) ** 2).sum())
+    return scale, rotation, goal - scale * rotation @ middle
+
+
+def cluster(
+    triangles: Int[Tensor, "triangles 3"],
+    n_vertices: int,
+    limit: int,
+    cells: Callable[[float], Tensor],
+    size: float,
+    growth: float,
+) -> tuple[Int[Tensor, " vertices"], Int[Tensor, "fewer_triangles 3"]]:
+    """Merge the vertices that share a cell, in larger and larger cells, until `limit` are left.
+
+    Args:
+        cells: the cell of every vertex, as a row of numbers, for a size of the cells.
+        size, growth: the cells' size before the first step, and its factor from step to step.
+
+    Returns:
+        The new vertex of each old one, and the triangles that are left, of new vertices.
+    """
+    group = torch.arange(n_vertices)
+    while group.max() >= limit:
+        size *= growth
+        group = cells(size).unique(dim=0, return_inverse=True)[1]
+    merged = group[triangles]
+    a, b, c = merged.unbind(1)
+    return group, merged[(a != b) & (b != c) & (c != a)]
+
+
+def cluster_means(
+    values: Float[Tensor, "*more vertices channels"], group: Int[Tensor, " vertices"]
+) -> Float[Tensor, "*more fewer channels"]:
+    """Means over the vertices that `cluster` merged."""
+    count = torch.bincount(group)[:, None]
+    total = values.new_zeros(*values.shape[:-2], len(count), values.shape[-1])
+    return total.index_add(-2, group, values) / count
 
 
 def _directed_edges(triangles: Tensor) -> Tensor:
@@ -88,7 +121,7 @@ def _area_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
 
 
 class _VertexNormals(torch.autograd.Function):
-    """Normalised `_area_normals` with compiled loops forward and backward."""
+    """Normalized `_area_normals` with compiled loops forward and backward."""
 
     @staticmethod
     def forward(ctx: Any, vertices: Tensor, triangles: Tensor) -> Tensor:
@@ -137,7 +170,7 @@ def _normals_kernel(
     normals: np.ndarray,
     lengths: np.ndarray,
 ) -> None:
-    shortest = vertices.dtype.type(SHORTEST)
+    shortest = vertices.dtype.type(MIN_LENGTH)
     for item in range(start, stop):
         mesh, out = vertices[item], normals[item]
         for t in range(len(triangles)):
@@ -166,7 +199,7 @@ def _normals_backward_kernel(
     gradient: np.ndarray,
     result: np.ndarray,
 ) -> None:
-    shortest = vertices.dtype.type(SHORTEST)
+    shortest = vertices.dtype.type(MIN_LENGTH)
     summed = np.empty(vertices.shape[1:], vertices.dtype)  # gradient to the sums of area normals
     for item in range(start, stop):
         mesh, out, n, g = vertices[item], result[item], normals[item], gradient[item]

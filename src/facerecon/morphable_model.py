@@ -1,9 +1,10 @@
 """The 3D morphable model: shape (Eq. 1) and albedo (Eq. 10) of a face by linear coefficients."""
 
+import io
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from facerecon.files import write_file
 
 FORMAT = "facerecon-3dmm/1"
 N_LANDMARKS = 68
@@ -105,7 +108,7 @@ class MorphableModel(nn.Module):
         basis[: self.n_identity] = arrays["identity_basis"].reshape(self.n_identity, -1)
         basis[self.n_identity :] = arrays["expression_basis"].reshape(self.n_expression, -1)
         self.register_buffer("basis", torch.from_numpy(basis))
-        self._mirroring: Tensor | None = None  # made when it is asked for
+        self._mirroring: Tensor | None = None  # computed on first use
         low, high = self.mean.amin(0), self.mean.amax(0)
         self.register_buffer("pncc", (self.mean - low) / (high - low))
 
@@ -149,9 +152,23 @@ class MorphableModel(nn.Module):
         return dict(zip(self.region_names, self.region_masks, strict=True))
 
     @property
-    def beside(self) -> Float[Tensor, " vertices"]:
-        """Soft mask in [0, 1] of ears and neck, which no method is asked about."""
+    def ears_and_neck(self) -> Float[Tensor, " vertices"]:
+        """Soft mask in [0, 1]; excluded from evaluation and from the detailed mesh."""
         return torch.maximum(self.regions["ears"], self.regions["neck"])
+
+    def skin(
+        self, without: Sequence[str] = ("eye_left", "eye_right", "mouth_interior")
+    ) -> Float[Tensor, " vertices"]:
+        """Soft mask in [0, 1] of the face without these regions.
+
+        Where masks overlap, the least counts: `skin(names) > 0.5` are the vertices of the face that
+        belong to none of the regions.
+        """
+        return torch.minimum(self.regions["face"], self.outside(without))
+
+    def outside(self, names: Sequence[str]) -> Float[Tensor, " vertices"]:
+        """Soft mask in [0, 1] of what belongs to none of these regions."""
+        return 1 - torch.stack([self.regions[name] for name in names]).amax(dim=0)
 
     def vertices(
         self, coefficients: Float[Tensor, "batch coefficients"]
@@ -257,7 +274,7 @@ def sample_activations(
     def uniform(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, device=device, dtype=frequency.dtype)
 
-    # Gumbel noise turns the largest scores into draws without replacement at the given frequencies.
+    # With Gumbel noise the largest scores are samples without replacement, at these frequencies.
     score = frequency.log() - (-uniform(n, units).clamp(1e-7, 1 - 1e-7).log()).log()
     n_groups = int(group.max()) + 1
     best = score.new_full((n, n_groups), -torch.inf)
@@ -311,6 +328,7 @@ def write_arrays(
 
     Raises:
         ModelFileError: an array is missing, does not fit the others, or has a value out of range.
+        OutputError: the file cannot be written.
     """
     _validate(arrays)
     stored = {"format": np.array(FORMAT), "provenance": np.array(json.dumps(dict(provenance)))}
@@ -324,8 +342,9 @@ def write_arrays(
         else:
             dtype = arrays[name].dtype if name in _TEXT else np.float32
         stored[name] = arrays[name].astype(dtype)
-    with open(path, "wb") as file:
-        np.savez_compressed(file, **stored)
+    data = io.BytesIO()
+    np.savez_compressed(data, **stored)
+    write_file(Path(path), data.getvalue())
 
 
 def _validate(arrays: Mapping[str, np.ndarray]) -> None:

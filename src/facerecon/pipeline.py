@@ -1,26 +1,23 @@
 """From a photograph to a detailed face: detection, CoarseNet, rendering, FineNet (Figure 3)."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
-from torch.nn import functional
 
-from facerecon.camera import pose_parameters, split, to_pixels
+from facerecon.camera import pose_parameters, split
 from facerecon.coarsenet import CoarseNet
 from facerecon.depth import depth_to_mesh, trim_rim
 from facerecon.detection.detect import Box, detect_faces
-from facerecon.detection.recrop import fit
+from facerecon.detection.recrop import FittedFace, fit_face
 from facerecon.finenet import FineNet
-from facerecon.imaging import Crop, ImageSource, crop, load_image, to_grey
+from facerecon.imaging import ImageSource, load_image, square_crop, to_grey
 from facerecon.morphable_model import MorphableModel
-from facerecon.rasterize import interpolate, rasterize
+from facerecon.on_photo import surface_on_photo
+from facerecon.rasterize import interpolate
 from facerecon.reconstruction import Reconstruction
-from facerecon.render import curved_depth, curved_surface
+from facerecon.render import curved_surface
 from facerecon.weights import load_coarsenet, load_finenet
 
 COARSE_SIZE = 200
@@ -29,24 +26,23 @@ COARSE_SIZE = 200
 FINE_SIZES = (200, 400)
 """Pixels of the crop that FineNet may see (Figure 11)."""
 
-LEAST_COVER = 0.05
+MIN_COVERAGE = 0.05
 """Share of the crop that a fitted face covers at least; a face fills about a third."""
 
-FARTHEST_POSE = 6.0
-"""Pose units within which a fit is believed: 3 rad of yaw, 3/8 of the crop off its middle."""
+MAX_POSE = 6.0
+"""Pose units within which a fit is accepted: 3 rad of yaw, 3/8 of the crop off its center."""
 
 MAX_JUMP_MM = 25.0
-"""Depth between neighbouring pixels beyond which the mesh is cut; under a nose it can be 15 mm."""
+"""Depth between neighboring pixels beyond which the mesh is cut; under a nose it can be 15 mm."""
 
-_STRIP_PIXELS = 1 << 22
-_ASTRAY = (
+_FAILED = (
     "the fitted face lies outside its crop or the photograph; pass a box that fits the face (brows"
     " to chin, as wide as high)"
 )
 
 
 class ReconstructionError(ValueError):
-    """A face was found, but nothing sensible can be made of it."""
+    """A face was found, but it cannot be reconstructed."""
 
 
 class Reconstructor:
@@ -133,83 +129,81 @@ class Reconstructor:
         Args:
             image: whatever `load_image` takes.
             box: x, y, width, height of the face in pixels, as a frontal face detector would box it
-                (brows to chin); the detector is asked if None.
+                (brows to chin); detected if None.
             all_faces: every face that the detector finds and that can be fitted, largest first.
             refine: False stops after CoarseNet: depth and mesh are then the morphable model's.
 
         Raises:
             ImageError: the image cannot be used.
             NoFaceError: no face was found.
-            ReconstructionError: the fit went astray, or the face is too small for `size`.
+            ReconstructionError: the fit failed, or the face is too small for `size`.
             ValueError: an impossible box.
         """
         photo = load_image(image)
         if box is None:
-            boxes = detect_faces(photo)
+            boxes = detect_faces(photo, self.coarsenet, self.model)
         else:
             boxes = [box if isinstance(box, Box) else Box(*map(float, box))]
             if not min(boxes[0].width, boxes[0].height) > 0:
                 raise ValueError(f"{boxes[0]}: width and height must be positive")
-        if not all_faces:
-            return self._reconstruct(photo, boxes[0], refine)
-        found = []
-        for box in boxes:
+        found: list[Reconstruction] = []
+        wanted = boxes if all_faces else boxes[:1]
+        for box in wanted:
+            crop = square_crop(box.crop_box(), photo.shape[:2], COARSE_SIZE)
             try:
-                found.append(self._reconstruct(photo, box, refine))
+                if self.size > COARSE_SIZE >= crop.side:
+                    raise ReconstructionError(
+                        f"the face's crop is {crop.side:.0f} pixels wide: nothing to gain from size"
+                        f" {self.size}, use size {COARSE_SIZE}"
+                    )
+                fitted = fit_face(self.coarsenet, self.model, photo, box, crop, self.iterations)
+                found.append(self._detailed(fitted, refine))
             except ReconstructionError:
-                if not found and box is boxes[-1]:
+                if not found and box is wanted[-1]:
                     raise
-        return found
+        return found if all_faces else found[0]
 
     @torch.no_grad()
-    def _reconstruct(
-        self, photo: Float[np.ndarray, "height width 3"], box: Box, refine: bool
-    ) -> Reconstruction:
-        _, square = crop(photo, box.crop_box(), COARSE_SIZE)
-        if self.size > COARSE_SIZE >= square.side:
-            raise ReconstructionError(
-                f"the face's crop is {square.side:.0f} pixels wide: nothing to gain from size"
-                f" {self.size}, use size {COARSE_SIZE}"
-            )
-        device = self.model.mean.device
-        steps, square = fit(self.coarsenet, self.model, photo, square, self.iterations)
-        square = square.at(self.size)
-        surface = curved_surface(self.model, steps[-1], self.size)
-        coarse, fragments, camera_vertices, normals, projected = surface
-        inside = torch.from_numpy(_inside_image(square, photo.shape[:2])).to(device)
+    def _detailed(self, fitted: FittedFace, refine: bool) -> Reconstruction:
+        """Render the fit, refine its depth, and lay both on the photograph and on a mesh."""
+        photo, crop, r = fitted.photo, fitted.crop.at(self.size), fitted.steps[-1]
+        shape = photo.shape[:2]
+        surface = curved_surface(self.model, r, self.size)
+        fragments = surface.fragments
+        coefficients, pose = split(r, self.model.n_coefficients)
+        inside = torch.from_numpy(crop.inside(shape)).to(r.device)
         mask = fragments.mask & inside
-        coefficients, pose = split(steps[-1], self.model.n_coefficients)
-        if mask.float().mean() < LEAST_COVER or pose.abs().max() > FARTHEST_POSE:
-            raise ReconstructionError(_ASTRAY)
+        if mask.float().mean() < MIN_COVERAGE or pose.abs().max() > MAX_POSE:
+            raise ReconstructionError(_FAILED)
         scale = pose_parameters(pose, self.size).scale
-        fine = coarse
+        fine = surface.depth
         if refine and self.finenet is not None:
-            grey = _grey(square.cut(photo), device)
-            fine = self.finenet(grey, coarse, fragments.mask, 1 / scale)
+            grey = torch.from_numpy(to_grey(crop.cut(photo))).to(r.device)[None, None]
+            fine = self.finenet(grey, surface.depth, fragments.mask, 1 / scale)
 
-        depth_mm, coarse_depth_mm = self._on_photo(
-            camera_vertices, normals, pose, square, fine - coarse, fragments.mask, photo.shape[:2]
-        )
+        detail = fine - surface.depth
+        depth_mm, coarse_depth_mm = surface_on_photo(self.model, surface, detail, crop, shape)
         if not np.isfinite(depth_mm).any():
-            raise ReconstructionError(_ASTRAY)
+            raise ReconstructionError(_FAILED)
         pixel_mm = 1 / scale.item()
         # A border between vertices, not along the edges of triangles, which would leave teeth.
-        beside = interpolate(self.model.beside[None, :, None], fragments, self.model.triangles)
-        solid = trim_rim(fine[0, 0], (mask & (beside < 0.5))[0, 0], pixel_mm)
-        mesh = depth_to_mesh(fine[0, 0], solid, pixel_mm, MAX_JUMP_MM)
-        coarse_vertices = projected[0].clone()
+        beside = self.model.ears_and_neck[None, :, None]
+        mask &= interpolate(beside, fragments, self.model.triangles) < 0.5
+        kept = trim_rim(fine[0, 0], mask[0, 0], pixel_mm)
+        mesh = depth_to_mesh(fine[0, 0], kept, pixel_mm, MAX_JUMP_MM)
+        coarse_vertices = surface.projected[0].clone()
         coarse_vertices[:, :2] -= (self.size - 1) / 2
         coarse_vertices[:, :2] /= scale * scale.new_tensor([1.0, -1.0])
-        landmarks = projected[0, self.model.landmarks, :2].cpu().numpy()
+        landmarks = surface.projected[0, self.model.landmarks, :2].cpu().numpy()
         return Reconstruction(
             image=photo,
-            box=box,
-            crop=square,
+            box=fitted.box,
+            crop=crop,
             depth_mm=depth_mm,
             coarse_depth_mm=coarse_depth_mm,
             mask=np.isfinite(depth_mm),
-            mm_per_pixel=1 / (scale.item() * square.step),
-            landmarks=square.to_image(landmarks).astype(np.float32),
+            mm_per_pixel=1 / (scale.item() * crop.step),
+            landmarks=crop.to_image(landmarks).astype(np.float32),
             vertices=mesh.vertices.cpu().numpy(),
             faces=mesh.triangles.cpu().numpy(),
             uv=mesh.uv.cpu().numpy(),
@@ -217,70 +211,5 @@ class Reconstructor:
             coarse_faces=self.model.triangles.cpu().numpy(),
             coefficients=coefficients[0].cpu().numpy(),
             pose=pose[0].cpu().numpy(),
-            iterations=[r[0].cpu().numpy() for r in steps],
+            iterations=[step[0].cpu().numpy() for step in fitted.steps],
         )
-
-    def _on_photo(
-        self,
-        vertices: Float[Tensor, "1 vertices 3"],
-        normals: Float[Tensor, "1 vertices 3"],
-        pose: Float[Tensor, "1 6"],
-        square: Crop,
-        detail: Float[Tensor, "1 1 size size"],
-        mask: Bool[Tensor, "1 1 size size"],
-        shape: tuple[int, int],
-    ) -> tuple[Float[np.ndarray, "height width"], Float[np.ndarray, "height width"]]:
-        """Detailed and coarse depth on the photograph's grid, NaN outside the face.
-
-        The coarse mesh is rasterized there anew, so that its outline and depth are exact at any
-        resolution; only FineNet's detail, smooth by comparison, is interpolated from the crop.
-        """
-        fine, coarse = (np.full(shape, np.nan, dtype=np.float32) for _ in range(2))
-        on_photo = to_pixels(vertices, pose, square.size)
-        offset = on_photo.new_tensor([square.x - 0.5, square.y - 0.5]) + 0.5 * square.step
-        on_photo[..., :2] = on_photo[..., :2] * square.step + offset
-        known = mask.to(detail)
-        maps = torch.cat([detail * known, known], dim=1)
-        for rows, columns in _strips(square, shape):
-            local = on_photo - on_photo.new_tensor([columns.start, rows.start, 0])
-            height, width = rows.stop - rows.start, columns.stop - columns.start
-            fragments = rasterize(local, self.model.triangles, height, width)
-            depth = curved_depth(vertices, normals, fragments, self.model.triangles)[0, 0]
-            grid = _sampling_grid(square, rows, columns).to(detail)
-            value, weight = functional.grid_sample(maps, grid, align_corners=False)[0]
-            refined = depth + value / weight.clamp(min=1e-6)
-            seen = fragments.mask[0, 0]
-            coarse[rows, columns] = depth.where(seen, torch.nan).cpu().numpy()
-            fine[rows, columns] = refined.where(seen, torch.nan).cpu().numpy()
-        return fine, coarse
-
-
-def _grey(rgb: Float[np.ndarray, "size size 3"], device: torch.device) -> Tensor:
-    return torch.from_numpy(to_grey(rgb)).to(device)[None, None]
-
-
-def _inside_image(square: Crop, shape: tuple[int, int]) -> Bool[np.ndarray, "size size"]:
-    """The crop's pixels whose centre lies in the photograph."""
-    centre = (np.arange(square.size) + 0.5) * square.step
-    column, row = square.x + centre, square.y + centre
-    return np.outer((row > 0) & (row < shape[0]), (column > 0) & (column < shape[1]))
-
-
-def _strips(square: Crop, shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-    """The photograph's pixels with their centre in the crop, in pieces that bound the memory."""
-    spans = []
-    for start, length in zip((square.y, square.x), shape, strict=True):
-        first, last = int(np.ceil(start - 0.5)), int(np.floor(start + square.side - 0.5))
-        spans.append((max(first, 0), min(last + 1, length)))
-    (top, bottom), (left, right) = spans
-    if bottom > top and right > left:
-        height = max(1, _STRIP_PIXELS // (right - left))
-        for row in range(top, bottom, height):
-            yield slice(row, min(row + height, bottom)), slice(left, right)
-
-
-def _sampling_grid(square: Crop, rows: slice, columns: slice) -> Float[Tensor, "1 height width 2"]:
-    """The photograph's pixels as `grid_sample` counts: -1 and 1 are the crop's edges."""
-    row = (torch.arange(rows.start, rows.stop) + 0.5 - square.y) / square.side * 2 - 1
-    column = (torch.arange(columns.start, columns.stop) + 0.5 - square.x) / square.side * 2 - 1
-    return torch.stack(torch.meshgrid(column, row, indexing="xy"), dim=-1)[None]

@@ -2,7 +2,7 @@
 
 One interface to three backends. "numba" and "torch" evaluate the same expressions in the same order
 and precision and therefore agree on every pixel. Coverage has no tolerance: the edge functions of
-two triangles that share an edge differ in sign alone, so a pixel centre on that edge is covered by
+two triangles that share an edge differ in sign alone, so a pixel center on that edge is covered by
 at least one of them. "nvdiffrast" rounds corners to 1/16 of a pixel and may differ along edges.
 """
 
@@ -21,7 +21,7 @@ from facerecon.backends.choose import choose_backend
 from facerecon.shapes import require_shape
 
 GRADIENTS = ("fixed", "full")
-SHORTEST = 1e-6  # a mixture of unit vectors below this length is not made unit
+MIN_LENGTH = 1e-6  # a mean of unit vectors below this length is not normalized
 _RASTERIZE = {
     "numba": rasterize_numba.rasterize,
     "torch": rasterize_torch.rasterize,
@@ -56,8 +56,8 @@ def rasterize(
 ) -> Fragments:
     """Find the visible triangle of each pixel, and the pixel's barycentric weights there.
 
-    Only front faces are drawn. A pixel belongs to the triangle that covers its centre, of several
-    to the nearest (depths compared in float32), of equally near ones to the lowest id.
+    Only front faces are rendered. A pixel belongs to the triangle that covers its center, of
+    several to the nearest (depths compared in float32), of equally near ones to the lowest id.
 
     Args:
         projected: column, row (pixels) and depth (mm, larger is nearer).
@@ -70,7 +70,7 @@ def rasterize(
     Raises:
         ValueError: wrong shapes, an empty image, a backend that does not suit the tensors, an
             unknown gradient, or a mesh with NaN or infinite coordinates.
-        ImportError: nvdiffrast is asked for and cannot be imported.
+        ImportError: nvdiffrast is requested and cannot be imported.
 
     Source: section 4.1.
     """
@@ -104,7 +104,7 @@ def interpolate(
 
     Raises:
         ValueError: wrong shapes, batch sizes that do not fit, or an unsuitable backend.
-        ImportError: nvdiffrast is asked for and cannot be imported.
+        ImportError: nvdiffrast is requested and cannot be imported.
 
     Source: Eqs. (6) and (7).
     """
@@ -125,12 +125,12 @@ def interpolate_unit(
 
     Raises:
         ValueError: wrong shapes, batch sizes that do not fit, or an unsuitable backend.
-        ImportError: nvdiffrast is asked for and cannot be imported.
+        ImportError: nvdiffrast is requested and cannot be imported.
     """
     require_shape("vectors", vectors, None, None, 3)
     image = interpolate(vectors, fragments, triangles, backend)
     squared = image.square().sum(dim=1, keepdim=True)
-    return image * squared.clamp_min(SHORTEST**2).rsqrt()
+    return image * squared.clamp_min(MIN_LENGTH**2).rsqrt()
 
 
 def interpolate_maps(
@@ -151,14 +151,14 @@ def interpolate_maps(
 
     Raises:
         ValueError: wrong shapes, batch sizes that do not fit, or an unsuitable backend.
-        ImportError: nvdiffrast is asked for and cannot be imported.
+        ImportError: nvdiffrast is requested and cannot be imported.
     """
     if choose_backend(backend, vertices, normals, pncc) == "numba":
         batch, n_vertices = len(fragments.triangle), len(pncc)
         require_shape("vertices", vertices, batch, n_vertices, 3)
         require_shape("normals", normals, batch, n_vertices, 3)
         _, *parts = _checked(normals, fragments, triangles)
-        return interpolate_numba.interpolate_maps(vertices, normals, pncc, *parts, SHORTEST)
+        return interpolate_numba.interpolate_maps(vertices, normals, pncc, *parts, MIN_LENGTH)
     return (
         interpolate(vertices[..., 2:], fragments, triangles, backend),
         interpolate_unit(normals, fragments, triangles, backend),
@@ -186,7 +186,7 @@ def antialias(
 
     Raises:
         ValueError: wrong shapes, or another backend than nvdiffrast.
-        ImportError: nvdiffrast is asked for and cannot be imported.
+        ImportError: nvdiffrast is requested and cannot be imported.
     """
     batch, height, width = fragments.triangle.shape
     require_shape("image", image, batch, None, height, width)

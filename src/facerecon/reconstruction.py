@@ -1,4 +1,4 @@
-"""What a photograph turns into: the depth, mesh and parameters of one face, and their files."""
+"""Result of reconstructing one face, and its export: depth, mesh and parameters."""
 
 import io
 import json
@@ -90,7 +90,7 @@ class Reconstruction:
         return self.crop.at(size).cut(self.image)
 
     def mesh(self, textured: bool = True) -> trimesh.Trimesh:
-        """The detailed mesh with the photograph as texture, or else as colours of the vertices."""
+        """The detailed mesh with the photograph as texture, or else as colors of the vertices."""
         if textured:
             material = SimpleMaterial(
                 image=Image.fromarray(to_bytes(self.texture())), diffuse=[255] * 4
@@ -99,15 +99,15 @@ class Reconstruction:
         else:
             column, row = self.uv[:, 0], 1 - self.uv[:, 1]
             pixel = np.stack([row, column], axis=1) * self.crop.size - 0.5
-            colours = self.crop.cut(self.image)[tuple(np.rint(pixel).astype(int).T)]
-            visual = ColorVisuals(vertex_colors=to_bytes(colours))
+            colors = self.crop.cut(self.image)[tuple(np.rint(pixel).astype(int).T)]
+            visual = ColorVisuals(vertex_colors=to_bytes(colors))
         return trimesh.Trimesh(self.vertices, self.faces, visual=visual, process=False)
 
     def save(self, path: str | Path) -> list[Path]:
         """Write the detailed mesh, in mm; returns the files written.
 
         .glb holds the texture, .obj comes with a .mtl and a _texture.png of the same name, .ply
-        has coloured vertices, .stl the shape alone. Files appear whole or not at all.
+        has colored vertices, .stl the shape alone. Files are written completely or not at all.
 
         Raises:
             ValueError: another suffix.
@@ -122,7 +122,7 @@ class Reconstruction:
     def save_solid(
         self, path: str | Path, thickness_mm: float = 4.0, hollow: bool = False
     ) -> list[Path]:
-        """Write the face as a closed solid for a 3D printer, in mm, without colour.
+        """Write the face as a closed solid for a 3D printer, in mm, without color.
 
         Args:
             path: .stl, as slicers read it, or .ply, .obj, .glb.
@@ -146,17 +146,17 @@ class Reconstruction:
         text += [f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in self.vertices]
         text += [f"vt {u:.6f} {v:.6f}" for u, v in self.uv]
         text += [f"f {a}/{a} {b}/{b} {c}/{c}" for a, b, c in self.faces + 1]
-        colours = f"newmtl photograph\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nmap_Kd {picture.name}\n"
+        colors = f"newmtl photograph\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nmap_Kd {picture.name}\n"
         return [
             write_file(picture, png(self.texture())),
-            write_file(material, colours.encode()),
+            write_file(material, colors.encode()),
             write_file(path, ("\n".join(text) + "\n").encode()),
         ]
 
     def save_depth(self, path: str | Path) -> list[Path]:
         """Write the detailed depth map; returns the files written.
 
-        .npy: float32 mm, NaN outside the face. .png: 16 bits, with a .json that says how to read it
+        .npy: float32 mm, NaN outside the face. .png: 16 bits, with a .json that describes it
         (depth in mm = offset_mm + step_mm * value; value 0: no face).
 
         Raises:

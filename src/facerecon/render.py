@@ -17,7 +17,7 @@ from facerecon.rasterize import (
     require_gradient,
 )
 
-LEAST_FACING = 0.25
+MIN_FACING = 0.25
 """n_z below which a lift along the normal no longer grows on the pixel grid."""
 
 
@@ -79,7 +79,7 @@ def render(
     Raises:
         ValueError: `r` of the wrong shape or not finite, an unsuitable backend, an unknown gradient
             or smooth maps of a fixed one.
-        ImportError: nvdiffrast is asked for and cannot be imported.
+        ImportError: nvdiffrast is requested and cannot be imported.
 
     Source: section 4.1, Eqs. (5) to (7); the feedback maps PNCC and normals: section 3.2.1.
     """
@@ -147,7 +147,7 @@ def curved_depth(
     point, normal, level = maps.split([3, 3, 1], dim=1)
     lift = 0.5 * (level - (point * normal).sum(dim=1, keepdim=True))
     facing = normal[:, 2:] / normal.square().sum(dim=1, keepdim=True).clamp(min=1e-12).sqrt()
-    return point[:, 2:] + lift / facing.clamp(min=LEAST_FACING)
+    return point[:, 2:] + lift / facing.clamp(min=MIN_FACING)
 
 
 def place(

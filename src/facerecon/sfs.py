@@ -17,7 +17,7 @@ from facerecon.lighting import (
     weighted_least_squares,
     well_exposed,
 )
-from facerecon.losses import DEPTH_UNIT, INTENSITY_UNIT, finenet_loss
+from facerecon.losses import CriterionWeights, ShadedImage, finenet_loss
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import Fragments, interpolate
 
@@ -50,7 +50,7 @@ def albedo_maps(
 
     Args:
         model: the morphable model.
-        fragments: the rasterised mesh.
+        fragments: the rasterized mesh.
 
     Returns:
         The mean (B, 1, H, W) and the basis (B, K, H, W), both 0 in the background.
@@ -100,7 +100,7 @@ def estimate_albedo(
 
 
 @torch.no_grad()
-def recover(
+def estimate_shading(
     image: Float[Tensor, "batch 1 height width"],
     albedo_mean: Float[Tensor, "batch 1 height width"],
     albedo_basis: Float[Tensor, "batch coefficients height width"],
@@ -134,7 +134,7 @@ def recover(
     return Shading(light, coefficients, albedo, shading)
 
 
-def recover_robustly(
+def robust_shading(
     image: Float[Tensor, "batch 1 height width"],
     albedo_mean: Float[Tensor, "batch 1 height width"],
     albedo_basis: Float[Tensor, "batch coefficients height width"],
@@ -144,79 +144,77 @@ def recover_robustly(
     rounds: int = 3,
     order: int = 1,
 ) -> Shading:
-    """`recover`, repeated with Cauchy weights: hair, hats, glasses and cast shadows lose their say.
+    """`estimate_shading`, repeated with Cauchy weights.
 
-    Plain least squares reads dark hair above a face as light from below.
+    Hair, hats, glasses and cast shadows are down-weighted: plain least squares reads dark hair
+    above a face as light from below.
 
     Args:
         scale: residual, in intensity, at which a pixel counts half.
         rounds: of reweighting after the plain solution.
 
-    The other arguments are those of `recover`.
+    The other arguments are those of `estimate_shading`.
     """
-    maps = (albedo_mean, albedo_basis, normals)
-    found = recover(image, *maps, mask, order=order)
+    found = estimate_shading(image, albedo_mean, albedo_basis, normals, mask, order=order)
     for _ in range(rounds):
         residual = found.albedo * found.shading - image
         weight = 1 / (1 + (residual / scale).square())
-        found = recover(image, *maps, mask, weight, order=order)
+        found = estimate_shading(
+            image, albedo_mean, albedo_basis, normals, mask, weight, order=order
+        )
     return found
 
 
-class Target(NamedTuple):
-    """What the shading of a refined surface is compared with.
+class DetailBounds(NamedTuple):
+    """Which part of a photograph detail of the surface may explain.
 
-    Attributes:
-        image: (B, 1, H, W) the photograph, as far as detail of the surface may explain it.
-        albedo: (B, 1, H, W) reflectance times the smooth local change of the light.
+    radius: crop widths; slower changes of brightness are light and albedo.
+    limit: intensity; larger residuals are highlights, hair or make-up.
+    edge_contrast: relative contrast of the explained image at which a residual counts half; 0:
+        everywhere in full. Lips, lids, brows and nose of the coarse face lie a little beside those
+        of the photograph, and the residual at their edges is this shift, not detail.
     """
 
-    image: Float[Tensor, "batch 1 height width"]
-    albedo: Float[Tensor, "batch 1 height width"]
+    radius: float
+    limit: float
+    edge_contrast: float = 0.0
 
 
 @torch.no_grad()
 def detail_target(
-    image: Float[Tensor, "batch 1 height width"],
-    albedo: Float[Tensor, "batch 1 height width"],
-    light: Float[Tensor, "batch terms"],
+    shaded: ShadedImage,
     normals: Float[Tensor, "batch 3 height width"],
-    mask: Bool[Tensor, "batch 1 height width"],
     trust: Float[Tensor, "batch 1 height width"],
-    radius: float,
-    limit: float,
-    edge_contrast: float = 0.0,
-) -> Target:
+    bounds: DetailBounds,
+) -> ShadedImage:
     """Take out of a photograph what no detail of the surface can explain.
 
     Cast shadows, hair, make-up and a light that is not far away change the brightness over
-    centimetres; one global light and ten albedo coefficients cannot follow. As the local lighting
-    term of RGBD-Fusion (Or-El et al. 2015), their smooth part becomes a factor of the albedo. What
-    is then left is bounded, so that a highlight or a strand of hair does not become a ridge.
+    centimeters; one global light and ten albedo coefficients cannot follow. As the local lighting
+    term of RGBD-Fusion (Or-El et al. 2015), their smooth part becomes a factor of the albedo. The
+    rest is bounded, so that a highlight or a strand of hair does not become a ridge.
 
     Args:
-        image: intensity in [0, 1].
-        albedo, light: from `recover`.
+        shaded: albedo and light of `estimate_shading`.
         normals: unit normals of the coarse surface, camera frame.
-        mask: where there is a surface.
-        trust: weight in [0, 1] of each pixel's leftover: 1 on skin, 0 on eyes and hair.
-        radius: standard deviation in pixels below which a change of brightness is detail.
-        limit: the leftover's bound in intensity.
-        edge_contrast: relative contrast of the explained image at which a leftover counts half; 0:
-            everywhere in full. Lips, lids, brows and nose of the coarse face lie a little beside
-            those of the photograph, and what is left at their edges is this shift, not detail.
+        trust: weight in [0, 1] of each pixel's residual: 1 on skin, 0 on eyes and hair.
+
+    Returns:
+        The same with another image and albedo, for `losses.finenet_loss`.
     """
+    image, albedo, light, mask, _ = shaded
     explained = shade(albedo, light, normals)
+    radius = bounds.radius * image.shape[-1]
     area = gaussian_blur(mask.to(image), radius).clamp(min=1e-3)
     smooth_image = gaussian_blur(image * mask, radius) / area
     smooth_explained = gaussian_blur(explained * mask, radius) / area
     factor = (smooth_image.clamp(min=0.02) / smooth_explained.clamp(min=0.02)).clamp(0.1, 10.0)
     explained = explained * factor
-    leftover = limit * torch.tanh((image - explained) / limit) * trust
-    if edge_contrast > 0:
+    residual = bounds.limit * torch.tanh((image - explained) / bounds.limit) * trust
+    if bounds.edge_contrast > 0:
         contrast = explained / smooth_image.clamp(min=0.02) - 1
-        leftover = leftover / (1 + (contrast / edge_contrast).square())
-    return Target((explained + leftover) * mask, albedo * factor * mask)
+        residual = residual / (1 + (contrast / bounds.edge_contrast).square())
+    return shaded._replace(image=(explained + residual) * mask, albedo=albedo * factor * mask)
 
 
 def gaussian_blur(
@@ -232,64 +230,38 @@ def gaussian_blur(
 
 
 def refine_depth(
-    image: Float[Tensor, "batch 1 height width"],
     coarse: Float[Tensor, "batch 1 height width"],
-    mask: Bool[Tensor, "batch 1 height width"],
-    mm_per_pixel: Float[Tensor, " batch"],
-    albedo: Float[Tensor, "batch 1 height width"],
-    light: Float[Tensor, "batch terms"],
-    shading_weight: float = 1.0,
-    fidelity_weight: float = 5e-3,
-    smoothness_weight: float = 1.0,
-    intensity_unit: float = INTENSITY_UNIT,
-    depth_unit: float = DEPTH_UNIT,
+    shaded: ShadedImage,
+    weights: CriterionWeights | None = None,
     steps: int = 300,
     step_size: float = 0.03,
 ) -> Float[Tensor, "batch 1 height width"]:
-    """Minimise the criterion of FineNet over depth maps: what the network learns to do at once.
+    """Minimize the criterion of FineNet over depth maps: the network learns to do it in one pass.
 
     Source: Eq. (14), solved per image as in the axiomatic methods that the network replaces.
 
     Args:
-        image: intensity in [0, 1].
-        coarse: depth of the coarse surface, mm.
-        mask: the pixels to refine; the others keep their coarse depth.
-        mm_per_pixel: width of a pixel in mm, one per item.
-        albedo, light: from `recover`.
-        shading_weight, fidelity_weight, smoothness_weight: the lambdas.
-        intensity_unit, depth_unit: the units of the terms, see `losses`.
+        coarse: depth of the coarse surface, mm; kept outside of the mask.
+        shaded: albedo and light of `estimate_shading`.
+        weights: those of the paper if None.
         steps: iterations of Adam, with a step size that falls to 0 along half a cosine.
         step_size: in pixels of depth.
 
     Returns:
         Refined depth, mm, without gradient.
     """
-    albedo, light = albedo.detach(), light.detach()
-    start, scale = coarse.detach(), mm_per_pixel.detach().view(-1, 1, 1, 1)
+    shaded = ShadedImage(*(value.detach() for value in shaded))
+    start, scale = coarse.detach(), shaded.mm_per_pixel.view(-1, 1, 1, 1)
     offset = torch.zeros_like(start, requires_grad=True)
     # Adam's steps do not depend on the size of the gradient, hence not on the size of the batch.
-    optimiser = torch.optim.Adam([offset], lr=step_size, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam([offset], lr=step_size, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: (1 + math.cos(math.pi * step / steps)) / 2
+        optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2
     )
     with torch.enable_grad():
         for _ in range(steps):
-            optimiser.zero_grad()
-            loss = finenet_loss(
-                start + offset * scale,
-                start,
-                image,
-                albedo,
-                light,
-                mask,
-                mm_per_pixel,
-                shading_weight,
-                fidelity_weight,
-                smoothness_weight,
-                intensity_unit,
-                depth_unit,
-            )
-            loss.total.backward()
-            optimiser.step()
+            optimizer.zero_grad()
+            finenet_loss(start + offset * scale, start, shaded, weights).total.backward()
+            optimizer.step()
             schedule.step()
-    return start + offset.detach() * scale * mask
+    return start + offset.detach() * scale * shaded.mask

@@ -1,4 +1,4 @@
-"""One check that turns a wrong shape at a public door into a readable error."""
+"""One check that turns an argument of wrong shape into a readable error."""
 
 from torch import Tensor
 

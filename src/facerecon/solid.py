@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+from trimesh.graph import connected_component_labels, face_adjacency
+from trimesh.grouping import group_rows
 
-LEAST_THICKNESS_MM = 0.8
-"""Two strokes of a common 0.4 mm nozzle: a thinner wall does not hold."""
+MIN_THICKNESS_MM = 0.8
+"""Two lines of a common 0.4 mm nozzle: a thinner wall breaks."""
 
 
 class SolidError(ValueError):
@@ -49,9 +49,9 @@ def close_surface(
     Raises:
         SolidError: thickness_mm is too small or not finite, or there is no surface.
     """
-    if not (np.isfinite(thickness_mm) and thickness_mm >= LEAST_THICKNESS_MM):
+    if not (np.isfinite(thickness_mm) and thickness_mm >= MIN_THICKNESS_MM):
         raise SolidError(
-            f"a solid must be at least {LEAST_THICKNESS_MM} mm thick to be printed, got"
+            f"a solid must be at least {MIN_THICKNESS_MM} mm thick to be printed, got"
             f" {thickness_mm}"
         )
     faces = manifold_piece(faces)
@@ -70,15 +70,13 @@ def close_surface(
 
 
 def border(faces: Int[np.ndarray, "faces 3"]) -> Int[np.ndarray, "edges 2"]:
-    """The directed edges of a mesh that no other triangle runs along the other way."""
+    """The directed edges of a mesh that belong to one triangle alone."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    n = faces.max() + 1
-    alone = ~np.isin(edges[:, 0] * n + edges[:, 1], edges[:, 1] * n + edges[:, 0])
-    return edges[alone]
+    return edges[np.sort(group_rows(np.sort(edges, axis=1), require_count=1))]
 
 
 def manifold_piece(faces: Int[np.ndarray, "faces 3"]) -> Int[np.ndarray, "fewer 3"]:
-    """The largest piece of a mesh whose triangles hang together by edges, without pinched vertices.
+    """The largest piece of a mesh whose triangles are connected by edges, without pinched vertices.
 
     At a pinched vertex two fans of triangles touch in a point; a wall through it would give an
     edge four triangles. Such a vertex keeps its larger fan, until there are none.
@@ -102,15 +100,7 @@ def manifold_piece(faces: Int[np.ndarray, "faces 3"]) -> Int[np.ndarray, "fewer 
 
 def _edge_components(faces: np.ndarray) -> np.ndarray:
     """For each triangle the number of its piece; pieces share edges."""
-    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
-    triangle = np.tile(np.arange(len(faces)), 3)
-    edge = np.unique(edges, axis=0, return_inverse=True)[1].ravel()
-    order = np.argsort(edge, kind="stable")
-    edge, triangle = edge[order], triangle[order]
-    same = edge[1:] == edge[:-1]
-    links = triangle[:-1][same], triangle[1:][same]
-    graph = coo_matrix((np.ones(same.sum()), links), shape=(len(faces),) * 2)
-    return connected_components(graph, directed=False)[1]
+    return connected_component_labels(face_adjacency(faces), node_count=len(faces))
 
 
 def _largest(labels: np.ndarray) -> np.ndarray:

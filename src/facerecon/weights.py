@@ -1,7 +1,6 @@
 """Trained weights as float16 safetensors that carry their own model card."""
 
 import json
-import os
 import subprocess
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -11,23 +10,16 @@ from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
-from facerecon.coarsenet import CoarseNet, CoarseNetConfig
-from facerecon.detection.network import DetectionNet, DetectionNetConfig
-from facerecon.finenet import FineNet, FineNetConfig
-from facerecon.methods.aligned_net import AlignedNet
+from facerecon.coarsenet import CoarseNet
+from facerecon.files import write_file
+from facerecon.finenet import FineNet
 
-_CONFIGS = {
-    "CoarseNet": CoarseNetConfig,
-    "FineNet": FineNetConfig,
-    "AlignedNet": CoarseNetConfig,
-    "DetectionNet": DetectionNetConfig,
-}
-
-_Network = TypeVar("_Network", CoarseNet, AlignedNet, FineNet, DetectionNet)
-_REGRESSORS = CoarseNet, AlignedNet  # built for a number of coefficients
+Network = TypeVar("Network", bound=nn.Module)
+"""A network whose class says how it is built from a file: `config_class`, the dataclass of its
+`config`, and `sizes`, the names of whole numbers beside it that are attributes and arguments."""
 
 
 class WeightsError(ValueError):
@@ -48,7 +40,7 @@ class ModelCard:
     config: dict
     metrics: dict
     started_from: str = "random weights"
-    effective_batch: int | None = None  # samples per optimiser step, of all processes together
+    effective_batch: int | None = None  # samples per optimizer step, of all processes together
     processes: int = 1
     command: str = ""
 
@@ -74,7 +66,7 @@ class ModelCard:
 
 
 def lineage(path: Path) -> str:
-    """What a network that starts with these weights owes to earlier training, for its card."""
+    """For the card of a network that starts with these weights: how they were trained."""
     card = read_card(path)
     before = card.get("started_from", "random weights")
     return f"weights that had seen {card['samples']:,} samples, starting from {before}"
@@ -98,7 +90,6 @@ def save_weights(path: str | Path, network: nn.Module, card: ModelCard) -> None:
     Raises:
         WeightsError: the folder cannot be written.
     """
-    path = Path(path)
     tensors = {
         name: (value.half() if value.is_floating_point() else value).contiguous().cpu()
         for name, value in network.state_dict().items()
@@ -108,21 +99,43 @@ def save_weights(path: str | Path, network: nn.Module, card: ModelCard) -> None:
         "network": type(network).__name__,
         "config": json.dumps(asdict(network.config)),
         "card": json.dumps(asdict(card)),
+        **{name: str(getattr(network, name)) for name in network.sizes},
     }
-    if isinstance(network, _REGRESSORS):
-        metadata["n_coefficients"] = str(network.n_coefficients)
-    temporary = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata=metadata)
-        os.replace(temporary, path)
+        write_file(Path(path), save(tensors, metadata))
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise WeightsError(f"{path}: the weights could not be written ({error})") from error
 
 
-def _read(path: Path, expected: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def load_weights(kind: type[Network], path: str | Path | None, asset: str) -> Network:
+    """A network in eval mode from a file.
+
+    Args:
+        kind: class of the network. path: the file; None: the asset of this name that ships.
+
+    Raises:
+        WeightsError: missing, damaged, or another network's file.
+    """
+    path = Path(path) if path is not None else shipped(asset)
+    tensors, metadata = _read(path)
+    if metadata.get("format") != "facerecon-weights/1" or metadata.get("network") != kind.__name__:
+        found = metadata.get("network", "no facerecon network")
+        raise WeightsError(f"{path}: holds {found}, expected {kind.__name__} written by facerecon")
+    try:
+        values = json.loads(metadata["config"])
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        sizes = {name: int(metadata[name]) for name in kind.sizes}
+        network = kind(**sizes, config=kind.config_class(**values))
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: its {kind.__name__} configuration cannot be read ({error})"
+        ) from error
+    _fill(path, network, tensors)
+    return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a file."""
     if not path.is_file():
         raise WeightsError(
             f"{path}: no such weights file. Train them with `facerecon train`, or leave the "
@@ -130,25 +143,10 @@ def _read(path: Path, expected: str) -> tuple[dict[str, torch.Tensor], dict[str,
         )
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
-    if metadata.get("format") != "facerecon-weights/1" or metadata.get("network") != expected:
-        found = metadata.get("network", "no facerecon network")
-        raise WeightsError(f"{path}: holds {found}, expected {expected} written by facerecon")
-    return tensors, metadata
-
-
-def _config(path: Path, metadata: dict[str, str], expected: str):
-    try:
-        values = json.loads(metadata["config"])
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return _CONFIGS[expected](**values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(
-            f"{path}: its {expected} configuration cannot be read ({error})"
-        ) from error
 
 
 def _fill(path: Path, network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
@@ -176,16 +174,7 @@ def load_coarsenet(path: str | Path | None = None) -> CoarseNet:
     Raises:
         WeightsError: missing, damaged, or another network's file.
     """
-    return _load(CoarseNet, path, "coarsenet.safetensors")
-
-
-def load_alignednet(path: str | Path | None = None) -> AlignedNet:
-    """The compared network of Richardson et al. 2016 in eval mode, or the one that ships.
-
-    Raises:
-        WeightsError: missing, damaged, or another network's file.
-    """
-    return _load(AlignedNet, path, "alignednet.safetensors")
+    return load_weights(CoarseNet, path, "coarsenet.safetensors")
 
 
 def load_finenet(path: str | Path | None = None) -> FineNet:
@@ -194,32 +183,7 @@ def load_finenet(path: str | Path | None = None) -> FineNet:
     Raises:
         WeightsError: missing, damaged, or another network's file.
     """
-    return _load(FineNet, path, "finenet.safetensors")
-
-
-def load_detector(path: str | Path | None = None) -> DetectionNet:
-    """The face detector's network in eval mode from a file, or the one that ships.
-
-    Raises:
-        WeightsError: missing, damaged, or another network's file.
-    """
-    return _load(DetectionNet, path, "detector.safetensors")
-
-
-def _load(kind: type[_Network], path: str | Path | None, asset: str) -> _Network:
-    path = Path(path) if path is not None else shipped(asset)
-    tensors, metadata = _read(path, kind.__name__)
-    numbers = (_n_coefficients(path, metadata),) if issubclass(kind, _REGRESSORS) else ()
-    network = kind(*numbers, _config(path, metadata, kind.__name__))
-    _fill(path, network, tensors)
-    return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-def _n_coefficients(path: Path, metadata: dict[str, str]) -> int:
-    try:
-        return int(metadata["n_coefficients"])
-    except (KeyError, ValueError) as error:
-        raise WeightsError(f"{path}: does not say how many coefficients it predicts") from error
+    return load_weights(FineNet, path, "finenet.safetensors")
 
 
 def read_card(path: str | Path) -> dict:
@@ -228,10 +192,8 @@ def read_card(path: str | Path) -> dict:
     Raises:
         WeightsError: missing or damaged file.
     """
-    path = Path(path)
-    for network in _CONFIGS:
-        with suppress(WeightsError):
-            return json.loads(_read(path, network)[1]["card"])
+    with suppress(WeightsError, KeyError, ValueError):
+        return json.loads(_read(Path(path))[1]["card"])
     raise WeightsError(f"{path}: no model card found; is it a facerecon weights file?")
 
 

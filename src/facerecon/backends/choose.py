@@ -17,7 +17,7 @@ def choose_backend(backend: str, *tensors: Tensor) -> str:
 
     Raises:
         ValueError: unknown name, or tensors that the named backend cannot take.
-        ImportError: nvdiffrast is asked for and cannot be imported; says why and what to do.
+        ImportError: nvdiffrast is requested and cannot be imported; with cause and cure.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")

@@ -254,13 +254,13 @@ def _maps_kernel(
     least = vertices.dtype.type(shortest * shortest)
     for item in range(start, stop):
         places, directions = vertices[item], normals[item]
-        depth, unit, colour = depth_map[item, 0], normal_map[item], pncc_map[item]
+        depth, unit, color = depth_map[item, 0], normal_map[item], pncc_map[item]
         for row in range(height):
             for column in range(width):
                 if triangle[item, row, column] < 0:
                     depth[row, column] = 0
                     for c in range(3):
-                        unit[c, row, column] = colour[c, row, column] = 0
+                        unit[c, row, column] = color[c, row, column] = 0
                     continue
                 t = np.uint32(triangle[item, row, column])
                 i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -274,7 +274,7 @@ def _maps_kernel(
                 unit[1, row, column] = y / length
                 unit[2, row, column] = z / length
                 for c in range(3):
-                    colour[c, row, column] = mixed(pncc, i, j, k, weight, c)
+                    color[c, row, column] = mixed(pncc, i, j, k, weight, c)
 
 
 @njit(nogil=True, cache=True)

@@ -105,9 +105,9 @@ def _rasterize_kernel(
 def _box_kinds(
     mesh: np.ndarray, triangles: np.ndarray, height: int, width: int, kinds: np.ndarray
 ) -> None:
-    """Tell by the sides of its bounding box what kind a triangle is; 0: it draws nothing.
+    """Tell by the sides of its bounding box what kind a triangle is; 0: it covers no pixel.
 
-    Back faces and what lies outside or between the pixel centres go without a branch that the
+    Back faces and what lies outside or between the pixel centers go without a branch that the
     processor would have to guess.
     """
     x, y = mesh[0], mesh[1]
@@ -127,7 +127,7 @@ def _box_kinds(
 @njit(nogil=True, cache=True)
 @no_type_check
 def _sort(kinds: np.ndarray, order: np.ndarray) -> tuple[int, int]:
-    """The triangles to draw, like beside like, and where they begin and end in `order`.
+    """The triangles to rasterize, sorted by kind, and where they begin and end in `order`.
 
     The last is repeated until the lanes are full, which does no harm.
     """

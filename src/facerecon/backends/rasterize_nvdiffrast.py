@@ -41,15 +41,15 @@ def rasterize(
         return triangle.to(projected.device), projected.new_zeros(batch, height, width, 3)
     dr = _nvdiffrast()
     # One mesh after the other in one list ("range mode"), so that each image has its own culling:
-    # a back face collapses into its mesh's first vertex, and a point is never drawn.
+    # a back face collapses into its mesh's first vertex, and a point is never rendered.
     count = torch.arange(batch, device=projected.device)
     first = (count * n_vertices)[:, None, None]
-    drawn = torch.where(_front(projected, triangles)[..., None], triangles + first, first)
+    kept = torch.where(_front(projected, triangles)[..., None], triangles + first, first)
     starts = torch.arange(batch, dtype=torch.int32) * len(triangles)  # stays on the CPU
     raster, _ = dr.rasterize(
         _context(dr, projected.device),
         to_clip(projected, height, width).flatten(0, 1),
-        drawn.flatten(0, 1).int().contiguous(),
+        kept.flatten(0, 1).int().contiguous(),
         (height, width),
         ranges=torch.stack([starts, torch.full_like(starts, len(triangles))], dim=1),
         grad_db=False,

@@ -58,10 +58,10 @@ def _visible(projected: Tensor, triangles: Tensor, height: int, width: int) -> T
     high = corners[..., :2].amax(dim=1).floor().minimum(limit)
     (xi, yi), (xj, yj), (xk, yk) = (corners[:, c, :2].unbind(1) for c in range(3))
     front = (yj - yi) * (xk - xi) - (xj - xi) * (yk - yi) > 0
-    drawn = ((high >= low).all(dim=1) & front).nonzero().squeeze(1)
-    corners, low = corners[drawn], low[drawn].long()
-    box_width, box_height = (high[drawn].long() - low + 1).unbind(1)
-    item, face = drawn // len(triangles), drawn % len(triangles)
+    front_faces = ((high >= low).all(dim=1) & front).nonzero().squeeze(1)
+    corners, low = corners[front_faces], low[front_faces].long()
+    box_width, box_height = (high[front_faces].long() - low + 1).unbind(1)
+    item, face = front_faces // len(triangles), front_faces % len(triangles)
     box_size = box_width * box_height
     best = torch.full((batch * height * width,), torch.iinfo(torch.int64).min, device=device)
     for chunk in _chunks(box_size.cumsum(0)):

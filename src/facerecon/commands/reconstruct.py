@@ -86,7 +86,7 @@ def _formats(text: str) -> tuple[str, ...]:
 def _reconstruct(args: argparse.Namespace) -> int:
     from facerecon.imaging import ImageError, list_images
     from facerecon.pipeline import Reconstructor
-    from facerecon.solid import LEAST_THICKNESS_MM
+    from facerecon.solid import MIN_THICKNESS_MM
 
     photos: list[Path] = []
     done = failures = 0
@@ -98,8 +98,8 @@ def _reconstruct(args: argparse.Namespace) -> int:
             fail(error)
     if args.box and (args.all_faces or len(photos) > 1):
         args.usage_error("--box goes with one photograph, and not with --all-faces")
-    if args.solid is not None and not args.solid >= LEAST_THICKNESS_MM:
-        args.usage_error(f"--solid: at least {LEAST_THICKNESS_MM} mm, got {args.solid:g}")
+    if args.solid is not None and not args.solid >= MIN_THICKNESS_MM:
+        args.usage_error(f"--solid: at least {MIN_THICKNESS_MM} mm, got {args.solid:g}")
     if not photos:
         return FAILED
     check_device(args.device)

@@ -4,7 +4,6 @@ Basel Face Model 2009, 2017 and 2019, FLAME 2020 and 2023, ICT-FaceKit and GNM H
 format lacks is carried over from the default model; docs/models.md says what.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -38,12 +37,7 @@ def convert(source: str | Path, out: str | Path, kind: str | None = None) -> Pat
         raise FileNotFoundError(f"{out.parent}: no such folder; make it first")
     kind, path = find(Path(source), kind)
     arrays, provenance = complete(_reader(kind).read(path), MorphableModel.default())
-    part = out.with_name(out.name + ".part")
-    try:
-        write_arrays(part, arrays, provenance)
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
+    write_arrays(out, arrays, provenance)
     return out
 
 

@@ -14,7 +14,7 @@ FAMILY = Family(
     page="https://faces.dmi.unibas.ch/bfm/",
     licence="after registration with the University of Basel, non-commercial, not to be passed on",
 )
-MICROMETRES = 1e-3  # mm, of the 2009 .mat file; the .h5 files are in mm
+MICROMETERS = 1e-3  # mm, of the 2009 .mat file; the .h5 files are in mm
 MAT, HDF5 = b"MATLAB 5.0", b"\x89HDF\r\n\x1a\n"
 ARRAYS_2009 = ("shapeMU", "shapePC", "shapeEV", "texMU", "texPC", "texEV", "tl")
 
@@ -38,7 +38,7 @@ def read(path: Path) -> SourceModel:
 def _read_2009(path: Path) -> SourceModel:
     try:
         file = loadmat(path, variable_names=ARRAYS_2009)
-        mean, basis, std, colour, colours, colour_std, corners = (
+        mean, basis, std, color, colors, color_std, corners = (
             np.asarray(file[name], np.float32) for name in ARRAYS_2009
         )
         n = mean.size // 3
@@ -46,13 +46,13 @@ def _read_2009(path: Path) -> SourceModel:
             name="Basel Face Model 2009",
             family=FAMILY,
             files=(path,),
-            vertices=mean.reshape(n, 3).astype(np.float64) * MICROMETRES,
+            vertices=mean.reshape(n, 3).astype(np.float64) * MICROMETERS,
             triangles=corners.astype(np.int64) - 1,
             # shapeEV and texEV hold standard deviations, in spite of their name.
-            identity=_modes(basis, std.ravel() * MICROMETRES, n),
+            identity=_modes(basis, std.ravel() * MICROMETERS, n),
             expression=np.zeros((0, n, 3), np.float32),
             expression_names=(),
-            albedo=(colour.reshape(n, 3) / 255, _modes(colours, colour_std.ravel() / 255, n)),
+            albedo=(color.reshape(n, 3) / 255, _modes(colors, color_std.ravel() / 255, n)),
         )
     except KeyError as error:
         raise FAMILY.error(path, f"the array {error} is missing") from None
@@ -70,7 +70,7 @@ def _read_h5(path: Path) -> SourceModel:
     try:
         with h5py.File(path, "r") as file:
             mean, identity = _component(file, "shape")
-            colour, colours = _component(file, "color")
+            color, colors = _component(file, "color")
             corners = np.asarray(file["shape/representer/cells"], np.int64)
             if "expression" in file:
                 shift, expression = _component(file, "expression")
@@ -93,7 +93,7 @@ def _read_h5(path: Path) -> SourceModel:
         identity=identity,
         expression=expression,
         expression_names=[f"expression_{i:03d}" for i in range(len(expression))],
-        albedo=(colour, colours),
+        albedo=(color, colors),
     )
 
 

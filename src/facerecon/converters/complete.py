@@ -9,24 +9,24 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from facerecon.converters.fitting import (
-    Fit,
     NotAHeadError,
+    RegisteredModel,
     normals_of,
-    register,
+    register_model,
 )
 from facerecon.converters.source import SourceModel, sha256
-from facerecon.converters.transfer import correspondence, transfer_landmarks
+from facerecon.converters.transfer import surface_weights, transfer_landmarks
 from facerecon.morphable_model import MorphableModel, sample_activations
 
 ORIGIN_BELOW_EYES = 17.0  # mm, docs/conventions.md
 MARGIN = 10.0  # mm of the other mesh that may stand out of the default model's box
 STILL = 0.01  # mm: components that move the face by less are left out
 JAW = range(17)
-# Weight of a square millimetre in Eq. (4): face, ears and neck, eyeballs, as in the default model.
+# Weight of a square millimeter in Eq. (4): face, ears and neck, eyeballs, as in the default model.
 FACE_WEIGHT, REST_WEIGHT, EYE_WEIGHT = 1.0, 0.2, 0.3
-# A component is drawn from 0 to 3 standard deviations.
+# A component is sampled from 0 to 3 standard deviations.
 COMPONENT_STD = 1 / 3
-ACTIVATION_DRAWS = 50_000
+ACTIVATION_SAMPLES = 50_000
 
 
 def complete(
@@ -43,15 +43,15 @@ def complete(
     source = _facing_outward(source)
     skin = source.triangles[~_any(source.parts, len(source.vertices))[source.triangles].any(1)]
     try:
-        laid = register(default, source.vertices, skin)
+        registered = register_model(default, source.vertices, skin)
     except NotAHeadError as error:
         raise source.family.error(source.files[0], error) from None
     notes = list(source.notes)
     if source.landmarks is None:
-        found = transfer_landmarks(default, laid, source.vertices, skin)
+        found = transfer_landmarks(default, registered, source.vertices, skin)
         source = replace(source, landmarks=found)
         notes.append("landmarks: carried over from the default model by its shape")
-    low, high = laid.vertices.min(0) - MARGIN, laid.vertices.max(0) + MARGIN
+    low, high = registered.vertices.min(0) - MARGIN, registered.vertices.max(0) + MARGIN
     source = source.keep(((source.vertices > low) & (source.vertices < high)).all(1))
 
     outward = normals_of(source.vertices, source.triangles)
@@ -59,7 +59,7 @@ def complete(
     inner = _any(source.parts, len(source.vertices))
     rest = ~_any({name: own[name] for name in source.parts}, default.n_vertices)
     parts = [(mask, own[name]) for name, mask in source.parts.items()] + [(~inner, rest)]
-    weights = correspondence(default, laid, source.vertices, outward, parts)
+    weights = surface_weights(default, registered, source.vertices, outward, parts)
     regions = {
         name: source.parts[name].astype(float)
         if name in source.parts
@@ -69,7 +69,7 @@ def complete(
     notes.append("regions: carried over from the default model by its shape")
 
     if source.expression.shape[0] == 0:
-        source = _with_default_expressions(source, default, laid, weights)
+        source = _with_default_expressions(source, default, registered, weights)
         notes.append("expressions: those of the default model, carried over by its shape")
     if source.albedo is None:
         mean = weights @ default.albedo_mean.numpy()
@@ -87,7 +87,7 @@ def complete(
     area = _areas(source.vertices, source.triangles)
     eyeballs = [mask for name, mask in source.parts.items() if name != "mouth_interior"]
     eyes = [source.vertices[eye].mean(0) for eye in eyeballs] or [
-        laid.vertices[own[name]].mean(0) for name in ("eye_left", "eye_right")
+        registered.vertices[own[name]].mean(0) for name in ("eye_left", "eye_right")
     ]
     mean = source.vertices - _origin(source.vertices, np.mean(eyes, 0), area * regions["face"])
     arrays = {
@@ -112,7 +112,7 @@ def complete(
         "licence": source.family.licence,
         "page": source.family.page,
         "builder": "facerecon model convert",
-        "registration_rms_mm": round(laid.distance, 3),
+        "registration_rms_mm": round(registered.distance, 3),
         "notes": notes,
     }
     return arrays, provenance
@@ -192,11 +192,11 @@ def _one_square(uv: np.ndarray) -> np.ndarray:
 
 
 def _with_default_expressions(
-    source: SourceModel, default: MorphableModel, laid: Fit, weights
+    source: SourceModel, default: MorphableModel, registered: RegisteredModel, weights
 ) -> SourceModel:
     basis = default.basis[default.n_identity :].numpy().reshape(-1, default.n_vertices, 3)
     full = basis / default.expression_std.numpy()[:, None, None]
-    moved = np.stack([weights @ unit for unit in full @ laid.turn.T])
+    moved = np.stack([weights @ unit for unit in full @ registered.turn.T])
     return replace(source, expression=moved, expression_names=default.expression_names)
 
 
@@ -229,7 +229,7 @@ def _expression_arrays(
         partner[i] = names.index(other) if other in names else i
     group = np.unique(group, return_inverse=True)[1]
     activation = sample_activations(
-        ACTIVATION_DRAWS,
+        ACTIVATION_SAMPLES,
         torch.from_numpy(partner),
         torch.from_numpy(group),
         torch.from_numpy(frequency),

@@ -1,7 +1,6 @@
 """Downloads ICT-FaceKit at a pinned commit; every file is checked before it takes its name."""
 
 import hashlib
-import os
 import urllib.error
 import urllib.request
 from importlib.resources import files
@@ -11,6 +10,7 @@ from tqdm import tqdm
 
 from facerecon.converters.ict import FAMILY, FOLDER
 from facerecon.converters.source import sha256
+from facerecon.files import write_file
 
 COMMIT = "da5f95a607f5e6b37755b38d3385d7f2853732e5"
 ADDRESS = f"https://raw.githubusercontent.com/ICT-VGL/ICT-FaceKit/{COMMIT}/"
@@ -38,7 +38,6 @@ def fetch_ict(folder: Path, address: str = ADDRESS, wanted: dict[str, str] | Non
         path = folder / name
         if path.is_file() and sha256([path]) == digest:
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with urllib.request.urlopen(address + name, timeout=TIMEOUT) as answer:
                 content = answer.read()
@@ -51,7 +50,5 @@ def fetch_ict(folder: Path, address: str = ADDRESS, wanted: dict[str, str] | Non
                 f"{address}{name}: its SHA-256 is not the one of commit {COMMIT[:7]}, so it was"
                 " not kept; try again, or download the repository by other means"
             )
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(content)
-        os.replace(part, path)
+        write_file(path, content)
     return folder / FOLDER

@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
-from facerecon.evaluation.heads.registration import similarity
-from facerecon.mesh import vertex_normals
+from facerecon.mesh import similarity, vertex_normals
 from facerecon.morphable_model import MorphableModel
 
 POINTS = 1500  # of the default model's face that take part in the fit
@@ -23,15 +22,15 @@ SAME_SIDE = 0.5  # least cosine between the normals of a pair
 SLIDING = 0.1  # weight of the distance along the surface, relative to the one across it
 STIFFNESS = 5.0  # mm^2: weight of the squared coefficients
 # A face in the right unit and frame comes out within these.
-SCALES, MOST_TURNED, FARTHEST = (0.7, 1.4), 0.5, 1.5  # factor, radians, mm
+SCALES, MAX_TURN, MAX_DISTANCE = (0.7, 1.4), 0.5, 1.5  # factor, radians, mm
 
 
 class NotAHeadError(ValueError):
     """A mesh on which no face was found."""
 
 
-class Fit(NamedTuple):
-    """The default model as it lies on another head.
+class RegisteredModel(NamedTuple):
+    """The default model, fitted to another head.
 
     vertices, normals: of the default model, in mm and the frame of the other head.
     turn: rotation and scale that a displacement of the default model takes on the way.
@@ -52,12 +51,12 @@ def normals_of(
     return vertex_normals(positions, torch.from_numpy(triangles.astype(np.int64)))[0].numpy()
 
 
-def register(
+def register_model(
     model: MorphableModel,
     vertices: Float[np.ndarray, "vertices 3"],
     triangles: Int[np.ndarray, "triangles 3"],
-) -> Fit:
-    """Lay the default model onto a head.
+) -> RegisteredModel:
+    """Fit the default model to a head.
 
     Args:
         model: the default model.
@@ -65,13 +64,13 @@ def register(
         triangles: counter-clockwise seen from outside; skin alone, without eyeballs or teeth.
 
     Raises:
-        NotAHeadError: the face does not lie down on the mesh.
+        NotAHeadError: registration failed.
     """
     mean = model.mean.numpy().astype(np.float64)
     basis = model.basis[: model.n_identity].numpy().astype(np.float64)
     basis = basis.reshape(model.n_identity, -1, 3)
     own_triangles = model.triangles.numpy()
-    skin = model.regions["face"].numpy() * (1 - model.regions["mouth_interior"].numpy())
+    skin = model.skin(without=("mouth_interior",)).numpy()
     used = np.flatnonzero(skin > 0.5)
     used = used[:: max(1, len(used) // POINTS)]
     on_mesh = np.unique(triangles)
@@ -105,12 +104,12 @@ def register(
     placed = scale * (mean + np.tensordot(coefficients, basis, 1)) @ rotation.T + shift
     distance = float(np.sqrt(np.mean(((goal - placed[used[pair]]) * across).sum(1) ** 2)))
     turned = np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))
-    if distance > FARTHEST or turned > MOST_TURNED or not SCALES[0] < scale < SCALES[1]:
+    if distance > MAX_DISTANCE or turned > MAX_TURN or not SCALES[0] < scale < SCALES[1]:
         raise NotAHeadError(
             f"no face was found on the mesh: the default model comes within {distance:.1f} mm of it"
             f" when turned by {np.degrees(turned):.0f} degrees and {scale:.2g} times as large"
         )
-    return Fit(placed, normals_of(placed, own_triangles), scale * rotation, distance)
+    return RegisteredModel(placed, normals_of(placed, own_triangles), scale * rotation, distance)
 
 
 def _bend(

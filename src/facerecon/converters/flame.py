@@ -16,7 +16,7 @@ FAMILY = Family(
     page="https://flame.is.tue.mpg.de",
     licence="after registration with the MPI for Intelligent Systems; FLAME 2023 Open: CC-BY-4.0",
 )
-METRES = 1000.0  # mm
+METERS = 1000.0  # mm
 N_EXPRESSION = 100  # the last shape components; those before are identity
 JAW = 2  # joint
 JAW_OPEN = 0.35  # radians: jawOpen at full activation
@@ -42,9 +42,9 @@ def read(path: Path) -> SourceModel:
         n, n_shapes = len(vertices), shapes.shape[-1]
         if shapes.shape != (n, 3, n_shapes) or n_shapes <= N_EXPRESSION or n <= triangles.max():
             raise ValueError(f"{vertices.shape} vertices, {shapes.shape} shapes")
-        modes = METRES * np.moveaxis(shapes, 2, 0)
+        modes = METERS * np.moveaxis(shapes, 2, 0)
         names = [f"expression_{i:03d}" for i in range(N_EXPRESSION)]
-        expression = np.concatenate([modes[-N_EXPRESSION:], METRES * _jaw_open(file)[None]])
+        expression = np.concatenate([modes[-N_EXPRESSION:], METERS * _jaw_open(file)[None]])
     except KeyError as error:
         raise FAMILY.error(path, f"the array {error} is missing") from None
     except (ValueError, TypeError, IndexError) as error:
@@ -53,7 +53,7 @@ def read(path: Path) -> SourceModel:
         name=f"FLAME ({path.name})",
         family=FAMILY,
         files=(path,),
-        vertices=METRES * vertices,
+        vertices=METERS * vertices,
         triangles=triangles,
         identity=modes[:-N_EXPRESSION],
         expression=expression.astype(np.float32),
@@ -80,7 +80,7 @@ def _eyeballs(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _jaw_open(file: dict) -> np.ndarray:
-    """(v, 3) displacement in metres of the mean face when the jaw turns by JAW_OPEN.
+    """(v, 3) displacement in meters of the mean face when the jaw turns by JAW_OPEN.
 
     Source: linear blend skinning with pose correctives, Li et al., SIGGRAPH Asia 2017, Eqs. 1, 4.
     """

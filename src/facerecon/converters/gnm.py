@@ -14,7 +14,7 @@ FAMILY = Family(
     page="https://github.com/google/GNM and https://huggingface.co/google/gnm-v3",
     licence="Apache-2.0",
 )
-METRES = 1000.0  # mm
+METERS = 1000.0  # mm
 LANDMARKS = "head_sparse_68.txt"
 GROUPS = ("skin", "left_eye", "right_eye")
 MOUTH = "mouth_sock"  # part of the skin
@@ -58,10 +58,10 @@ def read(path: Path) -> SourceModel:
         name="GNM Head v3",
         family=FAMILY,
         files=(path, landmarks_path),
-        vertices=METRES * mean.astype(np.float64),
+        vertices=METERS * mean.astype(np.float64),
         triangles=triangles.astype(np.int64),
-        identity=(METRES * identity).astype(np.float32),
-        expression=(METRES * expression).astype(np.float32),
+        identity=(METERS * identity).astype(np.float32),
+        expression=(METERS * expression).astype(np.float32),
         expression_names=names.tolist(),
         landmarks=places[np.arange(68), weights.argmax(1)],
         eyes=(left, right),

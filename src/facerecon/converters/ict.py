@@ -15,7 +15,7 @@ FAMILY = Family(
     licence="MIT",
 )
 NEUTRAL, INDICES, FOLDER = "generic_neutral_mesh.obj", "vertex_indices.json", "FaceXModel"
-CENTIMETRES = 10.0  # mm
+CENTIMETERS = 10.0  # mm
 N_VERTICES = 26719
 # Vertex ranges of ICT-FaceKit's README. Teeth, lashes and the like are left out.
 FACE, HEAD_AND_NECK, MOUTH = range(0, 9409), range(9409, 11248), range(11248, 13294)
@@ -56,13 +56,13 @@ def read(path: Path) -> SourceModel:
 
     def shapes(paths: list[Path]) -> np.ndarray:
         moved = np.stack([(read_positions(p) - neutral).astype(np.float32) for p in paths])
-        return CENTIMETRES * moved
+        return CENTIMETERS * moved
 
     source = SourceModel(
         name="ICT-FaceKit light",
         family=FAMILY,
         files=(neutral_path, indices_path, *identity_paths, *expression_paths),
-        vertices=CENTIMETRES * neutral,
+        vertices=CENTIMETERS * neutral,
         triangles=triangles,
         identity=shapes(identity_paths),
         expression=shapes(expression_paths),

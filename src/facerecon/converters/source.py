@@ -1,4 +1,4 @@
-"""What a converter reads from its format, before what the format lacks is added."""
+"""A model as a converter reads it, before what its format lacks is added."""
 
 import hashlib
 from collections.abc import Iterable, Sequence

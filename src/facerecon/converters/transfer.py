@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
-from facerecon.converters.fitting import Fit, normals_of
+from facerecon.converters.fitting import RegisteredModel, normals_of
 from facerecon.morphable_model import MorphableModel
 
 SAME_SIDE = 0.5  # least cosine between the normals of places that correspond
@@ -35,24 +35,26 @@ def nearest_vertices(
 
 def transfer_landmarks(
     model: MorphableModel,
-    laid: Fit,
+    registered: RegisteredModel,
     vertices: Float[np.ndarray, "vertices 3"],
     triangles: Int[np.ndarray, "triangles 3"],
 ) -> Int[np.ndarray, "68"]:
-    """The 68 landmarks of the default model as vertices of the mesh that it was laid on.
+    """The 68 landmarks of the default model as vertices of the mesh that it was fitted to.
 
-    Their order and their side are right, their place along smooth parts (jaw, brows) is a guess.
+    Their order and side are right; their place along smooth parts (jaw, brows) is approximate.
     """
     skin = np.unique(triangles)
     outward = normals_of(vertices, triangles)[skin]
     at = model.landmarks.numpy()
-    found = nearest_vertices(laid.vertices[at], laid.normals[at], vertices[skin], outward)
+    found = nearest_vertices(
+        registered.vertices[at], registered.normals[at], vertices[skin], outward
+    )
     return skin[found]
 
 
-def correspondence(
+def surface_weights(
     model: MorphableModel,
-    laid: Fit,
+    registered: RegisteredModel,
     vertices: Float[np.ndarray, "vertices 3"],
     outward: Float[np.ndarray, "vertices 3"],
     parts: Sequence[tuple[Bool[np.ndarray, " vertices"], Bool[np.ndarray, " default_vertices"]]],
@@ -72,25 +74,25 @@ def correspondence(
             nearest_vertices(
                 vertices[here],
                 outward[here],
-                laid.vertices[chosen],
-                laid.normals[chosen],
+                registered.vertices[chosen],
+                registered.normals[chosen],
             )
         ]
     triangles = model.triangles.numpy()
-    corners = _triangles_around(triangles, len(laid.vertices))[nearest]
+    corners = _triangles_around(triangles, len(registered.vertices))[nearest]
     best = np.full(len(vertices), np.inf)
     columns = np.repeat(nearest[:, None], 3, axis=1)
     weights = np.tile([1.0, 0.0, 0.0], (len(vertices), 1))
     for corner in range(corners.shape[1]):
         triangle = triangles[corners[:, corner]]
-        share = _barycentric(vertices, laid.vertices[triangle])
-        place = np.einsum("vk,vkc->vc", share, laid.vertices[triangle])
+        share = _barycentric(vertices, registered.vertices[triangle])
+        place = np.einsum("vk,vkc->vc", share, registered.vertices[triangle])
         distance = np.where(corners[:, corner] < 0, np.inf, ((vertices - place) ** 2).sum(1))
         better = distance < best
         best[better] = distance[better]
         columns[better], weights[better] = triangle[better], share[better]
     rows = np.repeat(np.arange(len(vertices)), 3)
-    shape = (len(vertices), len(laid.vertices))
+    shape = (len(vertices), len(registered.vertices))
     return sp.coo_array((weights.ravel(), (rows, columns.ravel())), shape).tocsr()
 
 
@@ -107,7 +109,7 @@ def _triangles_around(triangles: np.ndarray, n: int) -> Int[np.ndarray, "n most"
 
 
 def _barycentric(points: np.ndarray, corners: np.ndarray) -> Float[np.ndarray, "points 3"]:
-    """Weights of the corners (points, 3, 3) at the points' feet, drawn into the triangles."""
+    """Weights of the corners (points, 3, 3) at the points' nearest places in the triangles."""
     a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     p = points - corners[:, 0]
     aa, ab, bb = (a * a).sum(1), (a * b).sum(1), (b * b).sum(1)

@@ -1,4 +1,4 @@
-"""Where a face is in a photograph: a box, and which of several boxes stay."""
+"""Boxes of faces in a photograph, and the selection among overlapping ones."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ CROP_MARGIN = 1.2
 class Box:
     """A face: left, top, width and height in pixels, counted from the image's left top corner.
 
-    The score says how sure its detector is; larger is surer.
+    The score is the confidence of the detector; larger is better.
     """
 
     x: float
@@ -20,7 +20,7 @@ class Box:
     score: float = 0.0
 
     def crop_box(self) -> tuple[float, float, float, float]:
-        """The square (x, y, side, side) with the same centre that the networks see."""
+        """The square (x, y, side, side) with the same center that the networks see."""
         side = CROP_MARGIN * max(self.width, self.height)
         return self.x + (self.width - side) / 2, self.y + (self.height - side) / 2, side, side
 
@@ -31,7 +31,7 @@ class Box:
         shared = max(width, 0.0) * max(height, 0.0)
         return shared / (self.width * self.height + other.width * other.height - shared)
 
-    def holds_centre_of(self, other: "Box") -> bool:
+    def holds_center_of(self, other: "Box") -> bool:
         """Whether the middle of another box lies in this one."""
         x, y = other.x + other.width / 2, other.y + other.height / 2
         return self.x < x < self.x + self.width and self.y < y < self.y + self.height
@@ -39,7 +39,7 @@ class Box:
 
 def clash(box: Box, better: Box, most_overlap: float = 0.3) -> bool:
     """Whether two boxes cannot both be faces: they overlap, or one has its middle in the other."""
-    inside = better.holds_centre_of(box) or box.holds_centre_of(better)
+    inside = better.holds_center_of(box) or box.holds_center_of(better)
     return inside or box.overlap(better) > most_overlap
 
 

@@ -1,54 +1,62 @@
-"""Where the faces are: the detector that crops a photograph for the networks (3.4)."""
+"""The face detector, whose boxes are cropped for the networks (3.4)."""
 
 from functools import cache
 
 import numpy as np
 from jaxtyping import Float
 
+from facerecon.coarsenet import CoarseNet
 from facerecon.detection.box import CROP_MARGIN, Box, clash
 from facerecon.detection.judge import expected_errors
-from facerecon.detection.network import DetectionNet, search
+from facerecon.detection.network import load_detector, search
 from facerecon.imaging import to_grey
-from facerecon.weights import load_detector
+from facerecon.morphable_model import MorphableModel
+from facerecon.weights import load_coarsenet
 
 __all__ = ["CROP_MARGIN", "Box", "NoFaceError", "detect_faces"]
 
 SURE = 0.9
-"""Probability from which the detector's word alone is enough."""
+"""Probability from which a box is accepted without rescoring."""
 
 POSSIBLE = 0.1
-"""Probability below which its boxes are not looked at."""
+"""Probability below which a box is discarded."""
 
-FURTHER = 0.5
-"""The same, beside a sure box: a photograph need not show a second face."""
+POSSIBLE_BESIDE_SURE = 0.5
+"""The same in a photograph with a sure box: it need not show a second face."""
 
-EXPLAINED_MM = 3.75
-"""Error that CoarseNet expects of its fit that leaves the odds of a face as the detector says."""
+NEUTRAL_MM = 3.75
+"""Expected error (mm) at which the fit leaves the detector's odds unchanged."""
 
-WEIGHT = 2.0
-"""Natural logarithm of what a mm less does to these odds."""
+LOG_ODDS_PER_MM = 2.0
+"""Log-odds gained per mm of lower expected error."""
 
-_MOST_ASKED = 10  # boxes, the surest first
-_AT_ONCE = 5  # of them; the rest only if none of these is a face
+_MAX_RESCORED = 10  # boxes, the most probable first
+_BATCH = 5  # of them at once; the next only if none of these is a face
 
 
 class NoFaceError(ValueError):
     """No face was found in an image."""
 
 
-def detect_faces(image: Float[np.ndarray, "height width 3"]) -> list[Box]:
+def detect_faces(
+    image: Float[np.ndarray, "height width 3"],
+    coarsenet: CoarseNet | None = None,
+    model: MorphableModel | None = None,
+) -> list[Box]:
     """Find the faces in a photograph, largest first, up to profile and 40 degrees of roll.
 
     The paper crops its inputs with a standard face detector, such as that of Viola and Jones. Its
-    cascades lose turned, tilted and unevenly lit faces, and their windows fire on eyes, chins and
-    leaves. So a small network that learnt from synthetic faces looks first; where it is in doubt,
-    CoarseNet is fitted to what it found, and a box stays if the fit explains it.
+    cascades miss turned, tilted and unevenly lit faces, and accept eyes, chins and leaves. Instead,
+    a small network that was trained on synthetic faces proposes boxes; where it is uncertain,
+    CoarseNet is fitted in the box, and the box is kept if the fit is good.
 
-    A box holds 178 mm of a mean head, centred 17 mm below the middle of the eyes. The score is the
+    A box holds 178 mm of a mean head, centered 17 mm below the middle of the eyes. The score is the
     detector's probability.
 
     Args:
         image: RGB in [0, 1].
+        coarsenet, model: that rescore uncertain boxes; those that ship if None. A network without
+            points predicts no errors, and the probabilities of the detector decide alone.
 
     Raises:
         NoFaceError: nothing was found, as for faces under 22 pixels in an image of 1024.
@@ -57,14 +65,14 @@ def detect_faces(image: Float[np.ndarray, "height width 3"]) -> list[Box]:
     """
     rows, columns = image.shape[:2]
     grey = to_grey(image)
-    possible = search(_network(), grey, POSSIBLE)  # the surest first
-    boxes = _apart([box for box in possible if box.score >= SURE])
-    doubtful = [box for box in possible if not any(clash(box, sure) for sure in boxes)]
+    possible = search(_shipped_detector(), grey, POSSIBLE)  # the most probable first
+    boxes = _compatible([box for box in possible if box.score >= SURE])
+    uncertain = [box for box in possible if not any(clash(box, sure) for sure in boxes)]
     if boxes:
-        doubtful = [box for box in doubtful if box.score >= FURTHER]
-    for first in range(0, min(len(doubtful), _MOST_ASKED), _AT_ONCE):
-        if explained := _explained(grey, doubtful[first : first + _AT_ONCE]):
-            boxes += explained
+        uncertain = [box for box in uncertain if box.score >= POSSIBLE_BESIDE_SURE]
+    for first in range(0, min(len(uncertain), _MAX_RESCORED), _BATCH):
+        if accepted := _rescored(grey, uncertain[first : first + _BATCH], coarsenet, model):
+            boxes += accepted
             break
     if not boxes:
         raise NoFaceError(
@@ -74,15 +82,23 @@ def detect_faces(image: Float[np.ndarray, "height width 3"]) -> list[Box]:
     return sorted(boxes, key=lambda box: -box.width)
 
 
-def _explained(grey: Float[np.ndarray, "height width"], doubtful: list[Box]) -> list[Box]:
-    """The boxes for which the odds of the detector and of CoarseNet's fit together are better."""
-    scores = np.array([box.score for box in doubtful])
+def _rescored(
+    grey: Float[np.ndarray, "height width"],
+    boxes: list[Box],
+    coarsenet: CoarseNet | None,
+    model: MorphableModel | None,
+) -> list[Box]:
+    """The boxes that are more likely faces than not, after CoarseNet's fit."""
+    scores = np.array([box.score for box in boxes])
     log_odds = np.log(scores / (1 - scores))
-    log_odds += WEIGHT * (EXPLAINED_MM - expected_errors(grey, doubtful))
-    return _apart([doubtful[i] for i in np.argsort(-log_odds) if log_odds[i] > 0])
+    network = coarsenet or _shipped_coarsenet()
+    if network.config.points:
+        errors = expected_errors(network, model or _shipped_model(), grey, boxes)
+        log_odds += LOG_ODDS_PER_MM * (NEUTRAL_MM - errors)
+    return _compatible([boxes[i] for i in np.argsort(-log_odds) if log_odds[i] > 0])
 
 
-def _apart(boxes: list[Box]) -> list[Box]:
+def _compatible(boxes: list[Box]) -> list[Box]:
     """The boxes that can all be faces; of two that clash, the first."""
     kept: list[Box] = []
     for box in boxes:
@@ -91,6 +107,6 @@ def _apart(boxes: list[Box]) -> list[Box]:
     return kept
 
 
-@cache
-def _network() -> DetectionNet:
-    return load_detector()
+_shipped_detector = cache(load_detector)
+_shipped_coarsenet = cache(load_coarsenet)
+_shipped_model = cache(MorphableModel.default)

@@ -1,7 +1,8 @@
-"""A small fully convolutional network that maps where faces are centred and how large they are."""
+"""A small fully convolutional network that maps where faces are centered and how large they are."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from facerecon.detection.box import Box, averaged, distinct
+from facerecon.weights import load_weights
 
 STRIDE = 8
 """Pixels between the cells of the map."""
@@ -19,7 +21,7 @@ TYPICAL_WIDTH = 34.0
 """Pixels of a box whose predicted log width is 0."""
 
 WIDTHS = (22.0, 52.0)
-"""Pixels of the boxes that one level of the pyramid answers for; neighbouring levels overlap."""
+"""Pixels of the boxes that one level of the pyramid answers for; neighboring levels overlap."""
 
 LONGEST = 1024
 """Longest side in pixels of the finest level: what is smaller there than 22 pixels is not found."""
@@ -39,11 +41,14 @@ class DetectionNetConfig:
 
 
 class DetectionNet(nn.Module):
-    """From a grey image to a map at stride 8: is a face centred near here, where, how large.
+    """From a grey image to a map at stride 8: is a face centered near here, where, how large.
 
     Args:
         config: DetectionNetConfig.
     """
+
+    config_class = DetectionNetConfig
+    sizes = ()
 
     def __init__(self, config: DetectionNetConfig | None = None):
         super().__init__()
@@ -61,16 +66,25 @@ class DetectionNet(nn.Module):
         nn.init.constant_(self.head.bias[:1], -4.0)  # faces are rare
 
     def forward(self, image: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch 4 h w"]:
-        """Is a face centred near each cell, where, and how wide is its box.
+        """Is a face centered near each cell, where, and how wide is its box.
 
         Args:
             image: from `even_out`; sides are multiples of 8.
 
         Returns:
-            Per cell: logit; column and row of the face's centre in cells from the cell's own;
+            Per cell: logit; column and row of the face's center in cells from the cell's own;
             logarithm of the box's width over `TYPICAL_WIDTH`.
         """
         return self.head(self.body(self.stem(image)))
+
+
+def load_detector(path: str | Path | None = None) -> DetectionNet:
+    """The detector's network in eval mode from a file, or the one that ships.
+
+    Raises:
+        WeightsError: missing, damaged, or another network's file.
+    """
+    return load_weights(DetectionNet, path, "detector.safetensors")
 
 
 class _Block(nn.Module):
@@ -95,7 +109,7 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> tuple[n
 
 
 def even_out(grey: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
-    """Mean 0 and standard deviation 1 in every neighbourhood, so that exposure does not matter."""
+    """Mean 0 and standard deviation 1 in every neighborhood, so that exposure does not matter."""
     grey = grey.astype(np.float32, copy=False)
     window = (_WINDOW, _WINDOW)
     mean = cv2.boxFilter(grey, -1, window, borderType=cv2.BORDER_REPLICATE)
@@ -142,7 +156,7 @@ def pyramid(
 
 
 def boxes(maps: Float[Tensor, "4 h w"], threshold: float) -> list[Box]:
-    """The peaks of a map as boxes in pixels of its image, each averaged with its neighbours."""
+    """The peaks of a map as boxes in pixels of its image, each averaged with its neighbors."""
     probability = maps[0].sigmoid()
     peak = F.max_pool2d(probability[None], 3, 1, 1)[0]
     rows, columns = torch.nonzero((probability == peak) & (probability >= threshold), as_tuple=True)

@@ -1,64 +1,82 @@
 """CoarseNet on a photograph, where the crop follows the fit if the detector's box was off."""
 
-import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from facerecon.camera import POSE_UNITS, split
-from facerecon.coarsenet import iterate
+from facerecon.coarsenet import CoarseNet, iterate
+from facerecon.detection.box import Box
 from facerecon.imaging import Crop, to_grey
+from facerecon.morphable_model import MorphableModel
 
-OFF_CENTRE = 0.1
-"""Crop widths, or logarithm of the size, from which a fit is off enough to cut its crop anew."""
+OFF_CENTER = 0.1
+"""Crop widths, or logarithm of the size, from which the crop is cut anew around the fit."""
 
-ASTRAY = 0.5
-"""The same, from which the fit is not believed and the crop stays."""
+FAILED = 0.5
+"""The same, from which the fit is taken for failed and the crop stays."""
 
 
-def recentred(square: Crop, pose: Float[Tensor, " 6"]) -> Crop:
-    """The crop in which a face of this pose, in pose units of `square`, has t = 0 and scale 1."""
-    right, up, log_scale = _place(pose)
-    side = square.side * math.exp(log_scale)
-    column = square.x + square.side * (0.5 + right)
-    row = square.y + square.side * (0.5 - up)
-    return Crop(column - side / 2, row - side / 2, side, square.size)
+class FittedFace(NamedTuple):
+    """A face of a photograph and CoarseNet's fit.
+
+    crop: in which it was fitted.
+    steps: r after every iteration, starting with r_0 = 0, in the frame of the crop.
+    """
+
+    photo: Float[np.ndarray, "height width 3"]
+    box: Box
+    crop: Crop
+    steps: list[Float[Tensor, "1 n"]]
+
+
+def fit_face(
+    network: CoarseNet,
+    model: MorphableModel,
+    photo: Float[np.ndarray, "height width 3"],
+    box: Box,
+    crop: Crop,
+    iterations: int = 4,
+) -> FittedFace:
+    """`fit` of the face in a box; crop: of this box."""
+    steps, crop = fit(network, model, photo, crop, iterations)
+    return FittedFace(photo, box, crop, steps)
 
 
 @torch.no_grad()
 def fit(
-    network: nn.Module,
-    model: nn.Module,
+    network: CoarseNet,
+    model: MorphableModel,
     photo: Float[np.ndarray, "height width *channels"],
-    square: Crop,
+    crop: Crop,
     iterations: int = 4,
     recrops: int = 1,
 ) -> tuple[list[Float[Tensor, "1 n"]], Crop]:
-    """Iterate CoarseNet; if the face turns out to lie beside its crop's middle, cut and start anew.
+    """Iterate CoarseNet; if the face turns out to lie off the crop's center, cut and start anew.
 
-    CoarseNet was trained on crops as a detector leaves them, so it knows faces near the middle
-    best.
+    CoarseNet was trained on crops as a detector leaves them, so it fits faces near the center best.
 
     Args:
         photo: grey or RGB.
-        square: where to begin, with the networks' size.
+        crop: where to begin, with the network's size.
         recrops: how often the crop may move.
 
     Returns:
         r after every step of the last round, starting with r_0 = 0, and the crop they refer to.
     """
     while True:
-        face = square.cut(photo)
+        face = crop.cut(photo)
         grey = to_grey(face) if face.ndim == 3 else face
         image = torch.from_numpy(grey).to(model.mean)[None, None]
         steps = iterate(network, model, image, iterations)
         pose = split(steps[-1], model.n_coefficients)[1][0]
         off = max(abs(number) for number in _place(pose))
-        if recrops == 0 or not OFF_CENTRE < off < ASTRAY:
-            return steps, square
-        square, recrops = recentred(square, pose), recrops - 1
+        if recrops == 0 or not OFF_CENTER < off < FAILED:
+            return steps, crop
+        crop, recrops = crop.moved(*_place(pose)), recrops - 1
 
 
 def _place(pose: Float[Tensor, " 6"]) -> tuple[float, float, float]:

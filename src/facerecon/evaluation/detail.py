@@ -11,14 +11,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from facerecon.appearance import FaceMaps, explain, model_maps, target
+from facerecon.appearance import (
+    FaceMaps,
+    estimate_light_and_albedo,
+    model_maps,
+    shading_target,
+)
 from facerecon.camera import POSE_UNITS, split
 from facerecon.coarsenet import CoarseNet, iterate
 from facerecon.depth import normals_from_depth
-from facerecon.energy import EnergyConfig
 from facerecon.evaluation.metrics import MIN_PIXELS, depth_errors, normal_error
+from facerecon.losses import CriterionWeights
 from facerecon.morphable_model import MorphableModel
-from facerecon.sfs import gaussian_blur, refine_depth
+from facerecon.sfs import DetailBounds, gaussian_blur, refine_depth
 from facerecon.synthetic.detail import MIN_NORMAL_Z
 from facerecon.synthetic.world import SyntheticWorld
 
@@ -106,27 +111,24 @@ def coarsenet_maps(
     return model_maps(model, iterate(network, model, small, iterations)[-1], image.shape[-1])
 
 
-def shape_from_shading(
-    image: Float[Tensor, "n 1 size size"],
-    start: FaceMaps,
-    settings: EnergyConfig,
-    steps: int = 300,
-) -> Float[Tensor, "n 1 size size"]:
-    """Eq. (14), minimized for each photograph on its own."""
-    shading = explain(image, start, settings.light_order)
-    goal = target(image, start, shading.albedo, shading.light, settings)
-    return refine_depth(
-        goal.image,
-        start.depth,
-        start.mask,
-        start.mm_per_pixel,
-        goal.albedo,
-        shading.light,
-        settings.shading_weight,
-        settings.fidelity_weight,
-        settings.smoothness_weight,
-        steps=steps,
-    )
+class ShapeFromShading(NamedTuple):
+    """Refines each depth map on its own: what FineNet learns to do in one pass.
+
+    bounds: of the detail. weights: of Eq. (14). light_order: of the spherical harmonics.
+    """
+
+    bounds: DetailBounds
+    weights: CriterionWeights
+    light_order: int = 2
+    steps: int = 300
+
+    def __call__(
+        self, image: Float[Tensor, "n 1 size size"], start: FaceMaps
+    ) -> Float[Tensor, "n 1 size size"]:
+        """The depth map that minimizes Eq. (14)."""
+        found = estimate_light_and_albedo(image, start, self.light_order)
+        goal = shading_target(image, start, found.albedo, found.light, self.bounds)
+        return refine_depth(start.depth, goal, self.weights, self.steps)
 
 
 def high_pass(

@@ -11,13 +11,12 @@ from facerecon.appearance import FaceMaps
 from facerecon.batch import rows
 from facerecon.coarsenet import CoarseNet
 from facerecon.depth import normals_from_depth
-from facerecon.energy import EnergyConfig
 from facerecon.evaluation.detail import (
     METRICS,
     DetailFaces,
+    ShapeFromShading,
     coarsenet_maps,
     detail_metrics,
-    shape_from_shading,
 )
 from facerecon.evaluation.sheets import clay, contact_sheet, grey_picture
 from facerecon.finenet import FineNet
@@ -31,15 +30,10 @@ _BATCH = 4
 
 
 class Refiners(NamedTuple):
-    """Methods that refine a coarse surface.
-
-    networks: FineNets by name. energy: what `sfs` minimizes for each image. sfs_steps: of that
-    minimization; 0 leaves it out.
-    """
+    """Methods that refine a coarse surface: FineNets by name, and perhaps shape from shading."""
 
     networks: dict[str, FineNet]
-    energy: EnergyConfig
-    sfs_steps: int
+    sfs: ShapeFromShading | None = None
 
 
 def measure_detail(
@@ -94,8 +88,8 @@ def _refined(
     with torch.no_grad():
         for name, network in refiners.networks.items():
             depths[name] = network(image, start.depth, start.mask, start.mm_per_pixel)
-    if refiners.sfs_steps:
-        depths["sfs"] = shape_from_shading(image, start, refiners.energy, refiners.sfs_steps)
+    if refiners.sfs is not None:
+        depths["sfs"] = refiners.sfs(image, start)
     return depths
 
 

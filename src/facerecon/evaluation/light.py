@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from facerecon.appearance import FaceMaps, explain, model_maps
+from facerecon.appearance import FaceMaps, estimate_light_and_albedo, model_maps
 from facerecon.batch import rows
 from facerecon.evaluation.sheets import grey_picture
 from facerecon.lighting import estimate_light, sh_basis, shade, weighted_least_squares
@@ -145,7 +145,7 @@ def light_errors(faces: LitFaces, order: int, known_albedo: bool) -> dict[str, T
     if known_albedo:
         light = estimate_light(faces.image, faces.albedo, surface.normals, faces.valid, order=order)
     else:
-        light = explain(faces.image, surface, order).light
+        light = estimate_light_and_albedo(faces.image, surface, order).light
     found = shade(ones, light, surface.normals)
     best = shade(ones, fitted_light(faces, faces.shading, order), surface.normals)
     first, truth = (fitted_light(faces, each) for each in (found, faces.shading))
@@ -218,7 +218,7 @@ def light_table(rows: list[dict]) -> str:
 def light_panels(faces: LitFaces, count: int) -> list[list]:
     """Photograph, recovered and true shading, recovered and true albedo, each scaled alike."""
     part = rows(faces, slice(count))
-    found = explain(part.image, part.surface, 2)
+    found = estimate_light_and_albedo(part.image, part.surface, 2)
     shading = shade(torch.ones_like(part.image), found.light, part.surface.normals)
     panels = []
     for i in range(len(part.image)):

@@ -9,20 +9,25 @@ the camera; the network is our CoarseNet's without its pose, and training starts
 weights, so that the two differ by the method and not by how long they were trained.
 """
 
+from pathlib import Path
+
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
 from facerecon.camera import join, split
-from facerecon.coarsenet import CoarseNet, CoarseNetConfig, convolution_block, residual_blocks, stem
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig, normalized_grey
+from facerecon.morphable_model import MorphableModel
 from facerecon.render import render
+from facerecon.resnet import ResNetRegressor
+from facerecon.weights import load_weights
 
 CHANNELS = 2  # grey, rendering
-_OF_COARSENET = (0, 6)  # the channels of CoarseNet's input that say the same: grey, normals' z
+BRIGHTEST = 1.5  # of the normalized grey values outside the face
+_OF_COARSENET = (0, 6)  # the same channels of CoarseNet's input: grey, normals' z
 
 
-class AlignedNet(nn.Module):
+class AlignedNet(ResNetRegressor):
     """ResNet from (image, rendering of the current shape) to the next coefficients.
 
     Args:
@@ -30,18 +35,12 @@ class AlignedNet(nn.Module):
         config: CoarseNetConfig.
     """
 
+    config_class = CoarseNetConfig
+    sizes = ("n_coefficients",)
+
     def __init__(self, n_coefficients: int = 284, config: CoarseNetConfig | None = None):
-        super().__init__()
-        self.config = config = config or CoarseNetConfig()
+        super().__init__(CHANNELS, n_coefficients, config or CoarseNetConfig())
         self.n_coefficients = n_coefficients
-        self.stem = stem(CHANNELS, config)
-        self.body, features = residual_blocks(config.width, config.blocks)
-        self.squeeze = nn.Sequential(
-            convolution_block(features, config.squeeze, 1), nn.ReLU(inplace=True)
-        )
-        self.regressor = nn.Linear(config.squeeze * config.grid**2 + features, n_coefficients)
-        nn.init.normal_(self.regressor.weight, std=0.002)  # start near the mean face
-        nn.init.zeros_(self.regressor.bias)
 
     @classmethod
     def from_coarsenet(cls, coarsenet: CoarseNet) -> "AlignedNet":
@@ -63,36 +62,32 @@ class AlignedNet(nn.Module):
         self, maps: Float[Tensor, "batch 2 height width"]
     ) -> Float[Tensor, "batch coefficients"]:
         """The next coefficients from `aligned_input`."""
-        features = self.body(self.stem(maps))
-        placed = F.adaptive_avg_pool2d(self.squeeze(features), self.config.grid)
-        pooled = features.mean((2, 3))
-        return self.regressor(torch.cat([placed.flatten(1), pooled], dim=1)).float()
+        return self.regress(self.stages(maps)[-1])
 
 
-def normalised(
-    image: Float[Tensor, "batch 1 size size"], mask: Bool[Tensor, "batch 1 size size"]
-) -> Float[Tensor, "batch 1 size size"]:
-    """Grey values with mean 0 and standard deviation 0.5 inside a mask, at most 1.5 outside."""
-    weight = mask.to(image)
-    count = weight.sum((2, 3), keepdim=True).clamp(min=1)
-    mean = (image * weight).sum((2, 3), keepdim=True) / count
-    variance = ((image - mean).square() * weight).sum((2, 3), keepdim=True) / count
-    return ((image - mean) * (0.5 / variance.sqrt().clamp(min=0.01))).clamp(-1.5, 1.5)
+def load_alignednet(path: str | Path | None = None) -> AlignedNet:
+    """The compared network in eval mode from a file, or the one that ships.
+
+    Raises:
+        WeightsError: missing, damaged, or another network's file.
+    """
+    return load_weights(AlignedNet, path, "alignednet.safetensors")
 
 
 @torch.no_grad()
 def aligned_input(
-    model: nn.Module, image: Float[Tensor, "batch 1 size size"], r: Float[Tensor, "batch n"]
+    model: MorphableModel, image: Float[Tensor, "batch 1 size size"], r: Float[Tensor, "batch n"]
 ) -> Float[Tensor, "batch 2 size size"]:
     """The network's input for an estimate r: the image, and the shape lit from the camera."""
     rendering = render(model, r, image.shape[-1])
-    maps = torch.cat([normalised(image, rendering.mask), rendering.normals[:, 2:]], dim=1)
+    grey = normalized_grey(image, rendering.mask).clamp(-BRIGHTEST, BRIGHTEST)
+    maps = torch.cat([grey, rendering.normals[:, 2:]], dim=1)
     return maps.contiguous(memory_format=torch.channels_last)
 
 
 def iterate_aligned(
-    network: nn.Module,
-    model: nn.Module,
+    network: AlignedNet,
+    model: MorphableModel,
     image: Float[Tensor, "batch 1 size size"],
     pose: Float[Tensor, "batch 6"],
     iterations: int = 4,

@@ -15,24 +15,25 @@ from facerecon.camera import CROP_MM, join, pose_parameters, split, to_camera, t
 from facerecon.imaging import Crop, to_grey
 from facerecon.lighting import estimate_light
 from facerecon.mesh import vertex_normals
+from facerecon.methods.aligned_net import load_alignednet
 from facerecon.methods.contour import Contour
+from facerecon.methods.estimate import Estimate
 from facerecon.methods.kazemi2014 import default_predictor
-from facerecon.methods.kemelmacher2011 import Reference, mould, warp
-from facerecon.methods.on_photo import (
+from facerecon.methods.kemelmacher2011 import Reference, mold, warp
+from facerecon.methods.richardson2016 import reconstruct
+from facerecon.methods.zhu2015 import LandmarkFit, fit_landmarks
+from facerecon.morphable_model import MorphableModel
+from facerecon.on_photo import (
     detail_on_photo,
     mesh_on_photo,
-    mm_per_pixel,
     model_on_photo,
     on_face,
+    pixel_width,
 )
-from facerecon.methods.richardson2016 import reconstruct
-from facerecon.methods.zhu2015 import Fit, fit_landmarks
-from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate, interpolate_unit, rasterize
 from facerecon.render import render
-from facerecon.scans.protocol import Estimate
 from facerecon.sfs import albedo_maps
-from facerecon.weights import load_alignednet, read_card, shipped
+from facerecon.weights import read_card, shipped
 
 Image = Float[np.ndarray, "height width 3"]
 
@@ -47,15 +48,15 @@ class Aligned(NamedTuple):
     crop: Crop
 
 
-def align(fit: Fit, n_coefficients: int, size: int = SIZE) -> Aligned:
-    """Cut the photograph so that a fitted pose is centred and of zero log scale."""
+def align(fit: LandmarkFit, n_coefficients: int, size: int = SIZE) -> Aligned:
+    """Cut the photograph so that a fitted pose is centered and of zero log scale."""
     pose = fit.r[:, n_coefficients:]
     physical = pose_parameters(pose, fit.crop.size)
     x, y = physical.translation[0].tolist()
     middle = (fit.crop.size - 1) / 2
-    centre = fit.crop.to_image(np.array([middle + x, middle - y]))
+    center = fit.crop.to_image(np.array([middle + x, middle - y]))
     side = CROP_MM * physical.scale.item() * fit.crop.step
-    crop = Crop(*(centre + 0.5 - side / 2).tolist(), side, size)
+    crop = Crop(*(center + 0.5 - side / 2).tolist(), side, size)
     angles = torch.cat([pose[:, :3], torch.zeros_like(pose[:, 3:])], dim=1)
     return Aligned(join(torch.zeros(1, n_coefficients), angles), crop)
 
@@ -64,7 +65,7 @@ class ReferenceFace(NamedTuple):
     """The mean face on a photograph.
 
     projected: vertices in the crop. mm: width of a pixel of the crop. grey: the crop. maps, light:
-    what `kemelmacher2011.mould` takes.
+    what `kemelmacher2011.mold` takes.
     """
 
     projected: Float[Tensor, "1 vertices 3"]
@@ -106,13 +107,13 @@ class Compared:
         """[47]: the morphable model on the landmarks."""
         fit = fit_landmarks(self.model, self.contour, self.landmarks(image))
         depth = model_on_photo(self.model, fit.r, fit.crop, image.shape[:2])
-        return Estimate(depth, mm_per_pixel(fit.r, fit.crop))
+        return Estimate(depth, pixel_width(fit.r, fit.crop))
 
     @torch.no_grad()
     def kemelmacher2011(self, image: Image) -> Estimate:
-        """[20]: the mean face on the landmarks, moulded by its shading."""
+        """[20]: the mean face on the landmarks, molded by its shading."""
         face = self.reference(image)
-        found = mould(face.grey, face.maps, face.light)
+        found = mold(face.grey, face.maps, face.light)
         detail = torch.from_numpy((found.depth - face.maps.depth) * face.mm)
         mask = torch.from_numpy(face.maps.mask)
         return self._refined(

@@ -1,4 +1,4 @@
-"""Landmarks of the jaw that slide along the face to where its outline is seen.
+"""Landmarks of the jaw that follow the visible outline of the face.
 
 A person who marks the jaw in a photograph marks the outline. On a turned head this is another curve
 on the surface, so a fixed vertex cannot stand for a jaw landmark. X. Zhu et al. (CVPR 2015,
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from facerecon.camera import POSE_UNITS, rotation_matrix
 from facerecon.mesh import vertex_normals
+from facerecon.morphable_model import MorphableModel
 
 JAW, CHIN = range(17), 8
 _STEPS = 24
@@ -25,10 +26,10 @@ class Contour(nn.Module):
     """The lines of a morphable model, and the landmarks' vertices under a pose.
 
     Args:
-        model: MorphableModel; its mean gives the lines.
+        model: its mean gives the lines.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: MorphableModel):
         super().__init__()
         self.register_buffer("landmarks", model.landmarks)
         self.register_buffer("lines", contour_lines(model))
@@ -53,14 +54,11 @@ class Contour(nn.Module):
         return index
 
 
-def contour_lines(model: nn.Module) -> Int[Tensor, "17 steps"]:
+def contour_lines(model: MorphableModel) -> Int[Tensor, "17 steps"]:
     """Vertices along each jaw landmark's line, from the landmark inward; the chin's is itself."""
     mean = model.mean
     normals = vertex_normals(mean[None], model.triangles)[0]
-    usable = (model.regions["face"] > 0.5) & (normals[:, 2] > _FACING)
-    for name in _NOT_SKIN:
-        usable &= model.regions[name] < 0.5
-    skin = usable.nonzero().squeeze(1)
+    skin = ((model.skin(_NOT_SKIN) > 0.5) & (normals[:, 2] > _FACING)).nonzero().squeeze(1)
     lines = model.landmarks[: len(JAW), None].repeat(1, _STEPS)
     for number in JAW:
         if number == CHIN:

@@ -4,7 +4,7 @@ V. Kazemi, J. Sullivan, One millisecond face alignment with an ensemble of regre
 2014. From the publication: a cascade of gradient-boosted trees, whose splits compare the grey
 values of two pixels that move with the current shape, and whose leaves add displacements of all
 landmarks. The trees are dlib's (`train_shape_predictor`), which implements the publication; ours
-are the faces that it learned from, drawn by the synthetic world, and a smaller size than usual
+are the synthetic faces that it was trained on, and a smaller size than usual
 (`data_scripts/train_landmarks.py`).
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from facerecon.detection.detect import CROP_MARGIN, Box, detect_faces
-from facerecon.imaging import crop, to_grey
+from facerecon.imaging import crop, to_bytes, to_grey
 from facerecon.weights import shipped
 
 SIZE = 160
@@ -56,11 +56,6 @@ def face_rectangle(size: int) -> tuple[int, int, int, int]:
     return margin, margin, size - 1 - margin, size - 1 - margin
 
 
-def grey_bytes(image: Float[np.ndarray, "size size"]) -> UInt8[np.ndarray, "size size"]:
-    """A grey crop as the trees take it."""
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-
-
 class ShapePredictor:
     """The trees of a file.
 
@@ -87,13 +82,13 @@ class ShapePredictor:
     ) -> Float[np.ndarray, "68 2"]:
         """Column and row of the 68 landmarks of the largest face of a photograph.
 
-        The trees start from the box, and dlib rounds to whole pixels of the crop. So several boxes
-        near the detector's are asked, also in the mirror image, and the median of the answers is
-        taken: our addition, which costs some milliseconds.
+        The trees start from the box, and dlib rounds to whole pixels of the crop. So the result is
+        the median over several boxes near the detector's, also in the mirror image: our addition,
+        which costs some milliseconds.
 
         Args:
             image: RGB in [0, 1].
-            box: the detector's; it is asked if None.
+            box: of the face; the detector's if None.
 
         Raises:
             NoFaceError: no face was found.
@@ -105,7 +100,7 @@ class ShapePredictor:
             width = scale * side
             left, top = column + right * side - width / 2, row + down * side - width / 2
             cut, square = crop(grey, (left, top, width, width), SIZE)
-            cut = grey_bytes(cut)
+            cut = to_bytes(cut)
             mirrored = self.on_crop(cut[:, ::-1])[list(MIRROR)]
             mirrored[:, 0] = SIZE - 1 - mirrored[:, 0]
             found += [square.to_image(points) for points in (self.on_crop(cut), mirrored)]

@@ -1,11 +1,11 @@
-"""A reference shape moulded by shape from shading, as in [20].
+"""A reference shape molded by shape from shading, as in [20].
 
 I. Kemelmacher-Shlizerman, R. Basri, 3D face reconstruction from a single image using a single
 reference face shape, PAMI 33(2), 2011. From the publication: the face is Lambertian under a light
 of spherical harmonics; the reference's normals and albedo give the light, the light and the
 reference's albedo give the depth by one sparse linear system, light and depth give the albedo; both
 are held near the reference where it is smooth, by a Laplacian of Gaussian; no depth is needed on
-the boundary. Minimised is
+the boundary. Minimized is
 
     |I - rho <l, Y(n)>|^2 + depth_weight |LoG (z - z_ref)|^2 + albedo_weight |LoG (rho - rho_ref)|^2
 
@@ -34,9 +34,9 @@ ANCHOR = 1e-5
 """Weight of |z - z_ref|^2, which settles what neither shading nor the Laplacian determines."""
 
 WARP_SMOOTHING = 1000.0
-_DIFFUSION = 0.2  # share that a pixel gives to each neighbour in one step
+_DIFFUSION = 0.2  # share that a pixel gives to each neighbor in one step
 _TOLERANCE = 1e-6
-_MOST_STEPS = 200
+_MAX_STEPS = 200
 
 
 class Reference(NamedTuple):
@@ -51,7 +51,7 @@ class Reference(NamedTuple):
     mask: Bool[np.ndarray, "height width"]
 
 
-class Moulded(NamedTuple):
+class Molded(NamedTuple):
     """The result, NaN outside the face: depth in pixels; albedo; the light's four coefficients."""
 
     depth: Float[np.ndarray, "height width"]
@@ -59,7 +59,7 @@ class Moulded(NamedTuple):
     light: Float[np.ndarray, " 4"]
 
 
-def mould(
+def mold(
     image: Float[np.ndarray, "height width"],
     reference: Reference,
     light: Float[np.ndarray, " 4"],
@@ -67,7 +67,7 @@ def mould(
     depth_weight: float = DEPTH_WEIGHT,
     albedo_weight: float = ALBEDO_WEIGHT,
     trust: Float[np.ndarray, "height width"] | None = None,
-) -> Moulded:
+) -> Molded:
     """Depth, then albedo of a face, near a reference.
 
     Args:
@@ -81,7 +81,7 @@ def mould(
 
     # I = rho (l0 + (-l1 z_x - l2 z_y + l3) / N): linear in z once N is the reference's.
     rho, length = reference.albedo[mask], 1 / np.maximum(reference.normals[mask][:, 2], 0.1)
-    # Pixels without a neighbour to take a difference with say nothing.
+    # Pixels without a neighbor have no difference and are left out.
     complete = (abs(across) + abs(up)).getnnz(axis=1) == 3
     root = np.sqrt(weight[mask] * complete)
     shading = diags(root * rho / length) @ (-light[1] * across - light[2] * up)
@@ -106,7 +106,7 @@ def mould(
     for values in (depth, rho + change):
         maps.append(np.full(mask.shape, np.nan))
         maps[-1][mask] = values
-    return Moulded(*maps, np.asarray(light))
+    return Molded(*maps, np.asarray(light))
 
 
 def warp(
@@ -129,7 +129,7 @@ def warp(
 
 
 def forward_differences(mask: Bool[np.ndarray, "height width"]) -> tuple[csr_matrix, csr_matrix]:
-    """Slopes to the right and up of the pixels of a mask; 0 without such a neighbour in it."""
+    """Slopes to the right and up of the pixels of a mask; 0 without such a neighbor in it."""
     index = np.full(mask.shape, -1)
     index[mask] = np.arange(mask.sum())
     found = []
@@ -151,7 +151,7 @@ def forward_differences(mask: Bool[np.ndarray, "height width"]) -> tuple[csr_mat
 class LaplacianOfGaussian:
     """The operator on the pixels of a mask, symmetric; nothing flows over the mask's border.
 
-    n steps of diffusion that give every neighbour the share d are nearly a Gaussian of variance
+    n steps of diffusion that give every neighbor the share d are nearly a Gaussian of variance
     2 d n, and exactly one in the limit of many steps.
     """
 
@@ -196,4 +196,4 @@ class LaplacianOfGaussian:
             size, matvec=lambda d: gram @ d + ANCHOR * d + weight * self(self(d)), dtype=np.float64
         )
         inverse = LinearOperator(size, matvec=precondition, dtype=np.float64)
-        return cg(normal, moment, rtol=_TOLERANCE, maxiter=_MOST_STEPS, M=inverse)[0]
+        return cg(normal, moment, rtol=_TOLERANCE, maxiter=_MAX_STEPS, M=inverse)[0]

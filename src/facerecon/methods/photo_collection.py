@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import nn
 from torch.nn.functional import grid_sample
 
 from facerecon.camera import CROP_MM, POSE_UNITS, pose_parameters, project, rotation_matrix, split
@@ -21,7 +20,8 @@ from facerecon.lighting import LUMA
 from facerecon.mesh import edges, vertex_normals
 from facerecon.methods.contour import Contour
 from facerecon.methods.roth2016 import photometric_stereo, shared_identity, surface_from_normals
-from facerecon.methods.zhu2015 import Fit, fit_landmarks
+from facerecon.methods.zhu2015 import LandmarkFit, fit_landmarks
+from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import rasterize
 
 Image = Float[np.ndarray, "height width 3"]
@@ -45,13 +45,13 @@ class CollectionFace(NamedTuple):
     vertices: Float[np.ndarray, "vertices 3"]
     template: Float[np.ndarray, "vertices 3"]
     albedo: Float[np.ndarray, " vertices"]
-    fits: list[Fit]
+    fits: list[LandmarkFit]
     used: list[int]
 
 
 @torch.no_grad()
 def reconstruct_collection(
-    model: nn.Module,
+    model: MorphableModel,
     images: Sequence[Image],
     landmarks: Callable[[Image], Float[np.ndarray, "68 2"]],
     rounds: int = ROUNDS,
@@ -59,7 +59,6 @@ def reconstruct_collection(
     """The face that photographs of one person agree on.
 
     Args:
-        model: MorphableModel.
         landmarks: finds the 68 points in a photograph (`kazemi2014.default_predictor`).
         rounds: of photometric stereo.
 
@@ -82,7 +81,7 @@ def reconstruct_collection(
     for index, fit in enumerate(fits):
         r = fit.r.clone()
         r[:, : model.n_identity] = torch.from_numpy(identity).to(r)
-        fits[index] = Fit(r, fit.crop)
+        fits[index] = LandmarkFit(r, fit.crop)
     coefficients = torch.zeros(1, model.n_coefficients)
     coefficients[:, : model.n_identity] = torch.from_numpy(identity).float()
     template = model.vertices(coefficients)[0].double().numpy()
@@ -99,7 +98,7 @@ def reconstruct_collection(
 
 
 def place(
-    model: nn.Module, face: CollectionFace, photograph: int
+    model: MorphableModel, face: CollectionFace, photograph: int
 ) -> tuple[Float[torch.Tensor, "1 vertices 3"], Crop]:
     """A person in one of the photographs, with that one's expression and pose.
 
@@ -116,7 +115,10 @@ def place(
 
 
 def _identity(
-    model: nn.Module, contour: Contour, fits: Sequence[Fit], landmarks: Sequence[np.ndarray]
+    model: MorphableModel,
+    contour: Contour,
+    fits: Sequence[LandmarkFit],
+    landmarks: Sequence[np.ndarray],
 ) -> Float[np.ndarray, " identity"]:
     """The identity of all photographs, their poses and expressions as they were fitted."""
     left, designs = [], []
@@ -137,7 +139,7 @@ def _identity(
     return shared_identity(left, designs, LANDMARK_PX)
 
 
-def _read(model: nn.Module, image: Image, fit: Fit) -> tuple[np.ndarray, np.ndarray]:
+def _read(model: MorphableModel, image: Image, fit: LandmarkFit) -> tuple[np.ndarray, np.ndarray]:
     """Grey value of every vertex in a photograph, and how far it is seen, 0 to 1."""
     coefficients, pose = split(fit.r, model.n_coefficients)
     vertices, size = model.vertices(coefficients), fit.crop.size
@@ -147,12 +149,9 @@ def _read(model: nn.Module, image: Image, fit: Fit) -> tuple[np.ndarray, np.ndar
     seen[model.triangles[triangle[triangle >= 0].unique()].flatten()] = 1
     turn = rotation_matrix(pose[:, :3] * POSE_UNITS[:3].to(pose))
     facing = (vertex_normals(vertices, model.triangles) @ turn.transpose(1, 2))[0, :, 2]
-    regions = model.regions
-    skin = regions["face"] * (1 - regions["mouth_interior"])
-    skin = skin * (1 - regions["eye_left"]) * (1 - regions["eye_right"])
     grey = torch.from_numpy(fit.crop.cut(to_grey(image)))[None, None]
     grid = (2 * projected[:, None, :, :2] + 1) / size - 1
     value = grid_sample(grey, grid.float(), align_corners=False, padding_mode="border")[0, 0, 0]
-    weight = seen * skin * facing.clamp(min=0) * (facing > GRAZING)
+    weight = seen * model.skin() * facing.clamp(min=0) * (facing > GRAZING)
     weight = weight * (value > 0.04) * (value < 0.98)
     return value.double().numpy(), weight.double().numpy()

@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Float
 
 from facerecon.methods.compared import Compared
+from facerecon.methods.estimate import Estimate
 from facerecon.methods.kazemi2014 import PREDICTOR
-from facerecon.methods.on_photo import model_on_photo
+from facerecon.on_photo import model_on_photo
 from facerecon.pipeline import Reconstructor
 from facerecon.reconstruction import Reconstruction
-from facerecon.scans.protocol import Estimate
 from facerecon.weights import read_card, shipped
 
 Image = Float[np.ndarray, "height width 3"]

@@ -4,22 +4,28 @@ E. Richardson, M. Sela, R. Kimmel, 3D face reconstruction by learning from synth
 network is `methods.aligned_net`. From the CVPR paper: the method "required external procedures for
 fine details extraction as well as initial guess of the face location, size, and pose". Our reading:
 the guess is the mean face's pose by landmarks, and the detail that of RGBD-Fusion (Or-El et al.
-2015): a light and an albedo with smooth local changes, then the depth that minimises shading
+2015): a light and an albedo with smooth local changes, then the depth that minimizes shading
 residual, distance from the network's depth and roughness, here by `sfs.refine_depth`.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from facerecon.camera import pose_parameters
+from facerecon.losses import ShadedImage
 from facerecon.methods.aligned_net import AlignedNet, iterate_aligned
 from facerecon.morphable_model import MorphableModel
 from facerecon.render import render
-from facerecon.sfs import albedo_maps, detail_target, recover_robustly, refine_depth
+from facerecon.sfs import (
+    DetailBounds,
+    albedo_maps,
+    detail_target,
+    refine_depth,
+    robust_shading,
+)
 
 ITERATIONS = 4
-DETAIL_RADIUS, DETAIL_LIMIT = 0.03, 0.08  # crop widths, intensity: see `sfs.detail_target`
+BOUNDS = DetailBounds(radius=0.03, limit=0.08)
 STEPS = 150
 _UNTRUSTED = (
     "lips", "brows", "eyelids", "eye_left", "eye_right", "mouth_interior", "ears", "neck"
@@ -55,30 +61,13 @@ def refinement(
     size = image.shape[-1]
     rendering = render(model, r, size)
     mm = 1 / pose_parameters(r[:, -6:], size).scale
-    found = recover_robustly(
+    found = robust_shading(
         image, *albedo_maps(model, rendering.fragments), rendering.normals, rendering.mask
     )
-    regions = model.regions
-    skin = 1 - torch.stack([regions[name] for name in _UNTRUSTED]).amax(dim=0)
+    skin = model.outside(_UNTRUSTED)
     seen = model.triangles[rendering.fragments.triangle.clamp(min=0)]
     trust = skin[seen].mean(dim=-1)[:, None] * rendering.mask
-    target = detail_target(
-        image,
-        found.albedo,
-        found.light,
-        rendering.normals,
-        rendering.mask,
-        trust,
-        DETAIL_RADIUS * size,
-        DETAIL_LIMIT,
-    )
-    refined = refine_depth(
-        target.image,
-        rendering.depth,
-        rendering.mask,
-        mm,
-        target.albedo,
-        found.light,
-        steps=STEPS,
-    )
+    shaded = ShadedImage(image, found.albedo, found.light, rendering.mask, mm)
+    target = detail_target(shaded, rendering.normals, trust, BOUNDS)
+    refined = refine_depth(rendering.depth, target, steps=STEPS)
     return (refined - rendering.depth) * rendering.mask

@@ -3,12 +3,12 @@
 J. Roth, Y. Tong, X. Liu, Adaptive 3D face reconstruction from unconstrained photo collections, CVPR
 2016. From the publication: a morphable model fitted to the landmarks of all photographs, with one
 identity, is the template; every photograph has its own light of first-order harmonics; normals and
-albedo of each vertex are least squares over the photographs that see it, held near the template the
-more, the less these say; a surface with these normals is solved for; all this is repeated. Our
-reading, where we know of no more: photographs that a vertex does not fit (another expression, a
-shadow, hair) lose weight by Cauchy's function instead of local similarity; the surface moves along
-the template's normals, so that its edges become perpendicular to the normals found, which is one
-sparse linear system; one mesh, without subdivision.
+albedo of each vertex are least squares over the photographs that see it, held near the template
+more where the photographs determine them less; a surface with these normals is solved for; all
+this is repeated. Our reading, where we know of no more: photographs that a vertex does not fit
+(another expression, a shadow, hair) are down-weighted by Cauchy's function instead of local
+similarity; the surface moves along the template's normals, so that its edges become perpendicular
+to the normals found, which is one sparse linear system; one mesh, without subdivision.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def photometric_stereo(
     """Normals and albedo that explain the photographs, near a template's.
 
     In turns: each photograph's light by least squares, then for every vertex the product m of
-    albedo and (1, n) that minimises sum_i w_i (I_i - <l_i, m>)^2 + template_weight |m - m_t|^2,
+    albedo and (1, n) that minimizes sum_i w_i (I_i - <l_i, m>)^2 + template_weight |m - m_t|^2,
     where m_t is the template's; w_i falls with the last residual.
 
     Args:
@@ -90,9 +90,9 @@ def surface_from_normals(
 ) -> Float[np.ndarray, "vertices 3"]:
     """Move vertices along given directions until the edges lie across the normals.
 
-    Minimises sum over edges of (<n_e, x_j - x_k> / |x_j - x_k|)^2, with n_e the mean normal of the
+    Minimizes sum over edges of (<n_e, x_j - x_k> / |x_j - x_k|)^2, with n_e the mean normal of the
     two ends, plus smoothness |L d|^2 + anchor |d|^2 of the displacements d in mm, L the mean
-    difference from the neighbours.
+    difference from the neighbors.
 
     Args:
         vertices: the template, mm. directions: unit, its normals. normals: the wanted ones.

@@ -27,7 +27,7 @@ _ROUNDS = 12
 _SETTLED = 1e-4  # standard deviations and pose units
 
 
-class Fit(NamedTuple):
+class LandmarkFit(NamedTuple):
     """A fitted face: r in the frame of a square of the photograph."""
 
     r: Float[Tensor, "1 n"]
@@ -40,10 +40,10 @@ def fit_landmarks(
     landmarks: Float[np.ndarray, "68 2"],
     error_mm: float = LANDMARK_ERROR_MM,
     shape: bool = True,
-) -> Fit:
+) -> LandmarkFit:
     """The face that best explains the landmarks of a photograph.
 
-    Minimises sum_i |p_i - u_i|^2 / (f error_mm)^2 + |alpha|^2, where p_i are the projected
+    Minimizes sum_i |p_i - u_i|^2 / (f error_mm)^2 + |alpha|^2, where p_i are the projected
     landmarks, u_i the given ones, f the pixels per mm of the first pose, and alpha the coefficients
     in standard deviations.
 
@@ -72,7 +72,7 @@ def fit_landmarks(
         r = moved
         if settled:
             break
-    return Fit(r.float(), crop)
+    return LandmarkFit(r.float(), crop)
 
 
 def fit_pose(

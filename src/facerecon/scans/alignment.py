@@ -11,7 +11,7 @@ SCALES = ("none", "size", "fit")
 _ICP_POINTS = 4000
 _ICP_STEPS = 50
 _ICP_KEPT = 0.9  # share of the pairs that a step uses: the farthest belong to nothing
-_NEIGHBOURS = 12
+_NEIGHBORS = 12
 
 
 def align_depth(
@@ -28,12 +28,12 @@ def align_depth(
         truth: mm, at the same pixels.
         translation: "median" or "mean" makes that of the differences zero; "none".
         scale: factor of the depth's relief before the translation. "none": 1. "size": `size`.
-            "fit": the least-squares one, which knows the truth and therefore flatters; with
+            "fit": the least-squares one, which uses the truth and is therefore optimistic; with
             "median", it is still fitted about the means.
         size: the true width of a pixel in mm over the one that the method assumed.
 
     Raises:
-        ValueError: an unknown word, or "size" without a positive finite size.
+        ValueError: an unknown name, or "size" without a positive finite size.
     """
     if translation not in TRANSLATIONS or scale not in SCALES:
         raise ValueError(
@@ -43,15 +43,15 @@ def align_depth(
     relief = depth - middle
     if scale == "size":
         if not (np.isfinite(size) and size > 0):
-            raise ValueError("scale 'size' needs a method that says how wide its pixels are in mm")
+            raise ValueError("scale 'size' needs a method that states its pixels' width in mm")
         relief = relief * size
     elif scale == "fit":
         spread = np.mean(relief**2)
         relief = relief * (np.mean(relief * (truth - truth.mean())) / spread if spread > 0 else 1)
     if translation == "none":
         return relief + middle
-    centre = np.median if translation == "median" else np.mean
-    return relief + centre(truth - relief)
+    center = np.median if translation == "median" else np.mean
+    return relief + center(truth - relief)
 
 
 def rigid_distances(
@@ -59,8 +59,8 @@ def rigid_distances(
 ) -> Float[np.ndarray, " pixels"]:
     """Distances in mm of a surface from the true one after the best rotation and translation.
 
-    Iterated closest points with point-to-plane residuals; the worst tenth of the pairs has no say
-    in a step. Unlike a comparison pixel by pixel, this forgives a wrong pose.
+    Iterated closest points with point-to-plane residuals; the worst tenth of the pairs is left
+    out of a step. Unlike a comparison pixel by pixel, this forgives a wrong pose.
 
     Args:
         points: the method's, mm, camera frame.
@@ -70,19 +70,19 @@ def rigid_distances(
     tree = cKDTree(truth)
     normals = _normals(truth, tree)
     some = points[:: max(1, len(points) // _ICP_POINTS)]
-    # A first step by the medians: the two frames may be a metre apart.
+    # A first step by the medians: the two frames may be a meter apart.
     rotation, shift = Rotation.identity(), np.median(truth, axis=0) - np.median(points, axis=0)
     for _ in range(_ICP_STEPS):
         placed = rotation.apply(some) + shift
         distance, nearest = tree.query(placed)
         kept = distance <= np.quantile(distance, _ICP_KEPT)
         arm, normal = placed[kept], normals[nearest[kept]]
-        centre = arm.mean(axis=0)
-        design = np.concatenate([np.cross(arm - centre, normal), normal], axis=1)
+        center = arm.mean(axis=0)
+        design = np.concatenate([np.cross(arm - center, normal), normal], axis=1)
         gap = ((truth[nearest[kept]] - arm) * normal).sum(axis=1)
         step = np.linalg.lstsq(design, gap, rcond=None)[0]
         turn = Rotation.from_rotvec(step[:3])
-        rotation, shift = turn * rotation, turn.apply(shift - centre) + centre + step[3:]
+        rotation, shift = turn * rotation, turn.apply(shift - center) + center + step[3:]
         if np.abs(step[3:]).max() < 1e-4 and np.abs(step[:3]).max() < 1e-6:
             break
     placed = rotation.apply(points) + shift
@@ -91,7 +91,7 @@ def rigid_distances(
 
 
 def _normals(points: Float[np.ndarray, "n 3"], tree: cKDTree) -> Float[np.ndarray, "n 3"]:
-    """Directions of least spread among the nearest neighbours; their sign does not matter."""
-    neighbours = points[tree.query(points, k=min(_NEIGHBOURS, len(points)))[1]]
-    centred = neighbours - neighbours.mean(axis=1, keepdims=True)
-    return np.linalg.eigh(np.einsum("nki,nkj->nij", centred, centred))[1][:, :, 0]
+    """Directions of least spread among the nearest neighbors; their sign does not matter."""
+    neighbors = points[tree.query(points, k=min(_NEIGHBORS, len(points)))[1]]
+    centered = neighbors - neighbors.mean(axis=1, keepdims=True)
+    return np.linalg.eigh(np.einsum("nki,nkj->nij", centered, centered))[1][:, :, 0]

@@ -15,13 +15,12 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 
-from facerecon.files import write_file
 from facerecon.rasterize import interpolate, rasterize
 from facerecon.scans.scan import Scan, ScanError, ScanFiles, Skipped, assemble
 
 TEXTURES = (".png", ".jpg", ".bmp")
 MAX_JUMP_MM = 10.0
-"""Neighbours of the range grid that differ more in depth are not joined."""
+"""Neighbors of the range grid that differ more in depth are not joined."""
 
 _FIXED = struct.Struct("<HHdH")
 _COUNT = struct.Struct("<I")
@@ -57,26 +56,6 @@ def read_bnt(path: str | Path) -> Float[np.ndarray, "rows columns 5"]:
     planes = np.frombuffer(values, dtype="<f8").reshape(5, rows, columns)[:, ::-1]
     measured = (planes[2] != background) & np.isfinite(planes).all(axis=0)
     return np.where(measured[..., None], np.moveaxis(planes, 0, -1), np.nan)
-
-
-def write_bnt(
-    path: str | Path,
-    planes: Float[np.ndarray, "rows columns 5"],
-    texture: str,
-    background: float = -1e9,
-) -> Path:
-    """Write a range image; NaN becomes the background.
-
-    Args:
-        planes: X, Y, Z, a, b, top row first.
-        texture: name of the photograph.
-    """
-    rows, columns = planes.shape[:2]
-    name = texture.encode()
-    values = np.nan_to_num(planes, nan=background)[::-1]
-    header = _FIXED.pack(rows, columns, background, len(name)) + name
-    data = header + _COUNT.pack(planes.size) + np.moveaxis(values, -1, 0).astype("<f8").tobytes()
-    return write_file(Path(path), data)
 
 
 def read_lm2(path: str | Path) -> dict[str, tuple[float, float]]:
@@ -139,7 +118,7 @@ def read_bosphorus(files: ScanFiles) -> Scan:
     """Read a scan; its geometry is brought to the photograph's pixels.
 
     The range grid is coarser than the photograph and says by a and b where its points lie in it.
-    Neighbouring points are joined to triangles, none across a jump of more than MAX_JUMP_MM, and a
+    Neighboring points are joined to triangles, none across a jump of more than MAX_JUMP_MM, and a
     pixel of the photograph gets the point of the triangle that covers it. Whether b counts from
     the top or from the bottom is read off the rows.
 

@@ -30,7 +30,7 @@ _POINTS = ("LeftEyeCenter", "RightEyeCenter", "Nose", "Mouth")
 def read_abs(path: str | Path) -> Float[np.ndarray, "rows columns 3"]:
     """Points of a range image in the file's own axes, mm; NaN where nothing was measured.
 
-    A pixel counts as measured if its flag says so and none of its coordinates is the sentinel.
+    A pixel counts as measured if its flag is set and none of its coordinates is the sentinel.
 
     Raises:
         ScanError: missing, damaged, truncated, or with more numbers than pixels.

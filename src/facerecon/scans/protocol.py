@@ -1,41 +1,47 @@
 """Table 1 of the paper: depth errors on the pixels that all methods and the truth hold valid.
 
-docs/evaluation.md says in words what is compared with what, and what the paper leaves open.
+docs/evaluation.md explains what is compared with what, and what the paper leaves open.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from facerecon.detection.detect import NoFaceError, detect_faces
+from facerecon.methods.estimate import Estimate
 from facerecon.scans.alignment import align_depth, rigid_distances
-from facerecon.scans.protocol_config import ProtocolConfig
 from facerecon.scans.scan import Scan, mm_per_pixel
 
 NOSE_NAMES = ("Nose", "Nose tip")
-LEAST_COMMON = 500
-"""Pixels; on fewer, a comparison says nothing."""
+MIN_COMMON_PIXELS = 500
+"""On fewer pixels, a comparison is not meaningful."""
 
 BIN_MM = 0.02
 BINS = 5000
 """The last bin of a histogram also holds everything beyond 100 mm."""
 
 
+@dataclass(frozen=True)
+class ProtocolConfig:
+    """How depth errors are taken (Table 1); docs/evaluation.md gives the reasons."""
+
+    translation: str = "median"  # along z: that, or "mean", of the differences becomes 0; "none"
+    scale: str = "none"  # of the relief: "none"; "size", true over assumed pixel width; "fit"
+    rigid: bool = False  # then rotate and translate by ICP and measure between the surfaces
+    crop_mm: float | None = None  # only points this near to the tip of the nose
+    registration: str = "report"  # of photograph and range: "report" the offset, or "correct" it
+    least_offset: float = 2.5  # pixels; a smaller one is within the error of measuring it
+    quantile: float = 0.9
+    bootstrap: int = 2000  # resamples of the subjects
+    confidence: float = 0.95
+    seed: int = 0
+
+
 class ProtocolError(ValueError):
     """A comparison that cannot be made."""
-
-
-class Estimate(NamedTuple):
-    """What a method says about a photograph.
-
-    depth_mm: on the photograph's pixels, larger is nearer, NaN outside the face.
-    mm_per_pixel: the width that the method gives to a pixel, NaN if it does not say.
-    """
-
-    depth_mm: Float[np.ndarray, "height width"]
-    mm_per_pixel: float = float("nan")
 
 
 class Score(NamedTuple):
@@ -84,7 +90,7 @@ def common_pixels(
         crop_mm: radius of the ball about the tip of the nose that the true points lie in.
 
     Raises:
-        ProtocolError: an estimate of another size, or fewer than LEAST_COMMON pixels.
+        ProtocolError: an estimate of another size, or fewer than MIN_COMMON_PIXELS pixels.
     """
     mask = scan.mask.copy()
     for name, estimate in estimates.items():
@@ -96,7 +102,7 @@ def common_pixels(
         mask &= np.isfinite(estimate.depth_mm)
     if crop_mm is not None:
         mask &= near_nose(scan, crop_mm)
-    if mask.sum() < LEAST_COMMON:
+    if mask.sum() < MIN_COMMON_PIXELS:
         raise ProtocolError(
             f"{scan.name}: only {int(mask.sum())} pixels are valid for the scan and for all of"
             f" {', '.join(estimates)}"
@@ -186,7 +192,7 @@ def score(
     return found
 
 
-def table(
+def score_table(
     scores: Sequence[Mapping[str, Score]],
     subjects: Sequence[str],
     config: ProtocolConfig | None = None,
@@ -247,7 +253,7 @@ def _within(mask: Bool[np.ndarray, "height width"], margin: int) -> np.ndarray:
 def _resampled_weights(
     subjects: Sequence[str], count: int, seed: int
 ) -> Int[np.ndarray, "count scans"]:
-    """How often each scan appears when the subjects are drawn anew, with replacement."""
+    """How often each scan appears when the subjects are resampled with replacement."""
     people, index = np.unique(np.asarray(subjects), return_inverse=True)
     share = np.full(len(people), 1 / len(people))
     return np.random.default_rng(seed).multinomial(len(people), share, count)[:, index]

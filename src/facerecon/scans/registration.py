@@ -13,10 +13,10 @@ from facerecon.imaging import to_grey
 from facerecon.lighting import sh_basis
 from facerecon.scans.scan import Scan, mm_per_pixel
 
-FARTHEST = 12
+MAX_OFFSET = 12
 """Pixels in each direction within which the photograph is looked for."""
 
-_SMOOTHING = 1.5  # pixels; the noise of the sensor would drown the normals
+_SMOOTHING = 1.5  # pixels; without it, noise of the sensor would dominate the normals
 _RIM = 3  # pixels along the border of the geometry, whose smoothed normals are wrong
 _GRAZING = 0.4  # z of the normals below which the same holds
 
@@ -45,14 +45,14 @@ class Offset(NamedTuple):
 
 
 def measure_offset(
-    scan: Scan, mask: Bool[np.ndarray, "height width"] | None = None, farthest: int = FARTHEST
+    scan: Scan, mask: Bool[np.ndarray, "height width"] | None = None, farthest: int = MAX_OFFSET
 ) -> Offset:
     """The shift at which the geometry, lit as it likes, explains the photograph best.
 
     At each shift the intensities under the measured pixels are fitted by second-order spherical
     harmonics of their normals; the best one is refined by a parabola. Where light comes from above,
     cast shadows pull the result down by up to a pixel: offsets below `ProtocolConfig.least_offset`
-    say nothing.
+    are within the error.
 
     Args:
         mask: pixels to explain, all measured ones if None; those near the photograph's border, at
@@ -128,7 +128,7 @@ def _correlate(picture: np.ndarray, template: np.ndarray) -> np.ndarray:
 
 
 def _vertex(values: np.ndarray, index: int) -> float:
-    """Where the parabola through a minimum and its neighbours has its lowest point."""
+    """Where the parabola through a minimum and its neighbors has its lowest point."""
     if not 0 < index < len(values) - 1:
         return float(index)
     before, at, after = values[index - 1 : index + 2]

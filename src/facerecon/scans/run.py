@@ -1,6 +1,6 @@
 """Table 1 on a folder of scans: in parallel, resumable, on one machine or on a cluster.
 
-The unit of work is a scan. What a method said about it is kept in `OUT/estimates`, its errors in
+The unit of work is a scan. The estimate of a method is kept in `OUT/estimates`, its errors in
 `OUT/scans`, each file written whole or not at all; a later run with the same methods, weights,
 protocol and files takes them from there. The table is `OUT/table.json` and `OUT/table.csv`.
 """
@@ -23,11 +23,19 @@ from tqdm import tqdm
 
 from facerecon import __version__
 from facerecon.files import write_file
+from facerecon.methods.estimate import Estimate
 from facerecon.methods.registry import MethodSettings, build_method, check_methods, method_card
 from facerecon.scans.bosphorus import find_bosphorus, read_bosphorus
 from facerecon.scans.frgc import find_frgc, read_frgc
-from facerecon.scans.protocol import Estimate, ProtocolError, Row, Score, near_nose, score, table
-from facerecon.scans.protocol_config import ProtocolConfig
+from facerecon.scans.protocol import (
+    ProtocolConfig,
+    ProtocolError,
+    Row,
+    Score,
+    near_nose,
+    score,
+    score_table,
+)
 from facerecon.scans.registration import measure_offset, moved
 from facerecon.scans.scan import Scan, ScanError, ScanFiles, Skipped, list_hash, select, write_list
 
@@ -118,7 +126,7 @@ def evaluate_scans(
         first = next((r["failures"] for r in ordered), dict(skipped.reasons))
         raise ProtocolError(f"none of {len(found)} scans could be evaluated; the first: {first}")
     scores = [_scores(result) for result in used]
-    rows = table(scores, [result["subject"] for result in used], config)
+    rows = score_table(scores, [result["subject"] for result in used], config)
     offsets = np.array([result["offset_pixels"] for result in used])
     report = {
         "version": __version__,

@@ -9,7 +9,7 @@ import hashlib
 import io
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from facerecon.files import write_file
 from facerecon.imaging import ImageError, load_image
 
 LIST_COLUMNS = ("name", "subject", "range", "texture", "paired_by")
-LEAST_PIXELS = 1000
+MIN_PIXELS = 1000
 """Measured pixels without which a file holds no face."""
 
 _SLOPE = 1e-3  # mm per pixel: less is no direction
@@ -111,7 +111,7 @@ def assemble(
         points: as in the file, NaN where nothing was measured.
 
     Raises:
-        ScanError: no face, another size than the photograph's, or axes that cannot be told.
+        ScanError: no face, another size than the photograph's, or axes whose direction is unknown.
     """
     try:
         image = load_image(files.texture)
@@ -139,12 +139,12 @@ def orient(
         The points, float32, and the axes that changed sign ("", "z", "yz", ...).
 
     Raises:
-        ScanError: fewer than LEAST_PIXELS points, or a direction that cannot be told.
+        ScanError: fewer than MIN_PIXELS points, or an unknown direction.
     """
     mask = np.isfinite(points).all(axis=-1)
     parts, _ = ndimage.label(mask)
     sizes = np.bincount(parts.ravel())[1:]
-    if not sizes.size or sizes.max() < LEAST_PIXELS:
+    if not sizes.size or sizes.max() < MIN_PIXELS:
         raise ScanError(
             "damaged", f"{name}: {int(mask.sum())} measured pixels hold no face; leave it out"
         )
@@ -224,17 +224,6 @@ def select(files: Sequence[ScanFiles], path: str | Path) -> list[ScanFiles]:
             "missing", f"{path}: {len(missing)} of its scans were not found, first {missing[0]}"
         )
     return [known[name] for name in dict.fromkeys(names)]
-
-
-def read_all(
-    files: Iterable[ScanFiles], read: Callable[[ScanFiles], Scan], skipped: Skipped
-) -> Iterable[Scan]:
-    """The scans one after another; a faulty one is counted in `skipped`, with a warning."""
-    for item in files:
-        try:
-            yield read(item)
-        except ScanError as error:
-            skipped.skip(item.range, error)
 
 
 def _list_text(files: Sequence[ScanFiles], root: Path) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from facerecon.detection.detect import Box
 from facerecon.evaluation.heads import models as head_models
-from facerecon.files import write_file
+from facerecon.files import png, write_file
 from facerecon.imaging import load_image
 from facerecon.scans.scan import Scan, mm_per_pixel
 from facerecon.simulated_scans.sensor import face_mask
@@ -73,12 +73,10 @@ def cached_photograph(
     path = place / f"{index}{'' if yaw is None else f'_yaw{yaw:g}'}.npz"
     if not path.is_file():
         shot, _ = subject(population(), seed, index, yaw)
-        picture, data = io.BytesIO(), io.BytesIO()
-        pixels = np.rint(shot.image * 255).astype(np.uint8)
-        Image.fromarray(pixels).save(picture, format="PNG")
+        data = io.BytesIO()
         np.savez_compressed(
             data,
-            image=np.frombuffer(picture.getvalue(), np.uint8),
+            image=np.frombuffer(png(shot.image), np.uint8),
             points=np.where(face_mask(shot)[..., None], shot.points, np.nan).astype(np.float32),
             landmarks=shot.landmarks.astype(np.float32),
         )

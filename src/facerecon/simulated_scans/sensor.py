@@ -34,26 +34,26 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 class Camera(NamedTuple):
-    """A pinhole without distortion. focal, centre: pixels; the principal point is (column, row)."""
+    """A pinhole without distortion. focal, center: pixels; the principal point is (column, row)."""
 
     focal: float
-    centre: tuple[float, float]
+    center: tuple[float, float]
 
     def pixels(self, points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
         """Column, row and z (mm) of points in the camera's frame."""
         x, y, z = np.moveaxis(points, -1, 0)
-        column = self.centre[0] + self.focal * x / -z
-        return np.stack([column, self.centre[1] - self.focal * y / -z, z], axis=-1)
+        column = self.center[0] + self.focal * x / -z
+        return np.stack([column, self.center[1] - self.focal * y / -z, z], axis=-1)
 
     def rays(self, height: int, width: int) -> Float[np.ndarray, "height width 3"]:
         """Points of the pixels' lines of sight at z = -1."""
         column, row = np.meshgrid(np.arange(width), np.arange(height))
-        x, y = (column - self.centre[0]) / self.focal, (self.centre[1] - row) / self.focal
+        x, y = (column - self.center[0]) / self.focal, (self.center[1] - row) / self.focal
         return np.stack([x, y, -np.ones_like(x)], axis=-1)
 
     def finer(self, factor: int) -> "Camera":
         """The same camera with more pixels."""
-        column, row = ((c + 0.5) * factor - 0.5 for c in self.centre)
+        column, row = ((c + 0.5) * factor - 0.5 for c in self.center)
         return Camera(self.focal * factor, (column, row))
 
 
@@ -89,8 +89,8 @@ def shoot(head: Head, skins: Skins, rng: np.random.Generator, yaw: float | None 
     """Seat a subject, light it, photograph and scan it.
 
     Args:
-        yaw: degrees by which the head is turned, as in `camera.POSE_NAMES`; all else stays as it
-            is drawn. By default that is drawn, too: nearly frontal.
+        yaw: degrees by which the head is turned, as in `camera.POSE_NAMES`; all else is sampled.
+            By default the angle is sampled, too: nearly frontal.
     """
     distance = rng.uniform(900, 1500)
     camera = Camera(
@@ -183,7 +183,7 @@ def _bent(
 
 class _Lamp(NamedTuple):
     direction: np.ndarray
-    colour: np.ndarray
+    color: np.ndarray
 
 
 def _lamps(rng: np.random.Generator) -> list[_Lamp]:
@@ -200,12 +200,12 @@ def _lamps(rng: np.random.Generator) -> list[_Lamp]:
     lamps = []
     for (azimuth, elevation), power in zip(sides, powers, strict=True):
         warm = rng.uniform(-0.12, 0.15)
-        colour = power * np.array([1 + warm, 1.0, 1 - warm])
+        color = power * np.array([1 + warm, 1.0, 1 - warm])
         # A lamp has a width: three directions share its power and soften the shadow's edge.
         for step in ((-7, 0), (5, 6), (5, -6)):
             a, e = np.deg2rad([azimuth + step[0], elevation + step[1]])
             direction = np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
-            lamps.append(_Lamp(direction, colour / 3))
+            lamps.append(_Lamp(direction, color / 3))
     return lamps
 
 
@@ -214,7 +214,7 @@ def _shadow(
 ) -> Float[np.ndarray, "half_height half_width"]:
     """Share of a lamp that reaches every second pixel: 0 where a visible surface is in between."""
     # Every second pixel is enough for an edge that is soft anyway.
-    camera = Camera(camera.focal / 2, (camera.centre[0] / 2, camera.centre[1] / 2))
+    camera = Camera(camera.focal / 2, (camera.center[0] / 2, camera.center[1] / 2))
     every = np.s_[::2, ::2]
     depth = np.where(seen.material[every] >= 0, seen.points[every][..., 2], -1e9)
     depth = depth.astype(np.float32)
@@ -269,16 +269,16 @@ def _shade(
             borderMode=cv2.BORDER_REPLICATE,
         )[window]
         cosine = normals @ lamp.direction.astype(np.float32)
-        diffuse += (np.maximum((cosine + 0.08) / 1.08, 0) * reach)[..., None] * lamp.colour
+        diffuse += (np.maximum((cosine + 0.08) / 1.08, 0) * reach)[..., None] * lamp.color
         highlight = _ggx(normals, view, lamp.direction, roughness) * np.maximum(cosine, 0)
-        shine += (highlight * gloss * reach)[..., None] * lamp.colour
+        shine += (highlight * gloss * reach)[..., None] * lamp.color
     sky = rng.uniform(0.2, 0.45) * np.array([1.0, 1.0, 1.0])
     lit = 0.75 + 0.25 * normals[..., 1:2]
     diffuse += lit * sky * _occlusion(points[..., 2], mask)[..., None]
     diffuse = _scattered(diffuse.astype(np.float32), skin, fine.points, window)
-    colour = albedo * diffuse + shine
+    color = albedo * diffuse + shine
     image = cv2.resize(_wall(height // 2, width // 2, rng), size, interpolation=cv2.INTER_LINEAR)
-    image[window][mask] = colour[mask]
+    image[window][mask] = color[mask]
     return image.astype(np.float32)
 
 

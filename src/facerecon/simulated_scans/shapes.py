@@ -1,7 +1,7 @@
 """Shapes of the benchmark's subjects: heads that a morphable model of ours cannot express.
 
-A draw of a statistical model is bent by smooth random fields of several wavelengths and around its
-landmarks, brought to a size of its own, and gets hair, a neck and shoulders. Frame: x to the
+A sample of a statistical model is bent by smooth random fields of several wavelengths and around
+its landmarks, brought to a size of its own, and gets hair, a neck and shoulders. Frame: x to the
 viewer's right, y up, z toward the viewer, mm; the eyes lie where the default model has them.
 """
 
@@ -60,7 +60,7 @@ class Head(NamedTuple):
 
 
 class Subjects:
-    """Draws heads from a population.
+    """Samples heads from a population.
 
     Args:
         source: the population; only its mean and linear modes are used.
@@ -77,7 +77,7 @@ class Subjects:
         self._material = self._materials(source.face.numpy())
         self._whole = bool(self.mean[:, 1].max() > 110)  # a head with its crown, not a face alone
 
-    def draw(self, rng: np.random.Generator) -> Head:
+    def sample(self, rng: np.random.Generator) -> Head:
         """The next subject."""
         source = self._source
         weights = IDENTITY_STD * rng.standard_normal(len(source.identity))
@@ -117,14 +117,14 @@ class Subjects:
         """Eyeballs and the inside of the mouth: what is not skin near the eyes and the lips."""
         points = self.mean[self.landmarks]
         other = ~face[self.triangles].any(axis=1)
-        centre = self.mean[self.triangles].mean(axis=1)
+        center = self.mean[self.triangles].mean(axis=1)
         material = np.full(len(self.triangles), SKIN)
         for eye in (points[36:42], points[42:48]):
-            near = np.linalg.norm(centre[:, :2] - eye.mean(axis=0)[:2], axis=1) < 19
-            material[other & near & (centre[:, 2] > EYES[2] - 30)] = EYE
+            near = np.linalg.norm(center[:, :2] - eye.mean(axis=0)[:2], axis=1) < 19
+            material[other & near & (center[:, 2] > EYES[2] - 30)] = EYE
         lips = points[48:60].mean(axis=0)
-        across, up = ((centre - lips)[:, :2] / (31, 22)).T
-        material[other & (across**2 + up**2 < 1) & (centre[:, 2] > lips[2] - 45)] = MOUTH
+        across, up = ((center - lips)[:, :2] / (31, 22)).T
+        material[other & (across**2 + up**2 < 1) & (center[:, 2] > lips[2] - 45)] = MOUTH
         return material
 
     def _bumps(self, rng: np.random.Generator) -> np.ndarray:
@@ -135,10 +135,10 @@ class Subjects:
             if len(group) == 1 or self.mean[self.landmarks[group[0]], 0] == 0:
                 common[0] *= ASYMMETRY
             for index in group:
-                centre = self.mean[self.landmarks[index]]
-                away = np.array([np.sign(centre[0]) if abs(centre[0]) > 3 else 1.0, 1.0, 1.0])
+                center = self.mean[self.landmarks[index]]
+                away = np.array([np.sign(center[0]) if abs(center[0]) > 3 else 1.0, 1.0, 1.0])
                 step = away * common + ASYMMETRY * spread * rng.standard_normal(3)
-                weight = np.exp(-((self.mean - centre) ** 2).sum(axis=1) / (2 * reach**2))
+                weight = np.exp(-((self.mean - center) ** 2).sum(axis=1) / (2 * reach**2))
                 moved += weight[:, None] * step
         return moved
 
@@ -173,7 +173,7 @@ Part = tuple[np.ndarray, np.ndarray, int]
 
 
 def _ellipsoid(
-    centre: tuple[float, float, float], radii: tuple[float, float, float], rows: int, columns: int
+    center: tuple[float, float, float], radii: tuple[float, float, float], rows: int, columns: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Vertices, triangles, azimuth (0: front) and elevation of a closed ellipsoid."""
     elevation, azimuth = np.meshgrid(
@@ -187,7 +187,7 @@ def _ellipsoid(
         ],
         axis=-1,
     )
-    points = np.array(centre) + direction * np.array(radii)
+    points = np.array(center) + direction * np.array(radii)
     return points, _grid_triangles(rows, columns), azimuth, elevation
 
 
@@ -213,10 +213,10 @@ def _hair(whole: bool, rng: np.random.Generator) -> list[Part]:
     style = rng.random()
     if style < 0.08:
         return []
-    centre, radii = _SKULL
+    center, radii = _SKULL
     grow = np.array([1.06, 1.1, 1.08] if whole else [1.0, 1.0, 1.0])
-    points, triangles, azimuth, elevation = _ellipsoid(centre, tuple(grow * radii), 110, 240)
-    middle = np.array(centre)
+    points, triangles, azimuth, elevation = _ellipsoid(center, tuple(grow * radii), 110, 240)
+    middle = np.array(center)
     out = (points - middle) / np.linalg.norm(points - middle, axis=-1, keepdims=True)
     # Height of the hairline above the eyes, from the forehead over the temples to the nape.
     front = rng.uniform(56, 80)

@@ -29,7 +29,7 @@ class Skins(NamedTuple):
     """Charts of one subject; row 0 is the top.
 
     albedo: linear light. relief: mm along the normal. gloss: factor of the highlights. eye: albedo
-    of the eyeballs. hair: colour of the hair; cloth: of the clothes. hairy: how much of the laser
+    of the eyeballs. hair: color of the hair; cloth: of the clothes. hairy: how much of the laser
     brows and beard swallow.
     """
 
@@ -78,8 +78,8 @@ def paint(points: Float[np.ndarray, "68 2"], rng: np.random.Generator) -> Skins:
     hairy = np.maximum(hairy, beard if full else 0)
 
     lips = _blurred(_polygon(pixels[48:60]), 1.5)
-    lips_colour = base * np.exp(rng.normal([0.0, -0.35, -0.2], [0.1, 0.15, 0.1]))
-    albedo = _over(albedo, lips_colour * (1 + 0.08 * _noise(1.5, rng))[..., None], 0.85 * lips)
+    lips_color = base * np.exp(rng.normal([0.0, -0.35, -0.2], [0.1, 0.15, 0.1]))
+    albedo = _over(albedo, lips_color * (1 + 0.08 * _noise(1.5, rng))[..., None], 0.85 * lips)
     parting = pixels[[48, 60, 61, 62, 63, 64, 54]]
     albedo = albedo * (1 - 0.65 * _blurred(_stroke([parting], 1.4), 1.0))[..., None]
 
@@ -138,8 +138,8 @@ def _spots(pixels: np.ndarray, indices: tuple[int, ...], radii: tuple[int, ...])
     row, column = np.mgrid[: SHAPE[0], : SHAPE[1]]
     total = np.zeros(SHAPE)
     for index, radius in zip(indices, radii, strict=True):
-        centre = pixels[index] if index not in (1, 15) else (pixels[index] + pixels[30]) / 2
-        squared = (column - centre[0]) ** 2 + (row - centre[1]) ** 2
+        center = pixels[index] if index not in (1, 15) else (pixels[index] + pixels[30]) / 2
+        squared = (column - center[0]) ** 2 + (row - center[1]) ** 2
         total += np.exp(-squared / (2 * (radius / STEP_MM) ** 2))
     return total
 
@@ -147,9 +147,9 @@ def _spots(pixels: np.ndarray, indices: tuple[int, ...], radii: tuple[int, ...])
 def _moles(rng: np.random.Generator) -> np.ndarray:
     image = np.zeros(SHAPE, np.float32)
     for _ in range(rng.poisson(5)):
-        centre = rng.uniform([0.2, 0.2], [0.8, 0.8]) * SHAPE[::-1]
+        center = rng.uniform([0.2, 0.2], [0.8, 0.8]) * SHAPE[::-1]
         radius = max(1, round(rng.uniform(0.4, 1.4) / STEP_MM))
-        cv2.circle(image, tuple(int(c) for c in centre), radius, rng.uniform(0.3, 0.9), -1)
+        cv2.circle(image, tuple(int(c) for c in center), radius, rng.uniform(0.3, 0.9), -1)
     return _blurred(image, 0.4)
 
 
@@ -233,28 +233,28 @@ def _eyes(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     eye = np.empty((*SHAPE, 3), np.float32)
     eye[:] = rng.uniform(0.35, 0.6) * np.array([1.0, 0.9, 0.86])
     gaze = rng.normal(0, [1.2, 0.6], 2)
-    colour, radius = _between(_IRIS, rng.random()), rng.uniform(5.4, 6.2)
+    color, radius = _between(_IRIS, rng.random()), rng.uniform(5.4, 6.2)
     pupil = rng.uniform(1.3, 2.4)
     reach = round(24 / STEP_MM)
     for corners in (pixels[36:42], pixels[42:48]):
-        centre = corners.mean(axis=0) + (gaze - np.array([0, 0.8])) / STEP_MM
-        window = tuple(slice(max(0, int(c) - reach), int(c) + reach) for c in centre[::-1])
+        center = corners.mean(axis=0) + (gaze - np.array([0, 0.8])) / STEP_MM
+        window = tuple(slice(max(0, int(c) - reach), int(c) + reach) for c in center[::-1])
         part, y, x = eye[window], row[window], column[window]
-        across = np.hypot(x - centre[0], y - centre[1]) * STEP_MM
+        across = np.hypot(x - center[0], y - center[1]) * STEP_MM
         ring = expit((radius - across) / 0.25)
         hole = expit((pupil - across) / 0.2)
         dark = 1 - 0.6 * np.exp(-(((across - radius) / 0.7) ** 2))
-        inner = colour * dark[..., None] * (1 - hole[..., None]) + 0.003
+        inner = color * dark[..., None] * (1 - hole[..., None]) + 0.003
         part += ring[..., None] * (inner - part)
         lid = corners[1:3, 1].mean()
         part *= 1 - 0.6 * expit(1.5 - (y - lid) * STEP_MM)[..., None]
     return eye
 
 
-def _between(colours: np.ndarray, at: float) -> np.ndarray:
-    place = at * (len(colours) - 1)
-    low = min(int(place), len(colours) - 2)
-    return colours[low] + (place - low) * (colours[low + 1] - colours[low])
+def _between(colors: np.ndarray, at: float) -> np.ndarray:
+    place = at * (len(colors) - 1)
+    low = min(int(place), len(colors) - 2)
+    return colors[low] + (place - low) * (colors[low + 1] - colors[low])
 
 
 def _over(below: np.ndarray, above: np.ndarray, cover: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from PIL import Image
 from facerecon import __version__
 from facerecon.evaluation.heads.models import load_heads
 from facerecon.files import write_file
+from facerecon.imaging import to_bytes
 from facerecon.scans.frgc import write_abs
 from facerecon.simulated_scans.sensor import Shot, face_mask, shoot
 from facerecon.simulated_scans.shapes import Subjects
@@ -42,13 +43,13 @@ def subject(
     """One subject's photograph and scan; depends on nothing but the population and these numbers.
 
     Args:
-        yaw: degrees; by default nearly frontal, as drawn.
+        yaw: degrees; by default sampled, nearly frontal.
 
     Returns:
-        The shot, and the generator for what is left to draw.
+        The shot, and the generator for what is sampled next.
     """
     rng = np.random.default_rng([seed, index])
-    head = subjects.draw(rng)
+    head = subjects.sample(rng)
     skins = paint(head.chart[head.landmarks], rng)
     return shoot(head, skins, rng, yaw), rng
 
@@ -65,7 +66,7 @@ def write_bench(
 
     Beside FRGC's files, `truth/NAME.npz` holds what a real dataset lacks: `depth_mm` (float32 mm,
     larger is nearer, NaN in the background) before noise and holes, `face` (where there is skin or
-    an eye), the 68 `landmarks` (column, row), and the camera's `focal` and `centre` in pixels.
+    an eye), the 68 `landmarks` (column, row), and the camera's `focal` and `center` in pixels.
 
     Args:
         folder: new, empty, or an earlier benchmark, whose files are replaced.
@@ -136,7 +137,7 @@ def _write_subject(task: tuple[Path, str | Path | None, int, int]) -> str:
 
 @lru_cache(maxsize=2)
 def population(heads: str | Path | None = None) -> Subjects:
-    """Whom the benchmark draws, from a file of heads or the default model; kept in memory."""
+    """The benchmark's population, from a file of heads or the default model; kept in memory."""
     return Subjects(load_heads(shipped("morphable_model.npz") if heads is None else heads))
 
 
@@ -159,7 +160,7 @@ def _own(folder: Path) -> bool:
 
 def _write_texture(path: Path, image: Float[np.ndarray, "height width 3"], jpeg: bool) -> None:
     data = io.BytesIO()
-    picture = Image.fromarray(np.rint(image * 255).astype(np.uint8))
+    picture = Image.fromarray(to_bytes(image))
     if jpeg:
         picture.save(data, format="JPEG", quality=JPEG_QUALITY)
     else:
@@ -175,7 +176,7 @@ def _write_truth(path: Path, shot: Shot) -> None:
         face=face_mask(shot),
         landmarks=shot.landmarks.astype(np.float32),
         focal=np.array(shot.camera.focal),
-        centre=np.array(shot.camera.centre),
+        center=np.array(shot.camera.center),
     )
     write_file(path, data.getvalue())
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from facerecon.camera import split
-from facerecon.coarsenet import CoarseNet, Estimate, feedback, iterate
+from facerecon.coarsenet import CoarseEstimate, CoarseNet, feedback, iterate
 from facerecon.displacements import (
     DISPLACEMENT_MM,
     Points,
@@ -177,8 +177,8 @@ class CoarseTask:
         coefficients, pose = split(probe, model.n_coefficients)
         self.first_gmse = gmse(torch.zeros_like(coefficients), coefficients, self.metric).item()
         self.first_pose = pose_mse(torch.zeros_like(pose), pose).item()
-        self.points = network.points_of(self.model)
-        self.measured = self.points or Points.of(model, spread_points(model, _MEASURED))
+        chosen = network.points if config.network.points else spread_points(model, _MEASURED)
+        self.points = Points.of(self.model, chosen)
         zero = torch.zeros_like(probe)
         self.first_vertex = self._vertex_distance(zero, probe).item()
 
@@ -209,7 +209,7 @@ class CoarseTask:
                     with torch.autocast(
                         self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16
                     ):
-                        estimate = self.estimate(maps, r, self.points)
+                        estimate = self.estimate(maps, r, self.model)
                     if number + 1 < self.config.passes:
                         pair[i][2] = estimate.r.detach()
                         waiting[i] = renderer.submit(
@@ -220,7 +220,7 @@ class CoarseTask:
                     yield {**terms, f"loss_{start}": terms["loss"].detach()}
 
     def estimate_criterion(
-        self, estimate: Estimate, r_t: Tensor, r_gt: Tensor
+        self, estimate: CoarseEstimate, r_t: Tensor, r_gt: Tensor
     ) -> dict[str, Tensor]:
         """`criterion` of the network's estimate for r_t, with the loss of its displacements."""
         terms = self.criterion(estimate.r, r_gt)
@@ -251,11 +251,11 @@ class CoarseTask:
 
     def _vertex_distance(self, r: Tensor, r_gt: Tensor) -> Tensor:
         """Mean distance of posed vertices in mm at the mean scale of the crop."""
-        difference = place_points(self.measured, r) - place_points(self.measured, r_gt)
+        difference = place_points(self.points, r) - place_points(self.points, r_gt)
         return (difference.square().sum(2) + 1e-4).sqrt().mean()
 
     def _displacement_error(
-        self, estimate: Estimate, r_t: Tensor, r_gt: Tensor
+        self, estimate: CoarseEstimate, r_t: Tensor, r_gt: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mean error of the displacements of the points that are seen, and of what they expect.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
-from facerecon.appearance import explain, model_maps
+from facerecon.appearance import estimate_light_and_albedo, model_maps
 from facerecon.camera import split
 from facerecon.coarsenet import CoarseNet, iterate
 from facerecon.detection.detect import NoFaceError, detect_faces
@@ -66,7 +66,8 @@ class PhotographedFaces:
         for start in range(0, len(self), 16):
             image, _, r = self._rows(slice(start, start + 16), COARSE_SIZE)
             with torch.no_grad():
-                found = explain(image, model_maps(model, r, COARSE_SIZE), light_order)
+                maps = model_maps(model, r, COARSE_SIZE)
+                found = estimate_light_and_albedo(image, maps, light_order)
             lights.append(found.light)
             albedos.append(found.albedo_coefficients)
         self.light, self.albedo = torch.cat(lights), torch.cat(albedos)

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from facerecon.appearance import albedo_of, model_maps, target
+from facerecon.appearance import albedo_of, model_maps, shading_target
 from facerecon.batch import rows
 from facerecon.coarsenet import CoarseNet, feedback, iterate
 from facerecon.depth import normals_from_depth
 from facerecon.evaluation.sheets import clay
 from facerecon.finenet import FineNet, load_vgg
-from facerecon.losses import detail_loss, finenet_loss, sobolev_gradient
+from facerecon.losses import ShadedImage, detail_loss, finenet_loss, sobolev_gradient
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.detail import DetailSample, SyntheticDetail
 from facerecon.synthetic.sampling import mixed_seed
@@ -181,7 +181,7 @@ class FineTask:
             with torch.no_grad():
                 r = iterate(coarsenet, self.model, small, config.iterations - 1)[-1]
             maps = feedback(self.model, small, r, coarsenet.config)
-            r = self.trained["coarsenet"](maps, r, coarsenet.points_of(self.model)).r
+            r = self.trained["coarsenet"](maps, r, self.model).r
             faces = faces._replace(r=r)
         terms = self.criterion(self.trained["finenet"], faces, batch.places)
         if self.end_to_end:
@@ -198,7 +198,9 @@ class FineTask:
         coarse = start.depth.detach()
         with torch.no_grad():
             albedo = albedo_of(start, faces.albedo)
-            goal = target(faces.image, start, albedo, faces.light, config, faces.even)
+            goal = shading_target(
+                faces.image, start, albedo, faces.light, config.detail_bounds, faces.even
+            )
         maps = [faces.image, start.depth, coarse, start.mask, goal.image, goal.albedo]
         maps = self._cut(maps, start.skin, places)
         image, depth, coarse, mask, goal_image, albedo = maps
@@ -207,18 +209,8 @@ class FineTask:
         fine = self._refined(refine, image, depth, mask, mm_per_pixel)
         if config.gradient_cutoff > 0 and fine.requires_grad:
             fine.register_hook(lambda g: sobolev_gradient(g, config.gradient_cutoff))
-        loss = finenet_loss(
-            fine,
-            coarse,
-            goal_image,
-            albedo,
-            faces.light,
-            mask,
-            mm_per_pixel,
-            config.shading_weight,
-            config.fidelity_weight,
-            config.smoothness_weight,
-        )
+        shaded = ShadedImage(goal_image, albedo, faces.light, mask, mm_per_pixel)
+        loss = finenet_loss(fine, coarse, shaded, config.criterion_weights)
         return {
             "loss": loss.total,
             "shading": loss.shading,

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 
 from facerecon.coarsenet import CoarseNetConfig
-from facerecon.energy import EnergyConfig
 from facerecon.finenet import FineNetConfig
+from facerecon.losses import CriterionWeights
+from facerecon.sfs import DetailBounds
 from facerecon.synthetic.config import PoseConfig, SyntheticConfig
 
 
@@ -79,7 +80,7 @@ class AlignedTraining(TrainingConfig):
 
 
 @dataclass(frozen=True)
-class FineTraining(TrainingConfig, EnergyConfig):
+class FineTraining(TrainingConfig):
     """Training on photographs (4.3), end to end (4.4), or with synthetic detail as supervision."""
 
     network: FineNetConfig = field(default_factory=FineNetConfig)
@@ -90,6 +91,13 @@ class FineTraining(TrainingConfig, EnergyConfig):
     weight_decay: float = 1e-4
     gradient_clip: float = 50.0  # Eq. (14) in 8-bit grey levels: the norm starts at 10 to 30
     ema_decay: float = 0.995
+    shading_weight: float = 1.0  # lambda_sh of Eq. (14)
+    fidelity_weight: float = 5e-3  # lambda_f
+    smoothness_weight: float = 1.0  # lambda_sm
+    light_order: int = 2  # spherical harmonics of Eq. (9); the paper's 1 explains lamps less well
+    detail_radius: float = 0.015  # of the crop; slower changes of brightness are light, not shape
+    detail_limit: float = 0.08  # intensity; larger leftovers are taken for albedo or highlights
+    edge_contrast: float = 0.05  # relative; nearer to the coarse face's own edges: misalignment
     supervised_share: float = 0.5  # of the batches, where photographs and synthetic detail are used
     windows_per_face: int = 4  # of each synthetic face, whose rendering takes as long as a step
     normal_weight: float = 10.0  # of the angle to the true normals in degrees, synthetic detail
@@ -99,6 +107,16 @@ class FineTraining(TrainingConfig, EnergyConfig):
     iterations: int = 4  # CoarseNet iterations (4.4)
     coarse_learning_rate: float = 0.0  # > 0 trains CoarseNet through the rendering layer
     coarse_fidelity_weight: float = 1e3  # of the MSE to the original r, beside grey levels squared
+
+    @property
+    def criterion_weights(self) -> CriterionWeights:
+        """The lambdas of Eq. (14)."""
+        return CriterionWeights(self.shading_weight, self.fidelity_weight, self.smoothness_weight)
+
+    @property
+    def detail_bounds(self) -> DetailBounds:
+        """Which part of a photograph detail may explain."""
+        return DetailBounds(self.detail_radius, self.detail_limit, self.edge_contrast)
 
 
 COARSE_PRESETS = {

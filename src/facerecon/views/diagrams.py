@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from torch import Tensor, nn
 
-COLOURS = {
+COLORS = {
     "convolution": "#9ecae1",
     "up-convolution": "#a1d99b",
     "1x1 convolution": "#fdd0a2",
@@ -39,7 +39,7 @@ class Slab(NamedTuple):
 class Layer(NamedTuple):
     """A layer as it ran.
 
-    name: in the network. kind: of `COLOURS`. shape: of the output, without the batch.
+    name: in the network. kind: of `COLORS`. shape: of the output, without the batch.
     """
 
     name: str
@@ -83,7 +83,7 @@ def trace(
 
 
 def _kind(module: nn.Module, blocks: Sequence[type]) -> str:
-    """Of `COLOURS`; "" for what is not drawn: normalisations, rectifiers, containers."""
+    """Of `COLORS`; "" for what is not drawn: normalizations, rectifiers, containers."""
     if isinstance(module, tuple(blocks)):
         return "residual block"
     if isinstance(module, nn.ConvTranspose2d):
@@ -111,10 +111,10 @@ def draw_layers(
         channels = layer.shape[0]
         height = unit * max(size / 200, 0.12)
         width = 0.035 * np.log2(channels + 1)
-        colour = COLOURS[layer.kind]
+        color = COLORS[layer.kind]
         for shift in (0.024, 0.012, 0.0) if channels > 1 else (0.0,):  # a pile of maps
             corner = (left + shift, shift - height / 2)
-            axis.add_patch(Rectangle(corner, width, height, fc=colour, ec="0.25", lw=0.6))
+            axis.add_patch(Rectangle(corner, width, height, fc=color, ec="0.25", lw=0.6))
         shape = f"{channels} × {size}²" if size else f"{channels}"
         text = f"{layer.name}\n{shape}"
         middle = left + width / 2
@@ -140,13 +140,13 @@ def draw_picture(
 
 
 def draw_box(
-    axis: Axes, text: str, centre: tuple[float, float], width: float, colour: str = "white"
+    axis: Axes, text: str, center: tuple[float, float], width: float, color: str = "white"
 ) -> None:
     """A rounded box with text."""
-    x, y = centre
+    x, y = center
     style = "round,pad=0.02"
     corner, height = (x - width / 2, y - 0.11), 0.22
-    axis.add_patch(FancyBboxPatch(corner, width, height, style, fc=colour, ec="0.25", lw=0.8))
+    axis.add_patch(FancyBboxPatch(corner, width, height, style, fc=color, ec="0.25", lw=0.8))
     axis.text(x, y, text, ha="center", va="center", fontsize=9)
 
 
@@ -155,7 +155,7 @@ def draw_arrow(
     start: tuple[float, float],
     end: tuple[float, float],
     text: str = "",
-    colour: str = "0.3",
+    color: str = "0.3",
     width: float = 1.0,
     bend: float = 0.0,
     above: float = 0.04,
@@ -167,7 +167,7 @@ def draw_arrow(
         arrowstyle="-|>",
         mutation_scale=9 + 2 * width,
         lw=width,
-        color=colour,
+        color=color,
         connectionstyle=f"arc3,rad={bend}",
         shrinkA=0,
         shrinkB=0,
@@ -178,7 +178,7 @@ def draw_arrow(
     # An arc bows to the right of its direction by half its rad times its length.
     x += bend * (end[1] - start[1]) / 2
     y -= bend * (end[0] - start[0]) / 2
-    axis.text(x, y + above, text, ha="center", va="center", fontsize=8, color=colour, zorder=5)
+    axis.text(x, y + above, text, ha="center", va="center", fontsize=8, color=color, zorder=5)
 
 
 def canvas(axis: Axes, width: float, low: float, high: float) -> None:

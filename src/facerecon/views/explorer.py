@@ -13,7 +13,7 @@ from torch import Tensor
 
 from facerecon.camera import POSE_UNITS, join, pose_parameters, split, to_camera, to_pixels
 from facerecon.lighting import LUMA, shade
-from facerecon.mesh import vertex_normals
+from facerecon.mesh import cluster, cluster_means, vertex_normals
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
 from facerecon.render import render
@@ -36,7 +36,7 @@ EXPRESSIONS = {
 POSE_LIMITS = {"pitch °": 45, "yaw °": 80, "roll °": 45, "right %": 25, "up %": 25, "larger %": 30}
 """Sliders of pose, in the order of `camera.POSE_NAMES`; % of the crop, and of the size at zero."""
 
-LIGHT = {"ambient": 0.5, "right": -0.4, "above": 0.2, "front": 0.8}
+START_LIGHT = {"ambient": 0.5, "right": -0.4, "above": 0.2, "front": 0.8}
 """Sliders of light, in the order of Eq. (9), and where they begin."""
 
 MAX_STD = 2.5
@@ -79,10 +79,10 @@ class Explorer:
         self.model, self.size = model, size
         n_identity, n_albedo = min(n_identity, model.n_identity), min(n_albedo, model.n_albedo)
         group, self._triangles = merge_vertices(model, max_vertices)
-        self._mean = average(model.mean, group)
-        self._basis = average(model.basis.unflatten(1, (-1, 3)), group)
-        self._albedo_mean = average(model.albedo_mean, group)
-        self._albedo_basis = average(model.albedo_basis, group)
+        self._mean = cluster_means(model.mean, group)
+        self._basis = cluster_means(model.basis.unflatten(1, (-1, 3)), group)
+        self._albedo_mean = cluster_means(model.albedo_mean, group)
+        self._albedo_basis = cluster_means(model.albedo_basis, group)
         self.sliders = self._make_sliders(n_identity, n_albedo)
         self._start = [(s, s.value) for page in self.sliders.values() for s in page.values()]
         self.figure = self._make_figure()
@@ -179,7 +179,9 @@ class Explorer:
             "expression": page({name: activation for name in known}),
             "pose": page({name: (0.0, -most, most, 1.0) for name, most in POSE_LIMITS.items()}),
             "albedo": page({f"albedo {i + 1}": std for i in range(n_albedo)}),
-            "light": page({name: (v, -MAX_LIGHT, MAX_LIGHT, 0.05) for name, v in LIGHT.items()}),
+            "light": page(
+                {name: (v, -MAX_LIGHT, MAX_LIGHT, 0.05) for name, v in START_LIGHT.items()}
+            ),
         }
 
     def _make_figure(self) -> "Figure":
@@ -227,28 +229,16 @@ def merge_vertices(
 ) -> tuple[Int[Tensor, " vertices"], Int[Tensor, "fewer_triangles 3"]]:
     """Which vertices to merge so that at most `limit` are left, the same for every face.
 
-    Neighbours merge that face the same way, and first those that matter less (`vertex_weight`).
+    Neighbors merge that face the same way, and first those that matter less (`vertex_weight`).
 
     Returns:
         The new vertex of each old one, and the triangles that are left, of new vertices.
     """
     normals = vertex_normals(model.mean[None], model.triangles)[0]
     coarseness = torch.where(model.vertex_weight < model.vertex_weight.median() / 2, 3.0, 1.0)
-    group, cell = torch.arange(model.n_vertices), 0.5  # mm
-    while group.max() >= limit:
-        cell *= 1.15
-        place = (model.mean / (cell * coarseness[:, None])).floor()
-        key = torch.cat([place, normals > 0, coarseness[:, None]], dim=1)
-        group = key.unique(dim=0, return_inverse=True)[1]
-    triangles = group[model.triangles]
-    a, b, c = triangles.unbind(1)
-    return group, triangles[(a != b) & (b != c) & (c != a)]
 
+    def cells(size: float) -> Tensor:
+        place = (model.mean / (size * coarseness[:, None])).floor()
+        return torch.cat([place, normals > 0, coarseness[:, None]], dim=1)
 
-def average(
-    values: Float[Tensor, "*more vertices 3"], group: Int[Tensor, " vertices"]
-) -> Float[Tensor, "*more fewer 3"]:
-    """Means over the vertices of each group of `merge_vertices`."""
-    count = torch.bincount(group)[:, None]
-    total = values.new_zeros(*values.shape[:-2], len(count), 3)
-    return total.index_add(-2, group, values) / count
+    return cluster(model.triangles, model.n_vertices, limit, cells, 0.5, 1.15)

@@ -3,16 +3,15 @@
 ipywidgets comes with `pip install "facerecon[notebooks]"`.
 """
 
-import io
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from PIL import Image
 from torch import Tensor
 
+from facerecon.files import png
 from facerecon.lighting import shade
 from facerecon.sfs import Shading
 
@@ -39,9 +38,9 @@ BALL_ALBEDO = 0.6
 
 
 class Relighter:
-    """The face of a photograph, lit as sliders say; they begin at the light that was found in it.
+    """The face of a photograph under a light that sliders set; they begin at its own.
 
-        relighter = Relighter(photo, normals, mask, found)  # found: of `sfs.recover`
+        relighter = Relighter(photo, normals, mask, found)  # of `sfs.estimate_shading`
         relighter.sliders["right °"].value = 60  # as a hand on the slider would
         relighter.live()  # in a notebook: the sliders beside the picture
 
@@ -138,10 +137,7 @@ class Relighter:
         return grey[0, 0].numpy(), inside[0, 0].numpy()
 
     def _update(self, change: Any) -> None:
-        data = io.BytesIO()
-        pixels = np.rint(self.picture() * 255).astype(np.uint8)
-        Image.fromarray(pixels).save(data, format="PNG")
-        self.image.value = data.getvalue()
+        self.image.value = png(self.picture())
 
 
 def describe(light: Float[Tensor, "4"]) -> tuple[float, float, float, float]:

@@ -13,7 +13,8 @@ from matplotlib.patches import Rectangle
 
 from facerecon.camera import CROP_MM, rotation_matrix
 from facerecon.depth import depth_to_mesh
-from facerecon.mesh import vertex_normals
+from facerecon.imaging import to_bytes
+from facerecon.mesh import cluster, cluster_means, vertex_normals
 from facerecon.rasterize import interpolate, rasterize
 from facerecon.reconstruction import Reconstruction
 from facerecon.render import Rendering
@@ -107,7 +108,7 @@ def depth_views(
 def feedback_pictures(
     grey: Float[torch.Tensor, "1 1 size size"], rendering: Rendering
 ) -> list[Float[np.ndarray, "size size 3"]]:
-    """What CoarseNet is shown: the masked photograph, the PNCC, the normals as colours.
+    """What CoarseNet is shown: the masked photograph, the PNCC, the normals as colors.
 
     Source: section 3.2.1, Figures 2 and 4.
 
@@ -200,7 +201,7 @@ def viewer(face: Reconstruction, textured: bool = True, size: int = 600) -> "Plo
     """An interactive plotly figure of the detailed mesh, with at most 10,000 vertices.
 
     Args:
-        textured: in the photograph's colours, or else light grey.
+        textured: in the photograph's colors, or else light grey.
         size: of the figure in pixels.
 
     Raises:
@@ -209,16 +210,16 @@ def viewer(face: Reconstruction, textured: bool = True, size: int = 600) -> "Plo
     import plotly.graph_objects as plotly
 
     vertices, faces, uv = decimate(face.vertices, face.faces, face.uv)
-    colour = {"color": "lightgrey"}
+    color = {"color": "lightgrey"}
     if textured:
-        picture = np.rint(np.clip(face.crop.cut(face.image), 0, 1) * 255).astype(int)
+        picture = to_bytes(face.crop.cut(face.image))
         pixel = np.clip(uv * picture.shape[0], 0, picture.shape[0] - 1).astype(int)
         rgb = picture[picture.shape[0] - 1 - pixel[:, 1], pixel[:, 0]]
-        colour = {"vertexcolor": [f"rgb({r},{g},{b})" for r, g, b in rgb]}
+        color = {"vertexcolor": [f"rgb({r},{g},{b})" for r, g, b in rgb]}
     x, y, z = vertices.T
     i, j, k = faces.T
     lighting = {"ambient": 0.55, "diffuse": 0.5, "specular": 0.05}
-    surface = plotly.Mesh3d(x=x, y=y, z=z, i=i, j=j, k=k, lighting=lighting, **colour)
+    surface = plotly.Mesh3d(x=x, y=y, z=z, i=i, j=j, k=k, lighting=lighting, **color)
     figure = plotly.Figure(surface)
     figure.update_layout(
         width=size,
@@ -244,20 +245,19 @@ def decimate(
     Float[np.ndarray, "fewer 3"], Int[np.ndarray, "fewer_faces 3"], Float[np.ndarray, "fewer 2"]
 ]:
     """Merge the vertices that share a square of the image plane, until at most `limit` are left."""
-    cell = 1.0
-    low, extent = vertices[:, :2].min(0), np.ptp(vertices[:, :2], axis=0).max()
-    while len(vertices) > limit:
-        cell *= 1.1
-        place = np.floor((vertices[:, :2] - low) / extent * np.sqrt(len(vertices)) / cell)
-        _, group, count = np.unique(
-            place.astype(np.int64), axis=0, return_inverse=True, return_counts=True
-        )
-        if len(count) <= limit:
-            mean = np.zeros((len(count), 5))
-            np.add.at(mean, group.ravel(), np.hstack([vertices, uv]))
-            mean = (mean / count[:, None]).astype(vertices.dtype)
-            merged = group.ravel()[faces]
-            a, b, c = merged.T
-            merged = merged[(a != b) & (b != c) & (c != a)]
-            return mean[:, :3], merged, mean[:, 3:]
-    return vertices, faces, uv
+    if len(vertices) <= limit:
+        return vertices, faces, uv
+    plane = torch.from_numpy(vertices[:, :2])
+    low, extent = plane.amin(0), np.ptp(vertices[:, :2], axis=0).max()
+    unit = extent / len(vertices) ** 0.5
+    group, triangles = cluster(
+        torch.from_numpy(faces),
+        len(vertices),
+        limit,
+        lambda size: ((plane - low) / (size * unit)).floor(),
+        1.0,
+        1.1,
+    )
+    values = torch.from_numpy(np.hstack([vertices, uv])).double()
+    means = cluster_means(values, group).numpy().astype(vertices.dtype)
+    return means[:, :3], triangles.numpy(), means[:, 3:]

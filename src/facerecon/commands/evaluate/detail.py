@@ -4,8 +4,14 @@ import argparse
 
 from facerecon.coarsenet import CoarseNet
 from facerecon.commands.evaluate.results import Results
-from facerecon.energy import EnergyConfig
-from facerecon.evaluation.detail import COARSE_SIZE, HIGH_PASS, STARTS, halved, synthetic_faces
+from facerecon.evaluation.detail import (
+    COARSE_SIZE,
+    HIGH_PASS,
+    STARTS,
+    ShapeFromShading,
+    halved,
+    synthetic_faces,
+)
 from facerecon.evaluation.detail_heads import head_faces
 from facerecon.evaluation.detail_report import STRENGTH, Refiners, detail_table, measure_detail
 from facerecon.evaluation.heads.models import load_heads
@@ -13,6 +19,7 @@ from facerecon.evaluation.heads.views import Heads
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.detail import detail_config
 from facerecon.synthetic.world import SyntheticWorld
+from facerecon.training.presets import FINE_PRESETS
 from facerecon.weights import load_finenet
 
 
@@ -29,7 +36,13 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
     if args.heads:
         heads = Heads(load_heads(args.heads), model, size=large)
         sets["heads"] = head_faces(heads, args.count, args.seed, large, STRENGTH)
-    refiners = Refiners(networks, EnergyConfig(), args.sfs_steps)
+    sfs = None
+    if args.sfs_steps:
+        energy = FINE_PRESETS["cpu"]
+        sfs = ShapeFromShading(
+            energy.detail_bounds, energy.criterion_weights, energy.light_order, args.sfs_steps
+        )
+    refiners = Refiners(networks, sfs)
     rows, sheets = [], {}
     for name, most in sets.items():
         for faces in (halved(most), most):

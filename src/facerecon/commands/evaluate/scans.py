@@ -70,7 +70,7 @@ def add_scans(kinds: argparse._SubParsersAction, epilog: str) -> None:
 
 def _evaluate_scans(args: argparse.Namespace) -> int:
     from facerecon.methods.registry import MethodSettings
-    from facerecon.scans.protocol_config import ProtocolConfig
+    from facerecon.scans.protocol import ProtocolConfig
     from facerecon.scans.run import evaluate_scans
     from facerecon.scans.scan import SkippedScanWarning
 

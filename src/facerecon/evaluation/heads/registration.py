@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from facerecon.mesh import vertex_normals
+from facerecon.mesh import similarity, vertex_normals
 from facerecon.morphable_model import MorphableModel
 
 NOT_SKIN = ("ears", "neck", "eye_left", "eye_right", "mouth_interior")
@@ -82,25 +82,6 @@ def ridge_fit(
     gram = gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     moment = (rows @ target[:, kept].flatten(1).T).double()
     return torch.linalg.solve(gram, moment).T.to(target)
-
-
-def similarity(
-    points: Float[np.ndarray, "n 3"],
-    target: Float[np.ndarray, "n 3"],
-    weight: Float[np.ndarray, " n"] | None = None,
-) -> tuple[float, Float[np.ndarray, "3 3"], Float[np.ndarray, " 3"]]:
-    """Scale, rotation and shift that bring points nearest to target.
-
-    Source: S. Umeyama, PAMI 1991.
-    """
-    weight = np.ones(len(points)) if weight is None else weight
-    weight = (weight / weight.sum())[:, None]
-    middle, goal = (weight * points).sum(0), (weight * target).sum(0)
-    left, strength, right = np.linalg.svd((weight * (target - goal)).T @ (points - middle))
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
-    rotation = left @ np.diag(sign) @ right
-    scale = float((strength * sign).sum() / (weight * (points - middle) ** 2).sum())
-    return scale, rotation, goal - scale * rotation @ middle
 
 
 def register_heads(

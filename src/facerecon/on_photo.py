@@ -1,0 +1,137 @@
+"""Faces that were fitted in a crop, on the pixels of the photograph that it was cut from.
+
+Maps of the photograph hold NaN outside the face.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from facerecon.camera import pose_parameters, project, split
+from facerecon.imaging import Crop
+from facerecon.morphable_model import MorphableModel
+from facerecon.rasterize import Fragments, interpolate, rasterize
+from facerecon.render import CurvedSurface, curved_depth
+
+_STRIP_PIXELS = 1 << 22
+
+
+def pixel_width(r: Float[Tensor, "1 n"], crop: Crop) -> float:
+    """Width in mm of one pixel of the photograph, by the scale of a pose in the crop."""
+    return 1 / (pose_parameters(r[:, -6:], crop.size).scale.item() * crop.step)
+
+
+def on_face(model: MorphableModel, fragments: Fragments) -> Bool[Tensor, "batch height width"]:
+    """The pixels that show the face; without ears and neck."""
+    face = ~(model.ears_and_neck > 0.5)[model.triangles].any(dim=1)
+    return face[fragments.triangle.clamp(min=0)] & (fragments.triangle >= 0)
+
+
+def model_on_photo(
+    model: MorphableModel, r: Float[Tensor, "1 n"], crop: Crop, shape: tuple[int, int]
+) -> Float[np.ndarray, "height width"]:
+    """Depth of the morphable model's face in mm, without ears and neck.
+
+    Args:
+        r: coefficients and pose in the crop. shape: rows and columns of the photograph.
+    """
+    coefficients, pose = split(r, model.n_coefficients)
+    return mesh_on_photo(model, project(model.vertices(coefficients), pose, crop.size), crop, shape)
+
+
+def mesh_on_photo(
+    model: MorphableModel,
+    projected: Float[Tensor, "1 vertices 3"],
+    crop: Crop,
+    shape: tuple[int, int],
+) -> Float[np.ndarray, "height width"]:
+    """`model_on_photo` of vertices that are projected already; projected: column, row, depth."""
+    placed = _from_crop(projected, crop)
+    fragments = rasterize(placed, model.triangles, *shape)
+    depth = interpolate(placed[..., 2:], fragments, model.triangles)[0, 0]
+    return depth.where(on_face(model, fragments)[0], torch.nan).cpu().numpy()
+
+
+def detail_on_photo(
+    detail: Float[Tensor, "1 1 size size"],
+    mask: Bool[Tensor, "1 1 size size"],
+    crop: Crop,
+    shape: tuple[int, int],
+) -> Float[np.ndarray, "height width"]:
+    """A map of the crop, bilinear on the photograph's pixels; NaN where no pixel of the mask is.
+
+    Args:
+        detail: what a refinement adds to the depth, mm.
+    """
+    value, weight = _sampled(detail, mask, crop, slice(0, shape[0]), slice(0, shape[1]))
+    return (value / weight).where(weight > 0.25, torch.nan).cpu().numpy()
+
+
+def surface_on_photo(
+    model: MorphableModel,
+    surface: CurvedSurface,
+    detail: Float[Tensor, "1 1 size size"],
+    crop: Crop,
+    shape: tuple[int, int],
+) -> tuple[Float[np.ndarray, "height width"], Float[np.ndarray, "height width"]]:
+    """Depth in mm of a surface with detail, and of the surface alone.
+
+    The mesh is rasterized on the photograph's pixels, so that its outline and depth are exact at
+    any resolution; the detail alone, smooth by comparison, is interpolated from the crop.
+
+    Args:
+        surface: of the crop. detail: mm, added to its depth.
+    """
+    detailed, plain = (np.full(shape, np.nan, dtype=np.float32) for _ in range(2))
+    placed = _from_crop(surface.projected, crop)
+    for rows, columns in _strips(crop, shape):
+        local = placed - placed.new_tensor([columns.start, rows.start, 0])
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        fragments = rasterize(local, model.triangles, height, width)
+        depth = curved_depth(surface.vertices, surface.normals, fragments, model.triangles)[0, 0]
+        value, weight = _sampled(detail, surface.fragments.mask, crop, rows, columns)
+        refined = depth + value / weight.clamp(min=1e-6)
+        seen = fragments.mask[0, 0]
+        plain[rows, columns] = depth.where(seen, torch.nan).cpu().numpy()
+        detailed[rows, columns] = refined.where(seen, torch.nan).cpu().numpy()
+    return detailed, plain
+
+
+def _from_crop(projected: Float[Tensor, "1 vertices 3"], crop: Crop) -> Tensor:
+    """Column, row, depth of a crop's vertices on the photograph's pixels, as `Crop.to_image`."""
+    placed = projected.clone()
+    offset = projected.new_tensor([crop.x - 0.5, crop.y - 0.5]) + 0.5 * crop.step
+    placed[..., :2] = projected[..., :2] * crop.step + offset
+    return placed
+
+
+def _sampled(
+    values: Float[Tensor, "1 1 size size"],
+    mask: Bool[Tensor, "1 1 size size"],
+    crop: Crop,
+    rows: slice,
+    columns: slice,
+) -> Float[Tensor, "2 height width"]:
+    """A map of the crop times its mask at pixels of the photograph, and the mask there."""
+    row = (torch.arange(rows.start, rows.stop) + 0.5 - crop.y) / crop.side * 2 - 1
+    column = (torch.arange(columns.start, columns.stop) + 0.5 - crop.x) / crop.side * 2 - 1
+    grid = torch.stack(torch.meshgrid(column, row, indexing="xy"), dim=-1)[None].to(values)
+    maps = torch.cat([torch.where(mask, values, 0.0), mask.to(values)], dim=1)
+    return grid_sample(maps, grid, align_corners=False)[0]
+
+
+def _strips(crop: Crop, shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    """The photograph's pixels with their center in the crop, in pieces that bound the memory."""
+    spans = []
+    for start, length in zip((crop.y, crop.x), shape, strict=True):
+        first, last = int(np.ceil(start - 0.5)), int(np.floor(start + crop.side - 0.5))
+        spans.append((max(first, 0), min(last + 1, length)))
+    (top, bottom), (left, right) = spans
+    if bottom > top and right > left:
+        height = max(1, _STRIP_PIXELS // (right - left))
+        for row in range(top, bottom, height):
+            yield slice(row, min(row + height, bottom)), slice(left, right)
