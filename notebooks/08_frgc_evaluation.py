@@ -353,14 +353,14 @@ assert np.isclose(np.ptp(fitted) / np.ptp(shallow), factor)
 
 
 # %% tags=["exercise"]
-def interval(values, subjects, draws, rng):
+def interval(values, subjects, repeats, rng):
     """The 2.5 % and 97.5 % quantiles of averages over resampled subjects."""
     ### BEGIN SOLUTION
     people = sorted(set(subjects))
     values, who_is = np.asarray(values), np.asarray(subjects)
     scans = {who: values[who_is == who] for who in people}
     averages = []
-    for _ in range(draws):
+    for _ in range(repeats):
         chosen = rng.choice(people, len(people))
         averages.append(np.mean(np.concatenate([scans[who] for who in chosen])))
     return np.quantile(averages, [0.025, 0.975])

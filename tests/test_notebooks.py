@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from facerecon.repro import read_targets
+from facerecon.repro import Recorder, read_targets
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
@@ -374,3 +374,17 @@ def run(*cells: str) -> None:
     scope: dict[str, object] = {}
     for cell in cells:
         exec(compile(cell, "<cell>", "exec"), scope)
+
+
+def test_the_status_table_sets_ours_beside_the_papers(tmp_path: Path) -> None:
+    targets = read_targets(Path(__file__).parents[1] / "figures/targets.toml")
+    record = Recorder(tmp_path / "table_01", preset="quick", seed=0, data="drawn faces")
+    record("mean_mm", 3)
+    record.outcome("3 mm", "differs", "other faces")
+    head, _, first, second, *rest = TABLE.status_table(tmp_path, targets).splitlines()
+    assert len(rest) == 10 and head.count("|") == first.count("|")
+    assert (
+        "| 3.22 / 6.69 mm, row “Ours” | 3 mm | drawn faces (preset quick) | differs: other faces |"
+        in first
+    )
+    assert "run `facerecon reproduce fig_01`" in second and "| not run |" in second

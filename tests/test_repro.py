@@ -23,7 +23,6 @@ from facerecon.repro import (
     read_targets,
     reproduce,
     run,
-    status_table,
     target,
 )
 from facerecon.repro import items as items_module
@@ -320,17 +319,3 @@ def test_a_damaged_targets_file_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("FACERECON_ROOT", str(Path(__file__).parents[1]))
     with pytest.raises(ReproductionError, match="unknown item 'fig_12'"):
         target("fig_12")
-
-
-def test_the_status_table_sets_ours_beside_the_papers(tmp_path: Path) -> None:
-    targets = read_targets(Path(__file__).parents[1] / "figures/targets.toml")
-    record = Recorder(tmp_path / "table_01", preset="quick", seed=0, data="drawn faces")
-    record("mean_mm", 3)
-    record.outcome("3 mm", "differs", "other faces")
-    head, _, first, second, *rest = status_table(tmp_path, targets).splitlines()
-    assert len(rest) == 10 and head.count("|") == first.count("|")
-    assert (
-        "| 3.22 / 6.69 mm, row “Ours” | 3 mm | drawn faces (preset quick) | differs: other faces |"
-        in first
-    )
-    assert "run `facerecon reproduce fig_01`" in second and "| not run |" in second

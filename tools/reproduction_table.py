@@ -8,11 +8,31 @@ import argparse
 import sys
 from pathlib import Path
 
-from facerecon.repro import read_targets, status_table
+from facerecon.repro import ITEMS, Target, read_result, read_targets
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN = "<!-- reproduction table: made by tools/reproduction_table.py -->"
 END = "<!-- end of the reproduction table -->"
+
+
+def status_table(figures: Path, targets: dict[str, Target]) -> str:
+    """The reproduction table in Markdown: item, paper, ours, data, status and why it differs.
+
+    Args:
+        figures: folder with a result.json per item.
+    """
+    lines = ["| in the paper | paper | here | on what data | status |", "|---|---|---|---|---|"]
+    for item, aim in targets.items():
+        result = read_result(figures / item) or {}
+        outcome = result.get("outcome", {})
+        ours = outcome.get("ours", f"run `facerecon reproduce {item}`")
+        why = f": {outcome['why']}" if outcome.get("why") else ""
+        status = f"{outcome.get('status', 'not run')}{why}"
+        data = f"{result['data']} (preset {result['preset']})" if result.get("data") else ""
+        title = f"[{aim.title}](notebooks/{ITEMS[item]}.ipynb)" if item in ITEMS else aim.title
+        lines.append(f"| {title} | {aim.reported} | {ours} |")
+        lines[-1] += f" {data} | {status} |"
+    return "\n".join(lines)
 
 
 def updated(readme: str, table: str) -> str:

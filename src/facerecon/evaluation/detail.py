@@ -83,7 +83,7 @@ def halved(faces: DetailFaces) -> DetailFaces:
 def synthetic_faces(world: SyntheticWorld, count: int, seed: int) -> DetailFaces:
     """Faces of a `SyntheticWorld` with a yaw of at most 45 degrees.
 
-    Its configuration should leave the skin visible: `training.synthetic_detail.detail_config`.
+    Its configuration should leave the skin visible: `synthetic.detail.detail_config`.
     """
     generator, model = world.generator(seed), world.model
     limit = math.radians(YAW_LIMIT) / POSE_UNITS[1].item()

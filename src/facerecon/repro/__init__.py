@@ -8,7 +8,7 @@ imported only when they are needed.
 from facerecon.repro.items import ITEMS, PRESETS, ReproductionError, cache_folder, find_notebook
 from facerecon.repro.record import Recorder, code_hash
 from facerecon.repro.run import check_parameters, reproduce
-from facerecon.repro.targets import Target, differences, read_targets, status_table, target
+from facerecon.repro.targets import Target, differences, read_result, read_targets, target
 
 __all__ = [
     "ITEMS",
@@ -21,8 +21,8 @@ __all__ = [
     "code_hash",
     "differences",
     "find_notebook",
+    "read_result",
     "read_targets",
     "reproduce",
-    "status_table",
     "target",
 ]

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facerecon.repro.items import ITEMS, ReproductionError, find_file
+from facerecon.repro.items import ReproductionError, find_file
 
 FILE = Path("figures") / "targets.toml"
 
@@ -85,26 +85,6 @@ def read_result(folder: Path) -> dict | None:
         return json.loads((folder / "result.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def status_table(figures: Path, targets: dict[str, Target]) -> str:
-    """The reproduction table in Markdown: item, paper, ours, data, status and why it differs.
-
-    Args:
-        figures: folder with a result.json per item.
-    """
-    lines = ["| in the paper | paper | here | on what data | status |", "|---|---|---|---|---|"]
-    for item, aim in targets.items():
-        result = read_result(figures / item) or {}
-        outcome = result.get("outcome", {})
-        ours = outcome.get("ours", f"run `facerecon reproduce {item}`")
-        why = f": {outcome['why']}" if outcome.get("why") else ""
-        status = f"{outcome.get('status', 'not run')}{why}"
-        data = f"{result['data']} (preset {result['preset']})" if result.get("data") else ""
-        title = f"[{aim.title}](notebooks/{ITEMS[item]}.ipynb)" if item in ITEMS else aim.title
-        lines.append(f"| {title} | {aim.reported} | {ours} |")
-        lines[-1] += f" {data} | {status} |"
-    return "\n".join(lines)
 
 
 def differences(folder: Path, other: Path) -> list[str]:
