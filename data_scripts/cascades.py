@@ -14,7 +14,7 @@ from facerecon.detection.box import Box, distinct
 class Cascade:
     """A cascade, and how its boxes lie beside those of `frontalface_default` on the same face.
 
-    shift: of the centre, to the right, in widths. scale: of the width.
+    shift: of the center, to the right, in widths. scale: of the width.
     Both are medians over portraits that both cascades find.
     """
 
@@ -34,7 +34,7 @@ SAME_FACE = 0.4
 
 _LONGEST = 640  # pixels; a face is then at least a sixteenth of the longest side
 _SMALLEST = 40
-_MIN_NEIGHBOURS = 3
+_MIN_NEIGHBORS = 3
 
 
 def agreed(grey: UInt8[np.ndarray, "height width"]) -> list[Box]:
@@ -61,15 +61,15 @@ def found(grey: UInt8[np.ndarray, "height width"], cascade: Cascade) -> list[Box
     even = cv2.equalizeHist(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
     view = np.ascontiguousarray(even[:, ::-1]) if cascade.mirrored else even
     windows, support = _classifier(cascade.name).detectMultiScale2(
-        view, scaleFactor=1.1, minNeighbors=_MIN_NEIGHBOURS, minSize=(_SMALLEST, _SMALLEST)
+        view, scaleFactor=1.1, minNeighbors=_MIN_NEIGHBORS, minSize=(_SMALLEST, _SMALLEST)
     )
     boxes = []
-    for (left, y, side, _), neighbours in zip(windows, support, strict=True):
+    for (left, y, side, _), neighbors in zip(windows, support, strict=True):
         x = size[0] - left - side if cascade.mirrored else left
         half = side * cascade.scale / 2
         x, y = x + (0.5 + cascade.shift) * side - half, y + side / 2 - half
         numbers = (float(value) / factor for value in (x, y, 2 * half, 2 * half))
-        boxes.append(Box(*numbers, float(neighbours)))
+        boxes.append(Box(*numbers, float(neighbors)))
     return boxes
 
 

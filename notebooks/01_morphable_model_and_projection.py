@@ -235,7 +235,7 @@ column, row = (size - 1) / 2 + p[:, 0], (size - 1) / 2 - p[:, 1]
 
 # %% tags=["check"]
 # Most errors in such code are a lost flip or half a pixel: rows go down while y goes
-# up, and the centre of the first pixel, not its corner, is (0, 0).
+# up, and the center of the first pixel, not its corner, is (0, 0).
 package = camera.project(torch.from_numpy(P)[None], pose, size)
 error = np.abs(np.stack([column, row], 1) - package[0, :, :2].numpy()).max()
 print(f"largest difference {error:.1e} pixels")
@@ -255,7 +255,7 @@ figure.savefig(output / "pose.png", dpi=90)
 figure
 
 # %% [markdown]
-# **Zero is a centred face.** "The pose parameters are normalized so that a zero vector
+# **Zero is a centered face.** "The pose parameters are normalized so that a zero vector
 # would correspond to a centralized front facing face. Overall, we have a representation
 # of 290 parameters for both geometry and pose. We will denote this representation as
 # $r$." A network that answers "nothing to correct" then answers zeros, and one unit of
@@ -271,7 +271,7 @@ high, wide = mask.any(dim=1).sum().item(), mask.any(dim=0).sum().item()
 print(f"r: {r.shape[1]} numbers; at zero the face is {wide} x {high} pixels of {size}")
 assert r.shape[1] == 290
 assert 0.95 * size <= high <= size and 0.75 * size < wide < size
-assert (mask != mask.flip(1)).float().mean() < 0.005  # centred, up to a pixel's edge
+assert (mask != mask.flip(1)).float().mean() < 0.005  # centered, up to a pixel's edge
 alpha, pose = camera.split(posed(people, 5.0, 10.0, 15.0))
 assert torch.equal(alpha, people)
 degrees = torch.rad2deg(pose[0, :3] * camera.POSE_UNITS[:3].float())
@@ -357,7 +357,7 @@ assert normals[model.landmarks[30], 2] > 0.5  # the tip of the nose looks at the
 
 # %% [markdown]
 # As in Figure 2, for two synthetic faces instead of photographs: the picture, cut out
-# where the mesh is; the PNCC; the normals. The PNCC gives every vertex a colour of its
+# where the mesh is; the PNCC; the normals. The PNCC gives every vertex a color of its
 # own, so it tells *which part of the face* a pixel shows. The normals show the shape.
 
 # %%
@@ -378,7 +378,7 @@ figure.savefig(output / "feedback.png", dpi=90)
 figure
 
 # %% tags=["check"]
-# The landmarks on the ridge of the nose have the same colours in (b) and (e).
+# The landmarks on the ridge of the nose have the same colors in (b) and (e).
 nose = model.landmarks[27:31]
 for r in turned:
     maps = render.render(model, r, size)
@@ -493,7 +493,7 @@ assert not explore.r.any()
 
 
 # %% tags=["exercise"]
-def centre_eyes(model, coefficients, pose, size):
+def center_eyes(model, coefficients, pose, size):
     """The pose (1, 6), moved so that the eyes' midpoint is in the crop's middle."""
     ### BEGIN SOLUTION
     projected = camera.project(model.vertices(coefficients), pose, size)
@@ -510,7 +510,7 @@ def centre_eyes(model, coefficients, pose, size):
 example = MorphableModel.default()
 face = example.sample(1, torch.Generator().manual_seed(1))
 before = torch.tensor([[0.3, -0.8, 0.5, 1.0, -2.0, 0.7]])
-after = centre_eyes(example, face, before, 120)
+after = center_eyes(example, face, before, 120)
 projected = camera.project(example.vertices(face), after, 120)
 eyes = projected[0, example.landmarks[36:48], :2].mean(dim=0)
 print(f"the eyes are at {eyes.numpy().round(2)}, expected [59.5 59.5]")
@@ -548,7 +548,7 @@ assert (answer - left).norm(dim=1).max() > 2
 # %% [markdown]
 # **3.** Find the coefficients of a scan. Its vertices $s$ (already in correspondence,
 # flattened) are Eq. (1) plus noise of $\sigma$ mm, and $\alpha \sim N(0, I)$; so the
-# most likely coefficients minimise
+# most likely coefficients minimize
 # $$\|\mu + A^T\alpha - s\|^2 / \sigma^2 + \|\alpha\|^2.$$
 
 
@@ -597,7 +597,7 @@ viz.gallery(surfaces(r, 240), titles, columns=4, inches=2)
 # - **The bases.** Bosphorus scans need a licence. Our identities come from sculpted
 #   shapes and a sampling that we chose; the components, and what they look like, are
 #   not the paper's. The numbers of coefficients (200, 84, 10) are.
-# - **Units of the pose.** The paper says that zero is a centred frontal face, but not
+# - **Units of the pose.** The paper says that zero is a centered frontal face, but not
 #   by what the six numbers are divided. Ours are in docs/conventions.md.
 # - **Figure 2** shows photographs; here the faces are synthetic. Chapter 7 shows the
 #   same maps for photographs.

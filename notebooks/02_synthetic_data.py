@@ -129,10 +129,10 @@ assert abs(spread / base.identity_std - 1) < 0.01
 # %% [markdown]
 # ## 3 Albedo: two pigments and a texture
 #
-# Skin has its colour from two pigments, melanin and the blood's haemoglobin. Light on
+# Skin has its color from two pigments, melanin and the blood's haemoglobin. Light on
 # its way through them is absorbed exponentially (Beer and Lambert),
 # $$\rho_c = \rho_{0,c}\, e^{-m\,a_c - b\,h_c}, \qquad c \in \{R, G, B\},$$
-# with the amounts $m$, $b$ and the absorption $a$, $h$ of each. So all skin colours lie
+# with the amounts $m$, $b$ and the absorption $a$, $h$ of each. So all skin colors lie
 # near a *plane* of $(\log R, \log G, \log B)$. `facerecon.synthetic.skin` samples the
 # amounts as smooth fields: tone, blush, freckles, lips. We look for the plane in what
 # it samples.
@@ -140,20 +140,20 @@ assert abs(spread / base.identity_std - 1) < 0.01
 # %%
 unshaded = studio.turned(world, skin={"cavity": (0.0, 0.0), "eyelid_shade": (0.0, 0.0)})
 skins = unshaded.skin.sample_complexion(64, generator).skin
-colours = skins[:, ::50].flatten(0, 1).double().log().numpy()
-centre = colours.mean(axis=0)
-_, s, axes = np.linalg.svd(colours - centre, full_matrices=False)
+colors = skins[:, ::50].flatten(0, 1).double().log().numpy()
+center = colors.mean(axis=0)
+_, s, axes = np.linalg.svd(colors - center, full_matrices=False)
 share = s**2 / (s**2).sum()
-deviation = s[:2] / np.sqrt(len(colours))
+deviation = s[:2] / np.sqrt(len(colors))
 steps = np.linspace(-2, 2, 9)
 grid = steps[None, :, None] * deviation[0] * axes[0]
 grid = grid + steps[::2, None, None] * deviation[1] * axes[1]
-grid = np.exp(centre + grid)  # of the plane, two deviations each way
+grid = np.exp(center + grid)  # of the plane, two deviations each way
 
 # %% tags=["check"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6), layout="constrained")
 left.imshow(grid.clip(0, 1), interpolation="nearest")
-left.set(title="the plane of skin colours", xticks=[], yticks=[])
+left.set(title="the plane of skin colors", xticks=[], yticks=[])
 order = skins.mean(dim=(1, 2)).argsort()[[0, 16, 32, 48, 63]]
 maps = render.render(model, torch.zeros(5, r.shape[1]), 120)
 five = rasterize.interpolate(skins[order], maps.fragments, model.triangles)
@@ -379,7 +379,7 @@ figure
 # ## 6 All layers, and what surrounds a face
 #
 # The morphable model ends at the forehead and the throat, photographs do not: around
-# the face come a skull, a neck, clothes, hair, a background. None of it is labelled. It
+# the face come a skull, a neck, clothes, hair, a background. None of it is labeled. It
 # casts no shadow (hair merely dims the skin that it touches), but it changes the pixels
 # around the face, and hair covers what the label knows. Below, a photograph in the
 # making. `studio.turned` gives a world that differs in single knobs: with the same seed
@@ -641,7 +641,7 @@ assert torch.allclose(answer, wanted, atol=1e-5)
 
 # %% [markdown]
 # **3.** A shadow map answers yes or no per texel, which makes stairs. Averaging the
-# *depths* of neighbouring texels invents surfaces that do not exist; average the
+# *depths* of neighboring texels invents surfaces that do not exist; average the
 # *answers*. A point falls between four texels, whose depths (larger: nearer to the
 # lamp) and bilinear weights are given. It is lit by a texel unless that lies more than
 # `bias` in front of it.

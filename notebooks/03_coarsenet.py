@@ -67,7 +67,7 @@ def tiles(batch):
 
 # %%
 low, high = model.mean.aminmax(dim=0)
-code = (model.mean - low) / (high - low)  # each vertex's colour, the same for ever
+code = (model.mean - low) / (high - low)  # each vertex's color, the same for ever
 chance = world.sample(4, world.generator(seed + 12))
 r_t = synthetic.intermediate(faces.r, chance, torch.full((4, 1), 0.7))  # section 2
 maps = render.render(model, r_t, size)
@@ -224,11 +224,11 @@ assert abs(terms["loss"] - 1) < 0.1  # a half and a half, of other random faces
 
 # %% [markdown]
 # With the derivative $J_i$ of a point's place, and an answer $\hat r$ of the regressor
-# that errs by about $s_k$ in its $k$-th number, the most likely $r$ is a regularised
+# that errs by about $s_k$ in its $k$-th number, the most likely $r$ is a regularized
 # least-squares solution (one Gauss-Newton step):
 # $$r = \hat r + \arg\min_\delta \; \sum_i \frac{1}{m\,\sigma_i^2}
 # \| q_i(\hat r) + J_i \delta - q_i(r_t) - d_i \|^2 + \sum_k \delta_k^2 / s_k^2.$$
-# $s$ and $m$ (neighbours err together: $m$ points count as one) are learned, too.
+# $s$ and $m$ (neighbors err together: $m$ points count as one) are learned, too.
 # Below it gets the true $d_i$ with 2 mm of noise, and no better answer than $r_t$.
 
 # %%
@@ -346,7 +346,7 @@ figure
 # "The network is then applied iteratively, producing the updated geometry $r_t$, which
 # is used to create the new feedback input. This process is repeated until convergence,
 # as shown in Figure 4." Below, as there: the masked image, the PNCC and the normals of
-# $r_0$ to $r_4$, for two photographs that no one has labelled.
+# $r_0$ to $r_4$, for two photographs that no one has labeled.
 
 
 # %%
@@ -636,7 +636,7 @@ assert len(down) == 6  # its steps fell from 4 to a quarter, downward
 # %% [markdown]
 # ## Review questions
 #
-# 1. Why are PNCC's colours taken from the *mean* face, not from the current one?
+# 1. Why are PNCC's colors taken from the *mean* face, not from the current one?
 # 2. Two states differ in expression only. Which of the seven channels tells?
 # 3. What does a network learn that is trained with $\beta = 1$ only?
 # 4. Two faces have the same MSE of coefficients. Why can one look right, one wrong?

@@ -54,7 +54,7 @@ def shaded(maps):
 # image plane" (4.1),
 # $$(p_x, p_y, p_z)^T = \mathrm{diag}(f, f, 1)\,R\,S + (t_x, t_y, 0)^T. \qquad (5)$$
 # Chapter 1 built this step by hand. Its result here: a column, a row and a depth for
-# each vertex. Pixels have their centres at whole columns and rows, rows go down, and
+# each vertex. Pixels have their centers at whole columns and rows, rows go down, and
 # the larger depth is nearer (`docs/conventions.md` has a picture of it).
 
 # %%
@@ -73,14 +73,14 @@ whole.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), title="the mesh")
 column, row = np.meshgrid(np.arange(-6, 7) + cheek[0], np.arange(-6, 7) + cheek[1])
 close.plot(column, row, ".k", ms=4)
 close.set(xlim=(cheek[0] - 6.5, cheek[0] + 6.5), ylim=(cheek[1] + 6.5, cheek[1] - 6.5))
-close.set(title="on the cheek; pixel centres")
+close.set(title="on the cheek; pixel centers")
 figure.savefig(output / "mesh.png", dpi=60)
 plt.show()
 
 # %% [markdown]
 # ## 2 Which triangle does a pixel see?
 #
-# A triangle covers a pixel if the pixel's centre lies inside: on the same side of all
+# A triangle covers a pixel if the pixel's center lies inside: on the same side of all
 # three edges. For the edge from corner $j$ to corner $k$, seen from the pixel, the side
 # is the sign of
 # $$e_i = y_j x_k - x_j y_k,$$
@@ -154,7 +154,7 @@ figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
 for axis, picture, title, cmap in (
     (axes[0], half, "depth buffer, every other triangle", "viridis"),
     (axes[1], nearest, "depth buffer, all of them", "viridis"),
-    (axes[2], kept * 2654435761 % 256, "triangle ids, as colours", "prism"),
+    (axes[2], kept * 2654435761 % 256, "triangle ids, as colors", "prism"),
 ):
     shown = np.where(np.isfinite(picture), picture, np.nan)
     axis.imshow(shown, cmap=cmap, interpolation="nearest")
@@ -171,7 +171,7 @@ plt.show()
 # quantity that lives on vertices: "The value of each pixel is determined by
 # interpolating the z-values of the mesh face using barycentric coordinates
 # $$\tilde z = \lambda_0 z_0 + \lambda_1 z_1 + \lambda_2 z_2, \qquad (6)"$$
-# the normal, the colour, or the PNCC, the feedback of CoarseNet.
+# the normal, the color, or the PNCC, the feedback of CoarseNet.
 
 # %%
 seen = np.argwhere(visible >= 0)  # rows, columns
@@ -637,7 +637,7 @@ for corner, axis in np.ndindex(3, 2):
 # ## Review questions
 #
 # 1. Why does a triangle seen from behind never cover a pixel in `z_buffer`?
-# 2. Two triangles share an edge that runs through a pixel's centre. Who gets the pixel?
+# 2. Two triangles share an edge that runs through a pixel's center. Who gets the pixel?
 # 3. A pixel's three weights sum to one. What does that say about the sum of the
 #    gradients that Eq. (7) hands to the vertices?
 # 4. Which of the six pose numbers can Eq. (7) improve, and why those?

@@ -374,7 +374,7 @@ figure
 # **A factor.** $(\rho / c, c\,\vec l)$ gives the same image for every $c$: dark skin in
 # bright light. Eq. (11) decides by *assuming* the average albedo. **A bend.** Worse,
 # the *shape* can hide (Belhumeur, Kriegman, Yuille): let $z' = \lambda z + \mu x + \nu
-# y$, the *generalised bas-relief* transformation.
+# y$, the *generalized bas-relief* transformation.
 
 # %% [markdown]
 # With the slopes $\tilde n = (-z_x, -z_y, 1)$ and
@@ -382,7 +382,7 @@ figure
 # 1\end{pmatrix}, \quad \tilde n' = G\tilde n, \quad \rho' = \rho\,\frac{|\tilde
 # n'|}{|\tilde n|}, \quad \vec l' = G^{-T}\vec l,$$
 # the image of a lamp, $\rho\,\langle\vec l, \tilde n\rangle / |\tilde n|$, stays what
-# it was. In colour a factor of each channel hides, too: red light, or red skin?
+# it was. In color a factor of each channel hides, too: red light, or red skin?
 
 
 # %%
@@ -610,7 +610,7 @@ for omega in ([0.0, 0.0, 1.0], [0.6, -0.8, 0.0]):
 
 # %% [markdown]
 # **2.** Eq. (11) with weights: pixels with a weight of 0 do not count, those of 1/2
-# count half. Minimise $\sum w\,(\rho\langle\vec l, Y\rangle - I)^2$ over pixels, given
+# count half. Minimize $\sum w\,(\rho\langle\vec l, Y\rangle - I)^2$ over pixels, given
 # as flat arrays.
 
 
@@ -677,7 +677,7 @@ assert np.allclose(made, made[0])  # one lamp for all pixels
 #   of a scanned model, ours is learned from open data (`docs/models.md`).
 # - **Shadows as light.** The paper says nothing of cast shadows, clipped pixels or
 #   hair. The limits, the robust weights and the prior are ours.
-# - **Colour.** Like the paper we use intensities; photographs are not linearised.
+# - **Color.** Like the paper we use intensities; photographs are not linearized.
 
 # %% [markdown]
 # ## Review questions

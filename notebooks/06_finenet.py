@@ -5,7 +5,7 @@
 # one. Nobody shows it a detailed surface: an energy says how good its answer is.**
 #
 # *Afterwards you can* take a hypercolumn apart, fold it, say what each term of the
-# criterion does and in which units, check its gradient, minimise it without a network,
+# criterion does and in which units, check its gradient, minimize it without a network,
 # and train a small FineNet. *Paper:* sections 4.2 and 4.3; Eqs. (8), (13) and (14);
 # Figures 3 and 11. *Time:* about 80 seconds on two CPU cores (`full`: ten minutes).
 # *Data:* the morphable model and weights that ship; synthetic faces; two public-domain
@@ -139,7 +139,7 @@ figure
 # 2j+l} = W_{kl}\,x_{ij}$, with one matrix per place in the block. Unlike bilinear
 # interpolation "the interpolation is now also part of the learning process". Its
 # vice: if the four matrices differ at random, each block gets the same pattern, a
-# *checkerboard*. Ours start as four identities (nearest neighbour), so that a pattern
+# *checkerboard*. Ours start as four identities (nearest neighbor), so that a pattern
 # appears only where learning wants one.
 
 # %% tags=["check"]
@@ -228,9 +228,9 @@ E_sh = (255 * (goal_albedo * shading - goal_image))[face.mask].square().mean()
 E_f = ((z - z_0) / p)[face.mask].square().mean()
 
 # %% tags=["check"]
-q = F.pad(z, (1, 1, 1, 1))  # the four neighbours minus four times the pixel
-neighbours = q[..., :-2, 1:-1] + q[..., 2:, 1:-1] + q[..., 1:-1, :-2] + q[..., 1:-1, 2:]
-laplacian = (neighbours - 4 * z)[losses.five_point_interior(face.mask)]
+q = F.pad(z, (1, 1, 1, 1))  # the four neighbors minus four times the pixel
+neighbors = q[..., :-2, 1:-1] + q[..., 2:, 1:-1] + q[..., 1:-1, :-2] + q[..., 1:-1, 2:]
+laplacian = (neighbors - 4 * z)[losses.five_point_interior(face.mask)]
 E_sm = (laplacian / p).abs().mean()
 L = E_sh + 5e-3 * E_f + E_sm
 package = losses.finenet_loss(z, z_0, goal["grace_hopper"])
@@ -274,7 +274,7 @@ print(f"12 pixels agree; the last: {slope:.3e} and {leaf.grad[0, 0, row, col]:.3
 
 # %% [markdown]
 # Shading depends on slopes, so the gradient of one pixel's residual is a *dipole*:
-# raise one neighbour, lower the other. Plain gradient descent builds folds out of such
+# raise one neighbor, lower the other. Plain gradient descent builds folds out of such
 # grains very slowly. `facerecon train fine --photos` divides the gradient's spectrum by
 # $k_0^2 + k^2$ (`losses.sobolev_gradient`): the same minimum, reached along a smooth
 # way.
@@ -286,8 +286,8 @@ figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
 views = {"photograph": I, "dE/dz": plain, "dE/dz, Sobolev": smooth}
 for axis, (title, picture) in zip(axes, views.items(), strict=True):
     limit = 3 * picture[face.mask].std()
-    colours = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    axis.imshow(picture[0, 0], **({"cmap": "gray"} if picture is I else colours))
+    colors = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    axis.imshow(picture[0, 0], **({"cmap": "gray"} if picture is I else colors))
     axis.set(title=title, xticks=[], yticks=[])
 figure.savefig(output / "gradient.png", dpi=70)
 plt.show()
@@ -411,9 +411,9 @@ for name, each in maps.items():
     start = time.perf_counter()
     fine = network(images[name], each.depth, each.mask, each.mm_per_pixel)
     middle = time.perf_counter()
-    minimised = sfs.refine_depth(each.depth, goal[name], steps=steps)
+    minimized = sfs.refine_depth(each.depth, goal[name], steps=steps)
     spent[name] = middle - start, time.perf_counter() - middle
-    surfaces[name] = {"coarse": each.depth, "FineNet": fine, "minimised": minimised}
+    surfaces[name] = {"coarse": each.depth, "FineNet": fine, "minimized": minimized}
     energies[name] = {
         k: losses.finenet_loss(z, each.depth, goal[name])
         for k, z in surfaces[name].items()
@@ -430,7 +430,7 @@ for name, of in energies.items():
             f"{key:10}",
             {k: round(v.item(), 1) for k, v in loss._asdict().items()},
         )
-    assert of["minimised"].total < of["coarse"].total
+    assert of["minimized"].total < of["coarse"].total
     assert spent[name][0] < spent[name][1]
 
 # %%
@@ -440,7 +440,7 @@ for name, found in surfaces.items():
         images[name][0, 0].numpy(),
         *(clay(z, maps[name]) for z in found.values()),
     ]
-titles = ["photograph", "coarse", "FineNet", f"minimised, {steps} steps"]
+titles = ["photograph", "coarse", "FineNet", f"minimized, {steps} steps"]
 figure = viz.gallery(pictures, titles, columns=4, inches=2.4)
 figure.savefig(output / "network_and_optimisation.png", dpi=70)
 figure
@@ -464,9 +464,9 @@ found = estimate_light_and_albedo(both, faces, 1)
 wanted = shading_target(both, faces, found.albedo, found.light, bounds)
 torch.manual_seed(seed)
 small = finenet.FineNet(finenet.FineNetConfig(width=16, regressor=(32, 16)))
-optimiser = torch.optim.AdamW(small.parameters(), lr=4e-3, betas=(0.9, 0.98))
+optimizer = torch.optim.AdamW(small.parameters(), lr=4e-3, betas=(0.9, 0.98))
 rounds = {"quick": 180, "full": 3000}[preset]
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=rounds)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=rounds)
 
 
 # %%
@@ -485,10 +485,10 @@ for _ in range(rounds):
     top, left = (30 + torch.randint(50, (2,), generator=generator)).tolist()
     with torch.enable_grad():
         loss = criterion(np.s_[:, :, top : top + 96, left : left + 96])
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss.total.backward()
     torch.nn.utils.clip_grad_norm_(small.parameters(), settings.gradient_clip)
-    optimiser.step()
+    optimizer.step()
     schedule.step()
     history.append(loss.total.item())
 after = criterion(np.s_[:])
@@ -594,15 +594,15 @@ assert answer.shape == (2, 8, 10) and np.allclose(answer, expected)
 
 # %% [markdown]
 # **2.** The smoothness of Eq. (13) for a depth map without a mask: the mean absolute
-# five-point Laplacian over the pixels that have four neighbours.
+# five-point Laplacian over the pixels that have four neighbors.
 
 
 # %% tags=["exercise"]
 def roughness(z):
     """Mean |Laplacian| of z (H, W) over its inner pixels."""
     ### BEGIN SOLUTION
-    neighbours = z[:-2, 1:-1] + z[2:, 1:-1] + z[1:-1, :-2] + z[1:-1, 2:]
-    return np.abs(neighbours - 4 * z[1:-1, 1:-1]).mean()
+    neighbors = z[:-2, 1:-1] + z[2:, 1:-1] + z[1:-1, :-2] + z[1:-1, 2:]
+    return np.abs(neighbors - 4 * z[1:-1, 1:-1]).mean()
     ### END SOLUTION
 
 

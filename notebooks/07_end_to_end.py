@@ -74,7 +74,7 @@ for name, image in images.items():
 
 # %%
 def show(axis, picture, title=""):
-    axis.imshow(picture, cmap="gray", vmin=0, vmax=1)  # colours stay as they are
+    axis.imshow(picture, cmap="gray", vmin=0, vmax=1)  # colors stay as they are
     axis.set(title=title, xticks=[], yticks=[])
 
 
@@ -84,7 +84,7 @@ for (left, right), (name, image) in zip(axes, images.items(), strict=True):
     show(left, image, f"{name}: detector's box, crop")
     square_in_lime = square.x, square.y, square.side, "lime"
     for x, y, side, color in [(box.x, box.y, box.width, "gold"), square_in_lime]:
-        corner = x - 0.5, y - 0.5  # boxes count from edges, imshow from pixel centres
+        corner = x - 0.5, y - 0.5  # boxes count from edges, imshow from pixel centers
         left.add_patch(plt.Rectangle(corner, side, side, fill=False, ec=color, lw=2))
     show(right, crops[name], f"crop: 200 pixels from {square.side:.0f}")
 plt.show()
@@ -216,7 +216,7 @@ n = np.stack([-z_x, -z_y, np.ones_like(z_x)]) / np.sqrt(1 + z_x**2 + z_y**2)
 lit = {
     key: appearance.estimate_light_and_albedo(grey[key], maps[key], 1) for key in grey
 }
-inner = losses.five_point_interior(shown.mask)[0, 0]  # all neighbours are on the face
+inner = losses.five_point_interior(shown.mask)[0, 0]  # all neighbors are on the face
 difference = np.abs(n - maps[name].normals[0].numpy())[:, inner].max()
 print(f"largest difference {difference:.1e} over {inner.sum()} pixels")
 assert difference < 1e-3
@@ -249,7 +249,7 @@ fine = {
 # How good is the answer by the paper's criterion? `appearance.shading_target` prepares
 # the photograph as in training: what changes slowly over the skin counts as albedo, and
 # what is left is bounded, for no detail of a surface explains a cast shadow. Chapter 6
-# takes the criterion apart, and compares the network with minimising it for each
+# takes the criterion apart, and compares the network with minimizing it for each
 # photograph.
 
 # %%
@@ -385,16 +385,16 @@ slow = 0.1  # of the full rates, as at the beginning of the warm-up
 groups = [{"params": teacher.parameters(), "lr": slow * end_to_end.learning_rate}]
 rate = slow * end_to_end.coarse_learning_rate
 groups += [{"params": pupil.parameters(), "lr": rate}]
-optimiser = torch.optim.AdamW(groups)
+optimizer = torch.optim.AdamW(groups)
 history = []
 for _ in range(rounds):
     passes = [flow(name)[3:] for name in grey]  # Eq. (14) and fidelity of each
     history.append(
         [sum(terms).item() / len(grey) for terms in zip(*passes, strict=True)]
     )
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     sum(map(sum, passes)).backward()
-    optimiser.step()
+    optimizer.step()
 
 # %% tags=["check"]
 moved = {}
@@ -471,7 +471,7 @@ assert max(surface.i.max(), surface.j.max(), surface.k.max()) < len(surface.x)
 
 # %% [markdown]
 # **Keep it.** The suffix chooses the format: `.glb` with texture, `.obj` with `.mtl`
-# and `.png`, `.ply` with coloured vertices, `.stl` without colour; depth as `.npy`, or
+# and `.png`, `.ply` with colored vertices, `.stl` without color; depth as `.npy`, or
 # as 16-bit `.png` with a `.json` that says how to read it.
 
 # %% tags=["check"]

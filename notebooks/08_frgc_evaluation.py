@@ -170,7 +170,7 @@ for name, (spoilt, expected) in planted.items():
 #
 # Where is the surface too near (red), where too far (blue)? A morphable model fitted to
 # little evidence errs in broad areas: nose too long, forehead too steep. A reference
-# shape moulded by shading keeps the reference's proportions. Fine detail hardly shows
+# shape molded by shading keeps the reference's proportions. Fine detail hardly shows
 # at this scale: wrinkles are tenths of a mm.
 
 # %%

@@ -4,7 +4,7 @@ It follows the documentation and the kernels of nvdiffrast 0.4: clip space, the 
 the smaller z/w in front, no culling, results (u, v, z/w, id + 1) with u and v the weights of
 corners 0 and 1, an "instanced" and a "range" mode, an area that is 1e-6 larger in the gradient,
 contiguous float32 and int32 only. Not imitated: corners rounded to 1/16 of a pixel, and what
-`antialias` does to colours.
+`antialias` does to colors.
 """
 
 import torch
@@ -99,7 +99,7 @@ def interpolate(attr: Tensor, rast: Tensor, tri: Tensor) -> tuple[Tensor, Tensor
 
 
 def antialias(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor) -> Tensor:
-    """Adds the mean position to every colour instead of blending at outlines."""
+    """Adds the mean position to every color instead of blending at outlines."""
     calls.append("antialias")
     check(rast, torch.float32, None, None, None, 4)
     check(color, torch.float32, *rast.shape[:3], None)

@@ -85,16 +85,16 @@ def unit_columns(basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_bfm2009(path: Path, head: Head) -> None:
-    """Micrometres, colours to 255, columns of standard deviations, 1-based, winding turned."""
+    """Micrometres, colors to 255, columns of standard deviations, 1-based, winding turned."""
     shape, shape_std = unit_columns(head.identity * 1000)
-    colour, colour_std = unit_columns(head.albedo_basis * 255)
+    color, color_std = unit_columns(head.albedo_basis * 255)
     arrays = {
         "shapeMU": head.mean.reshape(-1, 1) * 1000,
         "shapePC": shape,
         "shapeEV": shape_std[:, None],
         "texMU": head.albedo.reshape(-1, 1) * 255,
-        "texPC": colour,
-        "texEV": colour_std[:, None],
+        "texPC": color,
+        "texEV": color_std[:, None],
         "segbin": np.zeros((len(head.mean), 4)),
     }
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
@@ -102,7 +102,7 @@ def write_bfm2009(path: Path, head: Head) -> None:
 
 
 def write_bfm_h5(path: Path, head: Head, with_expression: bool = True) -> None:
-    """Statismo's layout: mm, colours to one, variances, cells as rows of corners."""
+    """Statismo's layout: mm, colors to one, variances, cells as rows of corners."""
     with h5py.File(path, "w") as file:
 
         def component(name: str, mean: np.ndarray, basis: np.ndarray) -> None:

@@ -73,7 +73,7 @@ def test_geometry_comes_to_the_photographs_pixels(tmp_path, b_upward):
     scan = read_bosphorus(files)
     assert scan.image.shape == (ROWS * SCALE, COLUMNS * SCALE, 3)
     assert scan.landmarks == {"Outer left eyebrow": (210.5, 120.25), "Nose tip": (319.5, 253.5)}
-    # Oracle: the bump as a function, at the photograph's pixel centres.
+    # Oracle: the bump as a function, at the photograph's pixel centers.
     row, column = np.mgrid[: ROWS * SCALE, : COLUMNS * SCALE]
     u = (column + 0.5) / SCALE - 0.5 - (COLUMNS - 1) / 2
     v = (ROWS - 1) / 2 - ((row + 0.5) / SCALE - 0.5)

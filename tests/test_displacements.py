@@ -53,8 +53,8 @@ def test_places_are_the_projected_vertices_in_millimetres(model, index, points, 
     coefficients, pose = split(r)
     size = 200
     pixels = project(model.vertices(coefficients)[:, index], pose, size)
-    centred = (pixels[..., :2] - (size - 1) / 2) * (CROP_MM / size)
-    expected = torch.cat([centred, pixels[..., 2:]], 2)
+    centered = (pixels[..., :2] - (size - 1) / 2) * (CROP_MM / size)
+    expected = torch.cat([centered, pixels[..., 2:]], 2)
     torch.testing.assert_close(place_points(points, r), expected, atol=1e-3, rtol=1e-5)
 
 
@@ -116,7 +116,7 @@ def test_without_trust_in_the_displacements_the_estimate_stays(points, r):
     torch.testing.assert_close(answer(points, 0 * r, r, noise, error=20.0), r, atol=1e-4, rtol=1e-4)
 
 
-def test_the_answer_minimises_the_energy(points, r):
+def test_the_answer_minimizes_the_energy(points, r):
     """Against a general solver on the stacked, whitened system."""
     r_t = 0.5 * r
     generator = torch.Generator().manual_seed(5)

@@ -59,14 +59,14 @@ def test_untrained_network_learns():
     image, depth, mask, mm = inputs()
     depth, mask = 0.3 * torch.cumsum(torch.ones_like(depth), dim=3), torch.ones_like(mask)
     network = small_net(trained=False)
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     target = depth + 0.5 * (image - 0.5)
     losses = []
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = (network(image, depth, mask, mm) - target)[mask].square().mean()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
     assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
@@ -152,7 +152,7 @@ def test_items_of_a_batch_do_not_mix():
         torch.testing.assert_close(single, both[item : item + 1], atol=1e-5, rtol=0)
 
 
-def test_up_convolutions_start_as_nearest_neighbour():
+def test_up_convolutions_start_as_nearest_neighbor():
     network = small_net(trained=False)
     maps = torch.rand(1, 16, 3, 5)
     up = network.up3_2(network.up3_1(maps))
@@ -389,7 +389,7 @@ def test_unsuitable_content_changes_nothing(tmp_path, content, message):
     assert all((value == before[name]).all() for name, value in network.state_dict().items())
 
 
-def test_torchvision_file_with_batch_normalisation(tmp_path):
+def test_torchvision_file_with_batch_normalization(tmp_path):
     path = tmp_path / "vgg16_bn.pth"
     state = torchvision_state()
     del state["features.2.weight"]

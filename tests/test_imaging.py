@@ -89,8 +89,8 @@ def test_transparency_lies_over_white(tmp_path, pixels, rng):
 
 
 def test_cmyk(tmp_path):
-    colour = Image.new("CMYK", SHAPE[::-1], (0, 255, 255, 0))
-    image = load_image(saved(tmp_path / "a.jpg", colour))
+    color = Image.new("CMYK", SHAPE[::-1], (0, 255, 255, 0))
+    image = load_image(saved(tmp_path / "a.jpg", color))
     np.testing.assert_allclose(image, np.broadcast_to([1, 0, 0], image.shape), atol=0.02)
 
 

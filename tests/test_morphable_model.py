@@ -235,7 +235,7 @@ def test_the_mesh_is_a_clean_manifold(model):
     triangles = model.triangles
     assert torch.equal(triangles.unique(), torch.arange(model.n_vertices))
     directed = torch.stack([triangles, triangles.roll(-1, 1)], -1).reshape(-1, 2)
-    # Every directed edge occurs once: neighbours agree in orientation and no edge has three.
+    # Every directed edge occurs once: neighbors agree in orientation and no edge has three.
     assert len(directed.unique(dim=0)) == len(directed)
 
 
@@ -342,10 +342,10 @@ def test_identity_holds_no_position_rotation_or_size(model):
     mean = model.mean.double()
     identity = model.basis[: model.n_identity].double().view(model.n_identity, -1, 3)
     axes = torch.eye(3, dtype=torch.float64)
-    centred = mean - weight @ mean / weight.sum()
+    centered = mean - weight @ mean / weight.sum()
     directions = [axis.expand_as(mean) for axis in axes]
-    directions += [torch.linalg.cross(axis.expand_as(mean), centred) for axis in axes]
-    directions.append(centred)
+    directions += [torch.linalg.cross(axis.expand_as(mean), centered) for axis in axes]
+    directions.append(centered)
     size = (identity.square().sum(2) @ weight).sqrt()
     for direction in directions:
         along = (identity * direction).sum(2) @ weight

@@ -93,7 +93,7 @@ WRONG_ANSWERS = {
         ("iokl,ihw->ohkwl", "iokl,ihw->olhkw"),  # columns in front
         ("iokl,ihw->ohkwl", "iokl,ihw->ohlwk"),  # rows for columns inside of a block
         ("- 4 * z[1:-1, 1:-1]", "- z[1:-1, 1:-1]"),
-        ("np.abs(neighbours - 4 * z[1:-1, 1:-1])", "((neighbours - 4 * z[1:-1, 1:-1]) ** 2)"),
+        ("np.abs(neighbors - 4 * z[1:-1, 1:-1])", "((neighbors - 4 * z[1:-1, 1:-1]) ** 2)"),
         ("(-l[1] - directed", "(l[1] - directed"),
         ("(-l[2] - directed * q / length)", "(-l[2])"),
         ("+ l[3]) / length", "- l[3]) / length"),

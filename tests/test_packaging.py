@@ -161,6 +161,20 @@ def test_source_keeps_the_house_rules():
         assert not stars, path
 
 
+BRITISH = re.compile(
+    r"\w*(?:colour|centre|neighbour|behaviour|favour|labelled|modelled|learnt|(?:normal|optim|raster"
+    r"|minim|maxim|initial|regular|general|standard|serial|quant|recogn)is(?:e|ing|ation))\w*",
+    re.IGNORECASE,
+)
+
+
+def test_spelling_is_american():
+    texts = [*SOURCES, *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/**/*.py")]
+    found = {path: BRITISH.findall(path.read_text()) for path in texts}
+    allowed = {"skin_colour_variance_shares"}  # a recorded number keeps its name
+    assert {path: words for path, words in found.items() if set(words) - allowed} == {}
+
+
 def test_torch_load_is_always_of_weights_only():
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):

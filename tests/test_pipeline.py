@@ -14,7 +14,7 @@ from facerecon.pipeline import ReconstructionError, Reconstructor
 from facerecon.rasterize import interpolate
 from facerecon.render import render
 
-CENTRED = Box(100 - 100 / CROP_MARGIN, 100 - 100 / CROP_MARGIN, *[200 / CROP_MARGIN] * 2)
+CENTERED = Box(100 - 100 / CROP_MARGIN, 100 - 100 / CROP_MARGIN, *[200 / CROP_MARGIN] * 2)
 """The box whose crop is the whole of an image of 200 x 200 pixels."""
 
 
@@ -58,7 +58,7 @@ def portrait(astronaut):
 
 @pytest.fixture(scope="module")
 def face(reconstruct, portrait):
-    return reconstruct(portrait, CENTRED)
+    return reconstruct(portrait, CENTERED)
 
 
 def test_on_the_crops_grid_it_is_iterate_render_refine(reconstruct, portrait, face, model):
@@ -108,20 +108,20 @@ def test_landmarks_are_vertices_of_the_coarse_mesh(face, model):
 
 def test_results_follow_the_photographs_resolution(reconstruct, portrait, face):
     large = portrait.repeat(3, axis=0).repeat(3, axis=1)
-    box = Box(CENTRED.x * 3, CENTRED.y * 3, CENTRED.width * 3, CENTRED.height * 3)
+    box = Box(CENTERED.x * 3, CENTERED.y * 3, CENTERED.width * 3, CENTERED.height * 3)
     tripled = reconstruct(large, box)
     assert tripled.mm_per_pixel == pytest.approx(face.mm_per_pixel / 3, rel=1e-5)
     np.testing.assert_allclose(tripled.landmarks, (face.landmarks + 0.5) * 3 - 0.5, atol=0.01)
-    centres = tripled.depth_mm[1::3, 1::3], tripled.coarse_depth_mm[1::3, 1::3]
-    both = np.isfinite(centres[0]) & face.mask
+    centers = tripled.depth_mm[1::3, 1::3], tripled.coarse_depth_mm[1::3, 1::3]
+    both = np.isfinite(centers[0]) & face.mask
     assert both.sum() > 0.999 * face.mask.sum()
-    np.testing.assert_allclose(centres[1][both], face.coarse_depth_mm[both], atol=0.02)
-    np.testing.assert_allclose(centres[0][both], face.depth_mm[both], atol=0.02)
+    np.testing.assert_allclose(centers[1][both], face.coarse_depth_mm[both], atol=0.02)
+    np.testing.assert_allclose(centers[0][both], face.depth_mm[both], atol=0.02)
     np.testing.assert_allclose(tripled.vertices, face.vertices, atol=0.02)
 
 
 def test_the_place_in_the_photograph_does_not_matter(reconstruct, astronaut, face):
-    moved = Box(CENTRED.x + 123, CENTRED.y + 13, CENTRED.width, CENTRED.height)
+    moved = Box(CENTERED.x + 123, CENTERED.y + 13, CENTERED.width, CENTERED.height)
     there = reconstruct(astronaut, moved)
     assert there.depth_mm.shape == astronaut.shape[:2]
     window = np.s_[13:213, 123:323]
@@ -133,7 +133,7 @@ def test_the_place_in_the_photograph_does_not_matter(reconstruct, astronaut, fac
 
 def test_strips_join_without_a_seam(reconstruct, portrait, face, monkeypatch):
     monkeypatch.setattr(on_photo, "_STRIP_PIXELS", 200 * 7)
-    strips = reconstruct(portrait, CENTRED)
+    strips = reconstruct(portrait, CENTERED)
     assert (strips.mask != face.mask).mean() < 2e-4  # rounding at the outline
     both = strips.mask & face.mask
     np.testing.assert_allclose(strips.depth_mm[both], face.depth_mm[both], atol=0.02)
@@ -149,24 +149,24 @@ class OneMillimetre(FineNet):
 def test_detail_does_not_fade_at_the_outline(reconstruct, portrait):
     nearer = Reconstructor(reconstruct.model, reconstruct.coarsenet, OneMillimetre())
     large = portrait.repeat(3, axis=0).repeat(3, axis=1)
-    face = nearer(large, Box(*(3 * v for v in (CENTRED.x, CENTRED.y, *[CENTRED.width] * 2))))
+    face = nearer(large, Box(*(3 * v for v in (CENTERED.x, CENTERED.y, *[CENTERED.width] * 2))))
     added = (face.depth_mm - face.coarse_depth_mm)[face.mask]
-    # Slivers of the outline that reach no pixel centre of the crop's grid stay as they are.
+    # Slivers of the outline that reach no pixel center of the crop's grid stay as they are.
     assert (np.abs(added - 1) < 1e-3).mean() > 0.999
 
 
 def test_without_refinement_the_depth_is_the_coarse_one(reconstruct, portrait, face):
-    coarse = reconstruct(portrait, CENTRED, refine=False)
+    coarse = reconstruct(portrait, CENTERED, refine=False)
     np.testing.assert_array_equal(coarse.depth_mm, coarse.coarse_depth_mm)
     np.testing.assert_array_equal(coarse.coarse_depth_mm, face.coarse_depth_mm)
     without = Reconstructor(reconstruct.model, reconstruct.coarsenet, None, iterations=3)
-    np.testing.assert_array_equal(without(portrait, CENTRED).depth_mm, coarse.depth_mm)
+    np.testing.assert_array_equal(without(portrait, CENTERED).depth_mm, coarse.depth_mm)
 
 
 def test_the_mesh_of_a_turned_face_ends_before_ears_and_neck(model, portrait):
     bias = torch.zeros(model.n_coefficients + N_POSE)
     bias[-N_POSE + 1] = 1.2  # 34 degrees of yaw
-    turned = Reconstructor(model, coarsenet(model, bias), None, iterations=1)(portrait, CENTRED)
+    turned = Reconstructor(model, coarsenet(model, bias), None, iterations=1)(portrait, CENTERED)
     fragments = render(model, torch.from_numpy(turned.iterations[-1])[None], 200).fragments
     excluded = model.ears_and_neck[None, :, None]
     beside = interpolate(excluded, fragments, model.triangles)[0, 0].numpy()
@@ -197,7 +197,7 @@ def test_all_faces(reconstruct, astronaut):
 
 def test_a_crop_may_leave_the_photograph(reconstruct, portrait):
     cut = np.ascontiguousarray(portrait[:130])
-    face = reconstruct(cut, CENTRED)
+    face = reconstruct(cut, CENTERED)
     assert face.depth_mm.shape == (130, 200)
     assert face.mask[-1].any()
     lowest = 99.5 - face.vertices[:, 1].min() / face.mm_per_pixel
@@ -220,7 +220,7 @@ def test_a_fit_that_went_astray_is_an_error(model, portrait, pose):
     bias[-N_POSE:] = torch.tensor(pose)  # off to the right; tiny; on its back. Twice.
     lost = Reconstructor(model, coarsenet(model, bias), None, iterations=2)
     with pytest.raises(ReconstructionError, match="outside its crop"):
-        lost(portrait, CENTRED)
+        lost(portrait, CENTERED)
 
 
 def test_tiny_photographs_with_a_box_do_not_crash(reconstruct):

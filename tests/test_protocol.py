@@ -105,7 +105,7 @@ def test_rigid_alignment_finds_a_rotation_and_keeps_a_difference_of_shape():
     turn = Rotation.from_euler("xyz", [4, -3, 2], degrees=True)
     moved = turn.apply(points) + np.array([5.0, -3.0, 900.0])
     distance = rigid_distances(moved, points)
-    # 0 but for what the planes through twelve neighbours miss of the nose.
+    # 0 but for what the planes through twelve neighbors miss of the nose.
     assert distance.mean() < 0.02
     flat = points * [1, 1, 0.9] + [0, 0, -100]
     assert rigid_distances(flat, points).mean() > 0.3

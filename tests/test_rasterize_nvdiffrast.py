@@ -33,7 +33,7 @@ def fake(monkeypatch):
 
 
 def scene(height: int = 23, width: int = 31) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two heads, turned, off centre, the second partly outside; rows and columns differ."""
+    """Two heads, turned, off center, the second partly outside; rows and columns differ."""
     vertices, triangles = head(9, 8)
     angle = torch.tensor([0.5, -0.9])
     c, s, o, e = angle.cos(), angle.sin(), torch.zeros(2), torch.ones(2)
@@ -163,7 +163,7 @@ def test_gpu_maps_are_those_of_numba(model):
     same = got.fragments.triangle.cpu() == expected.fragments.triangle
     inner = eroded(expected.mask) | eroded(~expected.mask)
     changed = ~same[inner[:, 0]]
-    assert changed.float().mean() < 0.05  # a neighbour across an edge that was rounded away
+    assert changed.float().mean() < 0.05  # a neighbor across an edge that was rounded away
     both = inner & got.mask.cpu() & expected.mask
     error = (got.depth.cpu() - expected.depth)[both].abs()
     assert error.median() < 1e-3 and error.quantile(0.999) < 1.0
@@ -188,5 +188,5 @@ def test_gpu_gradients_are_those_of_torch(model, gradient):
 
 
 def eroded(mask: torch.Tensor) -> torch.Tensor:
-    """True where the eight neighbours are, too."""
+    """True where the eight neighbors are, too."""
     return torch.nn.functional.max_pool2d((~mask).float(), 3, 1, 1) == 0

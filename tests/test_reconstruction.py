@@ -57,13 +57,13 @@ def load(path) -> trimesh.Trimesh:
     return mesh
 
 
-def test_normals_of_a_ball_point_from_its_centre():
+def test_normals_of_a_ball_point_from_its_center():
     face = ball()
     y, x = np.mgrid[:90, :100]
-    centre = np.stack([(x - 49.5) * 3.0, -(y - 44.5) * 3.0, face.depth_mm], axis=-1) / 80
-    core = (centre[..., 0] ** 2 + centre[..., 1] ** 2) < 0.7**2
+    center = np.stack([(x - 49.5) * 3.0, -(y - 44.5) * 3.0, face.depth_mm], axis=-1) / 80
+    core = (center[..., 0] ** 2 + center[..., 1] ** 2) < 0.7**2
     # Central differences of a sphere: third derivative times h^2 / 6, largest at 45 degrees.
-    np.testing.assert_allclose(face.normals[core], centre[core], atol=6e-3)
+    np.testing.assert_allclose(face.normals[core], center[core], atol=6e-3)
     assert np.isnan(face.normals[~face.mask]).all()
     lengths = np.linalg.norm(face.normals[face.mask], axis=-1)
     np.testing.assert_allclose(lengths, 1, atol=1e-5)
@@ -99,11 +99,11 @@ def test_texture_shows_the_photograph_where_the_vertex_is(tmp_path, suffix):
     np.testing.assert_allclose(texel / 255, face.image[face.mask], atol=0.51 / 255)
 
 
-def test_ply_has_the_colours_of_the_photograph(tmp_path):
+def test_ply_has_the_colors_of_the_photograph(tmp_path):
     face = ball()
     mesh = load(face.save(tmp_path / "ball.ply")[0])
-    colours = mesh.visual.vertex_colors[:, :3] / 255
-    np.testing.assert_allclose(colours, face.image[face.mask], atol=0.51 / 255)
+    colors = mesh.visual.vertex_colors[:, :3] / 255
+    np.testing.assert_allclose(colors, face.image[face.mask], atol=0.51 / 255)
 
 
 def test_texture_is_the_photographs_resolution_within_limits():

@@ -1,4 +1,4 @@
-"""[47]: poses of exact points, the minimum by another optimiser, landmarks that march."""
+"""[47]: poses of exact points, the minimum by another optimizer, landmarks that march."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_exact_landmarks_of_another_face_are_met(model, contour, pose, generator
     assert np.median(off) < 0.2 and off.mean() < 0.5
 
 
-def test_minimum_agrees_with_another_optimiser(model, contour, generator, rng):
+def test_minimum_agrees_with_another_optimizer(model, contour, generator, rng):
     """The same energy in all unknowns, by scipy's trust region from another start."""
     pose = torch.tensor([POSES[1]])
     landmarks, _ = seen(model, contour, 0.7 * model.sample(1, generator), pose)

@@ -7,7 +7,7 @@
 #
 # Ours: the same three maps after the last step of CoarseNet, for two public-domain
 # portraits that come with installed packages. What to see: the face alone is left of
-# the photograph; the PNCC gives each point of the face its own colour, the same for
+# the photograph; the PNCC gives each point of the face its own color, the same for
 # every person and pose; the normals show what the PNCC does not, local shape.
 
 # %% tags=["parameters"]
@@ -49,7 +49,7 @@ figure.savefig(output / "figure.jpg", pil_kwargs={"quality": 88})
 figure
 
 # %% [markdown]
-# The PNCC names points: the tip of the nose has the same colour in (b) and (e), though
+# The PNCC names points: the tip of the nose has the same color in (b) and (e), though
 # the two faces differ in place, size and pose. The normals are unit vectors.
 
 # %% tags=["check"]
@@ -57,9 +57,9 @@ tip, corner = model.landmarks[30], model.landmarks[36]
 for rendering in shown.values():
     for vertex in (tip, corner):
         column, row = rendering.projected[0, vertex, :2].round().long().tolist()
-        colour = rendering.pncc[0, :, row, column]
-        print(colour.numpy().round(3), "expected", model.pncc[vertex].numpy().round(3))
-        assert (colour - model.pncc[vertex]).abs().max() < 0.03  # half a pixel
+        color = rendering.pncc[0, :, row, column]
+        print(color.numpy().round(3), "expected", model.pncc[vertex].numpy().round(3))
+        assert (color - model.pncc[vertex]).abs().max() < 0.03  # half a pixel
     length = rendering.normals.norm(dim=1, keepdim=True)[rendering.mask]
     assert torch.allclose(length, torch.ones(()), atol=1e-4)
 

@@ -93,8 +93,8 @@ assert torch.allclose(again.grad[0], at_r, atol=1e-4 * at_r.abs().max().item())
 # %%
 figure, axes = plt.subplots(1, 4, figsize=(14, 3.7), layout="constrained")
 limit = at_pixels.abs().quantile(0.995).item()
-colours = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-axes[0].imshow(torch.where(visible, at_pixels, torch.nan), **colours)
+colors = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+axes[0].imshow(torch.where(visible, at_pixels, torch.nan), **colors)
 axes[0].set(title="(a) on the depth map", xticks=[], yticks=[])
 x, y, _ = seen.projected[0].T
 points = model.landmarks[17:60]  # brows, nose, eyes, mouth: where most happens

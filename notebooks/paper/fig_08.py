@@ -70,13 +70,13 @@ for face in faces.values():
     normals = viz.mesh_normals(face.vertices, face.faces, 400, width_mm=width)
     pictures += [face.crop.at(400).cut(face.image), viz.shaded(normals)]
 triangles = model.triangles.numpy()
-centred = person.vertices - model.mean[model.landmarks[27:36]].mean(0).numpy() * [
+centered = person.vertices - model.mean[model.landmarks[27:36]].mean(0).numpy() * [
     1,
     1,
     0,
 ]
 for yaw in (0, 35):
-    normals = viz.mesh_normals(centred.astype(np.float32), triangles, 400, yaw)
+    normals = viz.mesh_normals(centered.astype(np.float32), triangles, 400, yaw)
     pictures.append(viz.shaded(normals))
 titles = ["(a) photograph", "(b) ours from (a)", "(c) photograph", "(d) ours from (c)"]
 titles += [f"(e) [36] from {len(person.used)}", "(e) turned"]

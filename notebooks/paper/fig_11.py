@@ -64,7 +64,7 @@ figure
 # The detail is what FineNet adds to the coarse depth, on the photograph's own pixels.
 # “Gracefully” should mean: the two sizes agree on it, and the larger one has more of it
 # at the finest scale. We measure the correlation of the two details, and the RMS of the
-# difference between neighbouring pixels.
+# difference between neighboring pixels.
 
 
 # %% tags=["check"]
@@ -96,6 +96,6 @@ least = min(agreement for agreement, *_ in numbers.values())
 text = (
     f"the two details correlate by {least:.2f} or more; at 400 the depth steps between"
 )
-text += f" neighbouring pixels are {gain:.2f} times those at 200 or more"
+text += f" neighboring pixels are {gain:.2f} times those at 200 or more"
 why = "" if gain > 1 else "FineNet finds the same folds at 400, but not sharper ones"
 record.outcome(text, "other data" if gain > 1 else "differs", why)

@@ -19,7 +19,7 @@ OCTAVES = tuple(2.0**-k for k in range(7, 0, -1))
 _EYES = ((-0.15, -0.08), (0.15, -0.08), (0.09, 0.045))  # two centers, half sizes; crop widths
 _CHEEKS = ((-0.15, 0.08), (0.15, 0.08), (0.06, 0.05))
 _DARKEST, _BRIGHTEST = 1.5 / 255, 253.5 / 255  # outside of these, 8 bits have run out
-_FLOOR = 1e-8  # of energies: a hundredth of an 8-bit image's quantisation noise
+_FLOOR = 1e-8  # of energies: a hundredth of an 8-bit image's quantization noise
 _FEW = 1e-3  # of shares: fewer pixels are not seen
 _SMALLER = 0.5149  # mean of the smaller three quarters of |N(0, 1)|; the larger ones are edges
 

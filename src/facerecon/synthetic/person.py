@@ -182,7 +182,7 @@ class Person(nn.Module):
         narrow = (1 - 0.13 * beside) * torch.lerp(
             1 - 0.45 * (2.5 * below).clamp(max=1), 1 + 0.15 * below, style.hang
         )
-        center = self.shell.new_tensor(shapes.CENTRE)
+        center = self.shell.new_tensor(shapes.CENTER)
         radii = self.shell.new_tensor(shapes.RADII)
         offset = self.shell - center
         level = offset[:, 1].clamp(min=0) / radii[1]  # sine of the elevation

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 # The skull of the mean head: an ellipsoid that meets the forehead and the temples (mm).
-CENTRE = (0.0, 35.0, -82.0)
+CENTER = (0.0, 35.0, -82.0)
 RADII = (74.0, 97.0, 94.0)
 _ROWS_ABOVE, _ROWS_BELOW, _COLUMNS = 12, 16, 48
 _LOWEST = -240.0  # mm, end of the longest hair
@@ -36,12 +36,12 @@ def shell() -> tuple[
 
     The fourth is the triangles, counter-clockwise seen from outside.
     """
-    center, radii = torch.tensor(CENTRE), torch.tensor(RADII)
+    center, radii = torch.tensor(CENTER), torch.tensor(RADII)
     up = torch.linspace(math.pi / 2 - 0.02, 0, _ROWS_ABOVE + 1)
     down = torch.linspace(0, 1, _ROWS_BELOW + 1)[1:]
     sine = torch.cat([up.sin(), torch.zeros_like(down)])
     cosine = torch.cat([up.cos(), torch.ones_like(down)])
-    drop = torch.cat([torch.zeros_like(up), down]) * (_LOWEST - CENTRE[1])
+    drop = torch.cat([torch.zeros_like(up), down]) * (_LOWEST - CENTER[1])
     row = torch.cat([torch.linspace(1, 0, _ROWS_ABOVE + 1), -down])
     azimuth = torch.linspace(-math.pi, math.pi, _COLUMNS + 1)
     ones = torch.ones_like(azimuth)
@@ -67,7 +67,7 @@ def growth() -> tuple[Float[Tensor, "points 3"], Float[Tensor, " points"]]:
     Points below the skull's equator have the direction of the one above them.
     """
     points, _, row, _ = shell()
-    center, radii = torch.tensor(CENTRE), torch.tensor(RADII)
+    center, radii = torch.tensor(CENTER), torch.tensor(RADII)
     offset = points - center
     hanging = (-offset[:, 1]).clamp(min=0) * (_DROP_PACE / radii[1])
     offset = torch.where((row <= 0)[:, None], offset * offset.new_tensor([1, 0, 1]), offset)

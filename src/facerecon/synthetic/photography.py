@@ -15,7 +15,7 @@ from facerecon.synthetic.config import CameraConfig
 from facerecon.synthetic.sampling import Sampler
 from facerecon.synthetic.scenery import pixel_grid
 
-# Luminance quantisation table of the JPEG standard (ITU-T T.81, Table K.1), row by row.
+# Luminance quantization table of the JPEG standard (ITU-T T.81, Table K.1), row by row.
 _JPEG_LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),

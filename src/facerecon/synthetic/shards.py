@@ -90,7 +90,7 @@ def write_shards(
         "seed": seed,
         "config_sha256": config_digest(world.config),
         "model_sha256": module_digest(world.model),
-        "first_block_sha256": hashlib.sha256(_serialised(*first)).hexdigest(),
+        "first_block_sha256": hashlib.sha256(_serialized(*first)).hexdigest(),
     }
     manifest = {
         **wanted,
@@ -121,7 +121,7 @@ def write_shards(
             for image, r in _faces(world, seed, bounds[k], bounds[k + 1]):
                 parts.append((image, r))
                 progress.update(len(r))
-            data = _serialised(*(torch.cat(part) for part in zip(*parts, strict=True)))
+            data = _serialized(*(torch.cat(part) for part in zip(*parts, strict=True)))
             record = {
                 "count": bounds[k + 1] - bounds[k],
                 "sha256": hashlib.sha256(data).hexdigest(),
@@ -246,7 +246,7 @@ def _block(world: SyntheticWorld, seed: int, block: int) -> tuple[Tensor, Tensor
     return torch.from_numpy(to_bytes(image[:, 0].cpu().numpy())), r.cpu()
 
 
-def _serialised(image: UInt8[Tensor, "n size size"], r: Float[Tensor, "n r"]) -> bytes:
+def _serialized(image: UInt8[Tensor, "n size size"], r: Float[Tensor, "n r"]) -> bytes:
     # One entry of metadata, because the order of several is not fixed.
     tensors = {"image": image.contiguous(), "r": r.contiguous()}
     return safetensors.torch.save(tensors, {"format": FORMAT})
