@@ -12,7 +12,7 @@
 # portraits from scikit-image and matplotlib. Nothing is downloaded.
 
 # %% tags=["parameters"]
-preset = "quick"  # "full": longer optimisation and training
+preset = "quick"  # "full": longer optimization and training
 seed = 0  # of the synthetic faces and of the small network's first weights
 output_dir = "../runs/finenet"  # where figures and result.json go
 fine_weights = ""  # file of FineNet weights instead of those that ship
@@ -45,7 +45,7 @@ settings = (
     presets.FineTraining()
 )  # the weights of Eq. (14), and what the paper leaves open
 generator = torch.Generator().manual_seed(seed)
-steps = {"quick": 100, "full": 1000}[preset]  # of every optimisation
+steps = {"quick": 100, "full": 1000}[preset]  # of every optimization
 output = Path(output_dir)
 output.mkdir(parents=True, exist_ok=True)
 
@@ -393,10 +393,10 @@ for name, units in unit_sets.items():
 assert min(by_units, key=by_units.get) == "grey levels, 1/128 pixel"
 
 # %% [markdown]
-# ## 7 The network against the optimisation
+# ## 7 The network against the optimization
 #
 # "[T]ransforming the problem from an online optimization problem to a regression one"
-# (4.3): what the optimisation finds in hundreds of steps, given light and albedo, a
+# (4.3): what the optimization finds in hundreds of steps, given light and albedo, a
 # network can learn to say at once. The weights that ship learned otherwise. The paper
 # needs its criterion as "there is no known model that captures the diversity of fine
 # facial details"; with synthetic wrinkles (chapter 2) a network can be shown the
@@ -442,7 +442,7 @@ for name, found in surfaces.items():
     ]
 titles = ["photograph", "coarse", "FineNet", f"minimized, {steps} steps"]
 figure = viz.gallery(pictures, titles, columns=4, inches=2.4)
-figure.savefig(output / "network_and_optimisation.png", dpi=70)
+figure.savefig(output / "network_and_optimization.png", dpi=70)
 figure
 
 # %% [markdown]
@@ -511,7 +511,7 @@ assert after.total < before.total and after.shading < 0.97 * before.shading
 # A lower energy is not yet a better surface. `facerecon evaluate detail` measures on
 # faces whose wrinkles are known: depth error, angle between normals, correlation of the
 # fine part of the depth, and of what was *added* with the wrinkles, for the coarse
-# surface, FineNet (`fine`) and the optimisation (`sfs`), at 200 and 400 pixels, also on
+# surface, FineNet (`fine`) and the optimization (`sfs`), at 200 and 400 pixels, also on
 # heads of another model. Here a few faces at 200 pixels. They start from the *true*
 # smooth surface, where there is much to lose: whoever adds more noise than wrinkles has
 # the larger angle. Read the `gain`, which may well be negative.
@@ -668,7 +668,7 @@ for p_s, q_s, *l_s in rng.normal(size=(4, 6)):
 # 3. Which layer could not be folded, and why?
 # 4. A photograph is enlarged twofold. How do $E_{sh}$, $E_f$ and $E_{sm}$ change?
 # 5. Why is $E_{sm}$ an L1 norm? What would a squared Laplacian do to a wrinkle?
-# 6. The optimisation reaches a lower energy. Is its surface nearer to the truth?
+# 6. The optimization reaches a lower energy. Is its surface nearer to the truth?
 # 7. Why does the network need no light and albedo at test time?
 
 # %% tags=["record"]

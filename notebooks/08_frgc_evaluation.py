@@ -400,7 +400,7 @@ assert abs(high - hard.mean() - 1.96 * error) < 0.12
 # 2. A method marks only the tip of the nose as valid. What does it do to the others'
 #    errors? What would you ask of a method in return?
 # 3. Why the median, and not the mean, for the shift?
-# 4. Whom does `scale="size"` favour, and whom `scale="fit"`?
+# 4. Whom does `scale="size"` favor, and whom `scale="fit"`?
 # 5. Why are subjects resampled, and not scans?
 # 6. The intervals of two methods overlap, but that of their difference lies above zero.
 #    How can that be, and which do you believe?

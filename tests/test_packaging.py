@@ -162,7 +162,7 @@ def test_source_keeps_the_house_rules():
 
 
 BRITISH = re.compile(
-    r"\w*(?:colour|centre|neighbour|behaviour|favour|labelled|modelled|learnt|(?:normal|optim|raster"
+    r"\w*(?:colour|centre|neighbour|behaviour|favor|labelled|modelled|learnt|(?:normal|optim|raster"
     r"|minim|maxim|initial|regular|general|standard|serial|quant|recogn)is(?:e|ing|ation))\w*",
     re.IGNORECASE,
 )
