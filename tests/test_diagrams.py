@@ -65,8 +65,8 @@ def test_a_residual_block_is_one_layer_of_coarsenet():
 def test_slabs_are_as_high_as_their_maps():
     axis = Figure().add_subplot()
     layers = [
-        diagrams.Layer("a", "convolution", (8, 100, 100), 1),
-        diagrams.Layer("b", "convolution", (64, 50, 50), 1),
+        diagrams.TracedLayer("a", "convolution", (8, 100, 100), 1),
+        diagrams.TracedLayer("b", "convolution", (64, 50, 50), 1),
     ]
     places = diagrams.draw_layers(axis, layers, left=1.0)
     assert places["a"].left == 1.0 and places["b"].left > places["a"].right
