@@ -52,10 +52,10 @@ def test_hooks_go_when_the_run_fails():
     assert not any(module._forward_hooks for module in net.modules())
 
 
-def test_a_residual_block_is_one_layer_of_coarsenet():
-    net = CoarseNet(3, CoarseNetConfig(width=8, blocks=(1, 2, 1, 1))).eval()
+def test_a_residual_block_is_one_layer_of_coarsenet(model):
+    net = CoarseNet(3, CoarseNetConfig(width=8, blocks=(1, 2, 1, 1), points=0)).eval()
     block = type(net.body[0])
-    run = lambda: net(torch.zeros(1, 7, 64, 64), torch.zeros(1, 9))  # noqa: E731
+    run = lambda: net(torch.zeros(1, 7, 64, 64), torch.zeros(1, 9), model)  # noqa: E731
     layers = diagrams.trace(net, run, [block])
     assert [layer.kind for layer in layers].count("residual block") == 5
     (regressor,) = [layer for layer in layers if layer.name == "regressor"]
