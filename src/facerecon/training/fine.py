@@ -18,7 +18,7 @@ from facerecon.appearance import (
 )
 from facerecon.coarsenet import CoarseNet, feedback, iterate
 from facerecon.depth import normals_from_depth
-from facerecon.finenet import FineNet, load_vgg
+from facerecon.finenet import FineNet
 from facerecon.lighting import shade
 from facerecon.losses import ShadedImage, detail_loss, finenet_loss, sobolev_gradient
 from facerecon.synthetic.detail import DetailSample, SyntheticDetail
@@ -27,6 +27,7 @@ from facerecon.training.engine import computes_bfloat16
 from facerecon.training.faces import COARSE_SIZE, collect_faces
 from facerecon.training.presets import FineTraining
 from facerecon.training.processes import Processes
+from facerecon.vgg import load_vgg
 
 VALIDATION_FACES = 16
 LEAST_SKIN = 0.5  # weight at the middle of a training window
