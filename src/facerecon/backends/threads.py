@@ -1,7 +1,7 @@
 """Compiled kernels on threads, and their view of tensors.
 
 Compiled kernels take `(start, stop, *arrays)` and work through that part of the batch without the
-GIL. `over_batch` deals the parts out to threads. Plain threads instead of numba's `prange` because
+GIL. `over_batch` distributes the parts among threads. Plain threads instead of numba's `prange` because
 numba's threading layers either abort when two threads enter them at once or do not survive a fork.
 """
 
