@@ -11,10 +11,10 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from facerecon.config import COARSE_PRESETS, CoarseNetConfig, FineNetConfig
 from torch import nn
 
 from facerecon.coarsenet import CoarseNet, residual_blocks
-from facerecon.config import COARSE_PRESETS, CoarseNetConfig, FineNetConfig
 from facerecon.detection.network import DetectionNet
 from facerecon.finenet import FineNet
 from facerecon.methods.aligned_net import AlignedNet

@@ -2,8 +2,10 @@
 
 import io
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from PIL import Image
@@ -21,7 +23,7 @@ def write_file(path: Path, data: bytes) -> Path:
     Raises:
         OutputError: with one line that names the file and the cause.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial = path.with_name(f".facerecon-{uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(data)
@@ -32,6 +34,14 @@ def write_file(path: Path, data: bytes) -> Path:
         cause = error.strerror or type(error).__name__
         raise OutputError(f"{path}: cannot be written ({cause.lower()})") from None
     return path
+
+
+def remove_partial(folder: Path) -> None:
+    """Delete what killed writers left in a folder; files younger than a minute may be in use."""
+    for path in folder.glob(".facerecon-*.tmp"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > 60:
+                path.unlink()
 
 
 def png(image: np.ndarray) -> bytes:
