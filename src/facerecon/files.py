@@ -1,4 +1,4 @@
-"""Files out: written whole or not at all."""
+"""Files out, whole or not at all; archives of arrays in, without running what they say."""
 
 import io
 import os
@@ -34,6 +34,25 @@ def write_file(path: Path, data: bytes) -> Path:
         cause = error.strerror or type(error).__name__
         raise OutputError(f"{path}: cannot be written ({cause.lower()})") from None
     return path
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file by name; pickled objects are refused.
+
+    Raises:
+        ValueError: not such a file, or damaged; the message is a short cause without the path.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        with open(path, "rb") as stream:  # np.load leaves a path open when the archive is broken
+            file = np.load(stream, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise ValueError("it holds a single array")
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of zip, zlib, NumPy's header or the disk
+        raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from error
 
 
 def remove_partial(folder: Path) -> None:

@@ -1,8 +1,6 @@
 """The 3D morphable model: shape (Eq. 1) and albedo (Eq. 10) of a face by linear coefficients."""
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from facerecon.files import read_npz
 
 FORMAT = "facerecon-3dmm/1"
 N_LANDMARKS = 68
@@ -286,12 +286,8 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
             f"{path}: no such model file; give the path of a .npz in the format {FORMAT}"
         )
     try:
-        with open(path, "rb") as stream:  # np.load leaves a path open when the archive is broken
-            file = np.load(stream, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise ValueError("it holds a single array")
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = read_npz(path)
+    except ValueError as error:
         raise ModelFileError(
             f"{path}: not a readable .npz archive ({error}); copy or build the file again"
         ) from error
