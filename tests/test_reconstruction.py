@@ -77,9 +77,10 @@ def test_meshes_survive_a_round_trip(tmp_path, suffix):
     assert sorted(tmp_path.iterdir()) == sorted(written)  # and no temporary files
     mesh = load(written[-1])
     assert len(mesh.faces) == len(face.faces)
+    vertices = mesh.vertices * (1000 if suffix == ".glb" else 1)  # glTF's unit is the meter
     # OBJ keeps 4 decimals, the others float32.
     np.testing.assert_allclose(
-        mesh.vertices[mesh.faces], face.vertices[face.faces], atol=6e-5, rtol=1e-6
+        vertices[mesh.faces], face.vertices[face.faces], atol=6e-5, rtol=1e-6
     )
     outward = mesh.face_normals[:, 2]
     assert (outward > 0).all()
@@ -97,6 +98,28 @@ def test_texture_shows_the_photograph_where_the_vertex_is(tmp_path, suffix):
     texel = np.asarray(picture.convert("RGB"))[((1 - v) * 60).astype(int), (u * 60).astype(int)]
     # The picture is 8 bits.
     np.testing.assert_allclose(texel / 255, face.image[face.mask], atol=0.51 / 255)
+
+
+def test_glb_is_a_matt_surface_with_normals(tmp_path):
+    path = ball().save(tmp_path / "ball.glb")[0]
+    content = path.read_bytes()
+    header = json.loads(content[20 : 20 + int.from_bytes(content[12:16], "little")])
+    (material,) = header["materials"]
+    surface = material["pbrMetallicRoughness"]
+    assert surface["metallicFactor"] == 0 and 0.5 < surface["roughnessFactor"] <= 1
+    assert material["doubleSided"]
+    attributes = header["meshes"][0]["primitives"][0]["attributes"]
+    assert {"POSITION", "NORMAL", "TEXCOORD_0"} <= attributes.keys()
+
+
+def test_obj_with_a_space_in_its_name_finds_its_material_and_texture(tmp_path):
+    face = ball()
+    written = face.save(tmp_path / "my ball.obj")
+    assert [path.name for path in written] == ["my_ball_texture.png", "my_ball.mtl", "my ball.obj"]
+    material = written[1].read_text()
+    assert "map_Kd my_ball_texture.png" in material
+    assert "mtllib my_ball.mtl" in written[2].read_text()
+    assert load(written[2]).visual.material.image.size == (60, 60)
 
 
 def test_ply_has_the_colors_of_the_photograph(tmp_path):

@@ -1,9 +1,11 @@
-"""Output files, written completely or not at all."""
+"""Output files, written completely or not at all; arrays of .npz files, read without pickles."""
 
 import io
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from PIL import Image
@@ -21,7 +23,7 @@ def write_file(path: Path, data: bytes) -> Path:
     Raises:
         OutputError: with one line that names the file and the cause.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial = path.with_name(f".facerecon-{uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(data)
@@ -32,6 +34,33 @@ def write_file(path: Path, data: bytes) -> Path:
         cause = error.strerror or type(error).__name__
         raise OutputError(f"{path}: cannot be written ({cause.lower()})") from None
     return path
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file by name; pickled objects are refused.
+
+    Raises:
+        ValueError: not such a file, or damaged; the message is a short cause without the path.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        with open(path, "rb") as stream:  # np.load leaves a path open when the archive is broken
+            file = np.load(stream, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise ValueError("it holds a single array")
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of zip, zlib, NumPy's header or the disk
+        raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+
+
+def remove_partial(folder: Path) -> None:
+    """Delete what killed writers left in a folder; files younger than a minute may be in use."""
+    for path in folder.glob(".facerecon-*.tmp"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > 60:
+                path.unlink()
 
 
 def png(image: np.ndarray) -> bytes:

@@ -2,15 +2,21 @@
 
 import contextlib
 import glob
+import io
 import math
+import os
+import stat
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
+from io import IOBase
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Real, Shaped, UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
+from torch import Tensor
 
 from facerecon.lighting import LUMA
 
@@ -20,7 +26,12 @@ MAX_PIXELS = 80_000_000
 
 GREY_WEIGHTS = np.array(LUMA, dtype=np.float32)
 
-ImageSource = str | Path | np.ndarray | Image.Image
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM")
+"""What is opened, whatever the name of the file: raster formats that Pillow itself decodes."""
+
+_CONTAINERS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis"}
+
+ImageSource = str | Path | bytes | IOBase | np.ndarray | Tensor | Image.Image
 
 
 class ImageError(ValueError):
@@ -31,8 +42,9 @@ def load_image(source: ImageSource) -> Float[np.ndarray, "height width 3"]:
     """Read a photograph as float32 RGB in [0, 1], upright.
 
     Args:
-        source: a file (any format that Pillow reads), a Pillow image, or an array (H, W),
-            (H, W, 1), (H, W, 3) or (H, W, 4): bool, uint8, uint16, or floating point in [0, 1].
+        source: a file (`FORMATS`; HEIC and AVIF where Pillow or pillow-heif can), its
+            bytes or an open file, a Pillow image, or an array or tensor (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4): bool, uint8, uint16, or floating point in [0, 1].
 
     The EXIF orientation is applied. Transparent pixels are laid over white. Grey becomes three
     equal channels, CMYK and palettes become RGB. Of an animation, the first frame counts. Color
@@ -44,31 +56,86 @@ def load_image(source: ImageSource) -> Float[np.ndarray, "height width 3"]:
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, "array")
+    if isinstance(source, Tensor):
+        return _from_array(source.detach().cpu().numpy(), "tensor")
     if isinstance(source, Image.Image):
         return _from_pillow(source, "image")
-    path = Path(source)
+    if isinstance(source, bytes | bytearray):
+        return _decode(io.BytesIO(source), "bytes")
+    if hasattr(source, "read"):
+        return _decode(_seekable(source), str(getattr(source, "name", "open file")))
+    if not isinstance(source, str | os.PathLike):
+        raise ImageError(
+            f"cannot read a photograph from {type(source).__name__}: pass a file's path, its bytes,"
+            " an open file, a Pillow image, an array or a tensor"
+        )
+    name = os.fspath(source)
+    if "://" in str(name):
+        raise ImageError(f"{name}: is an address; download the photograph and pass the file")
+    path = Path(name)
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of large images (checked below) and of odd metadata (harmless).
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return _from_pillow(image, str(path))
+        if stat.S_ISFIFO(path.stat().st_mode):  # opening it would wait for a writer
+            raise ImageError(f"{path}: is a pipe, not an image file")
+        with open(path, "rb") as stream:
+            return _decode(stream, str(path))
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise ImageError(f"{path}: is a folder, not an image") from None
     except PermissionError:
         raise ImageError(f"{path}: may not be read (permission denied)") from None
-    except Image.DecompressionBombError:
-        raise ImageError(_too_large(str(path))) from None
-    except Image.UnidentifiedImageError:
-        empty = path.is_file() and path.stat().st_size == 0
-        cause = "the file is empty" if empty else "not an image of a known format"
-        raise ImageError(f"{path}: {cause}") from None
     except ImageError:
         raise
     except (OSError, ValueError) as error:
         raise ImageError(f"{path}: cannot be opened ({_one_line(error)})") from None
+
+
+def _decode(stream: IOBase, name: str) -> Float[np.ndarray, "height width 3"]:
+    """Read a photograph from an open file that can be searched."""
+    head = stream.read(12)
+    stream.seek(0)
+    if not head:
+        raise ImageError(f"{name}: the file is empty")
+    formats = FORMATS
+    if head[4:8] == b"ftyp" and head[8:12] in _CONTAINERS:
+        formats = _phone_formats(head[8:12], name)
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images (checked below) and of odd metadata (harmless).
+            warnings.simplefilter("ignore")
+            with Image.open(stream, formats=formats) as image:
+                return _from_pillow(image, name)
+    except Image.DecompressionBombError:
+        raise ImageError(_too_large(name)) from None
+    except Image.UnidentifiedImageError:
+        known = ", ".join(FORMATS)
+        raise ImageError(f"{name}: not an image of a known format ({known}), or damaged") from None
+    except ImageError:
+        raise
+    except Exception as error:  # plugins raise SyntaxError, struct.error, zlib.error...
+        raise ImageError(f"{name}: cannot be opened ({_one_line(error)})") from None
+
+
+def _phone_formats(brand: bytes, name: str) -> tuple[str, ...]:
+    """What reads a HEIC or AVIF photograph: newer versions of Pillow, or pillow-heif."""
+    if brand in (b"avif", b"avis") and features.check("avif"):
+        return ("AVIF",)
+    try:
+        pillow_heif = import_module("pillow_heif")
+    except ImportError:
+        raise ImageError(
+            f"{name}: is a HEIC or AVIF photograph; save it as JPEG or PNG, or install the package"
+            " that reads it: pip install pillow-heif"
+        ) from None
+    pillow_heif.register_heif_opener()
+    return ("HEIF",)
+
+
+def _seekable(stream: IOBase) -> IOBase:
+    content = stream.read()
+    if not isinstance(content, bytes):
+        raise ImageError("the open file yields text: open it in binary mode, open(path, 'rb')")
+    return io.BytesIO(content)
 
 
 def list_images(paths: Iterable[str | Path]) -> list[Path]:

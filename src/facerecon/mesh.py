@@ -6,11 +6,11 @@ from typing import Any, no_type_check
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numba import njit
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from facerecon.backends.choose import choose_backend
+from facerecon.backends.compiled import njit
 from facerecon.backends.threads import as_array, as_indices, over_batch
 from facerecon.shapes import require_shape
 
@@ -144,13 +144,13 @@ class _VertexNormals(torch.autograd.Function):
         return result, None
 
 
-@njit(nogil=True, cache=True)
+@njit()
 @no_type_check
 def _cross(a: tuple, b: tuple) -> tuple:
     return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
-@njit(nogil=True, cache=True)
+@njit()
 @no_type_check
 def _side(vertices: np.ndarray, start: int, end: int) -> tuple:
     return (
@@ -160,7 +160,7 @@ def _side(vertices: np.ndarray, start: int, end: int) -> tuple:
     )
 
 
-@njit(nogil=True, cache=True)
+@njit()
 @no_type_check
 def _normals_kernel(
     start: int,
@@ -187,7 +187,7 @@ def _normals_kernel(
                 out[v, axis] /= lengths[item, v]
 
 
-@njit(nogil=True, cache=True)
+@njit()
 @no_type_check
 def _normals_backward_kernel(
     start: int,

@@ -2,8 +2,6 @@
 
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from facerecon.files import write_file
+from facerecon.files import read_npz, write_file
 
 FORMAT = "facerecon-3dmm/1"
 N_LANDMARKS = 68
@@ -303,12 +301,8 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
             f"{path}: no such model file; give the path of a .npz in the format {FORMAT}"
         )
     try:
-        with open(path, "rb") as stream:  # np.load leaves a path open when the archive is broken
-            file = np.load(stream, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise ValueError("it holds a single array")
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = read_npz(path)
+    except ValueError as error:
         raise ModelFileError(
             f"{path}: not a readable .npz archive ({error}); copy or build the file again"
         ) from error

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import trimesh
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 from trimesh.visual import ColorVisuals, TextureVisuals
-from trimesh.visual.material import SimpleMaterial
+from trimesh.visual.material import PBRMaterial
 
 from facerecon.depth import normals_from_depth
 from facerecon.detection.detect import Box
@@ -90,10 +91,14 @@ class Reconstruction:
         return self.crop.at(size).cut(self.image)
 
     def mesh(self, textured: bool = True) -> trimesh.Trimesh:
-        """The detailed mesh with the photograph as texture, or else as colors of the vertices."""
+        """The detailed mesh in mm, with the photograph as texture or as colors of the vertices."""
         if textured:
-            material = SimpleMaterial(
-                image=Image.fromarray(to_bytes(self.texture())), diffuse=[255] * 4
+            material = PBRMaterial(
+                name="photograph",
+                baseColorTexture=Image.fromarray(to_bytes(self.texture())),
+                metallicFactor=0.0,  # glTF's default, 1, would show a black mirror
+                roughnessFactor=0.8,
+                doubleSided=True,
             )
             visual = TextureVisuals(uv=self.uv, material=material)
         else:
@@ -104,10 +109,11 @@ class Reconstruction:
         return trimesh.Trimesh(self.vertices, self.faces, visual=visual, process=False)
 
     def save(self, path: str | Path) -> list[Path]:
-        """Write the detailed mesh, in mm; returns the files written.
+        """Write the detailed mesh; returns the files written, each whole or not at all.
 
-        .glb holds the texture, .obj comes with a .mtl and a _texture.png of the same name, .ply
-        has colored vertices, .stl the shape alone. Files are written completely or not at all.
+        .glb holds texture and normals, in meters as glTF asks for; the others are in mm: .obj comes
+        with a .mtl and a _texture.png (spaces in their names become underscores, which programs
+        read), .ply has colored vertices, .stl the shape alone.
 
         Raises:
             ValueError: another suffix.
@@ -116,13 +122,12 @@ class Reconstruction:
         path, suffix = _mesh_path(path)
         if suffix == ".obj":
             return self._save_obj(path)
-        data = self.mesh(textured=suffix == ".glb").export(file_type=suffix[1:])
-        return [write_file(path, data)]
+        return [write_file(path, _exported(self.mesh(textured=suffix == ".glb"), suffix))]
 
     def save_solid(
         self, path: str | Path, thickness_mm: float = 4.0, hollow: bool = False
     ) -> list[Path]:
-        """Write the face as a closed solid for a 3D printer, in mm, without color.
+        """Write the face as a closed solid for a 3D printer, without color; in mm, a .glb in m.
 
         Args:
             path: .stl, as slicers read it, or .ply, .obj, .glb.
@@ -136,12 +141,11 @@ class Reconstruction:
         path, suffix = _mesh_path(path)
         solid = close_surface(self.vertices, self.faces, thickness_mm, hollow)
         mesh = trimesh.Trimesh(solid.vertices, solid.faces, process=False)
-        data = mesh.export(file_type=suffix[1:])
-        return [write_file(path, data.encode() if isinstance(data, str) else data)]
+        return [write_file(path, _exported(mesh, suffix))]
 
     def _save_obj(self, path: Path) -> list[Path]:
         # Not just .png: that might be the photograph itself.
-        picture, material = path.with_name(f"{path.stem}_texture.png"), path.with_suffix(".mtl")
+        material, picture = (path.with_name(name) for name in obj_companions(path.stem))
         text = [f"mtllib {material.name}", "usemtl photograph"]
         text += [f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in self.vertices]
         text += [f"vt {u:.6f} {v:.6f}" for u, v in self.uv]
@@ -188,6 +192,20 @@ class Reconstruction:
             write_file(path, png(values)),
             write_file(path.with_suffix(".json"), (json.dumps(reading, indent=1) + "\n").encode()),
         ]
+
+
+def _exported(mesh: trimesh.Trimesh, suffix: str) -> bytes:
+    """The file of a mesh in mm, which it may change."""
+    if suffix == ".glb":
+        return mesh.apply_scale(0.001).export(file_type="glb", include_normals=True)
+    data = mesh.export(file_type=suffix[1:])
+    return data.encode() if isinstance(data, str) else data
+
+
+def obj_companions(stem: str) -> tuple[str, str]:
+    """Names of the material and the texture that belong to an .obj file of this stem."""
+    stem = re.sub(r"\s", "_", stem)
+    return f"{stem}.mtl", f"{stem}_texture.png"
 
 
 def _mesh_path(path: str | Path) -> tuple[Path, str]:

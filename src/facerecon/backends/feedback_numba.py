@@ -4,9 +4,9 @@ from typing import no_type_check
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from facerecon.backends.compiled import njit
 from facerecon.backends.interpolate_numba import mixed
 from facerecon.backends.threads import as_array, as_indices, over_batch
 
@@ -35,7 +35,7 @@ def coarse_input(
     return result.permute(0, 3, 1, 2)
 
 
-@njit(nogil=True, cache=True)
+@njit()
 @no_type_check
 def _grey_scale(image: np.ndarray, triangle: np.ndarray, contrast: float) -> tuple[float, float]:
     """Mean of the grey values in the mask, and the factor that gives them their contrast."""
@@ -53,7 +53,7 @@ def _grey_scale(image: np.ndarray, triangle: np.ndarray, contrast: float) -> tup
     return mean, contrast / max(np.sqrt(squares / max(count, 1)), 0.01)
 
 
-@njit(nogil=True, cache=True)
+@njit()
 @no_type_check
 def _input_kernel(
     start: int,

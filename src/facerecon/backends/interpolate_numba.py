@@ -4,9 +4,9 @@ from typing import Any, no_type_check
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from facerecon.backends.compiled import njit
 from facerecon.backends.threads import as_array, as_indices, over_batch
 
 # Channels that a kernel interpolates at once: as many copies of it are compiled, each unrolled.
@@ -121,7 +121,7 @@ def _groups(n_channels: int) -> list[tuple[int, tuple[int, ...]]]:
     return [(first, (0,) * min(step, n_channels - first)) for first in range(0, n_channels, step)]
 
 
-@njit(nogil=True, cache=True)
+@njit()
 @no_type_check
 def _interpolate_kernel(
     start: int,
@@ -154,7 +154,7 @@ def _interpolate_kernel(
                     result[item, a, row, column] = value
 
 
-@njit(nogil=True, cache=True)
+@njit()
 @no_type_check
 def _attributes_backward_kernel(
     start: int,
@@ -187,7 +187,7 @@ def _attributes_backward_kernel(
                     out[k, a] += wk * g
 
 
-@njit(nogil=True, cache=True)
+@njit()
 @no_type_check
 def _weight_gradient_kernel(
     start: int,
@@ -214,14 +214,14 @@ def _weight_gradient_kernel(
                         out[corner] += g * values[triangles[t, corner], c]
 
 
-@njit(nogil=True, cache=True)
+@njit()
 @no_type_check
 def mixed(values: np.ndarray, i: int, j: int, k: int, weight: np.ndarray, c: int) -> float:
     """Channel c of three vertices' values, Eq. (6)."""
     return weight[0] * values[i, c] + weight[1] * values[j, c] + weight[2] * values[k, c]
 
 
-@njit(nogil=True, cache=True)
+@njit()
 @no_type_check
 def _through_unit(vector: tuple, gradient: tuple, least: float) -> tuple:
     """The gradient to a vector from that to the vector made unit."""
@@ -234,7 +234,7 @@ def _through_unit(vector: tuple, gradient: tuple, least: float) -> tuple:
     return (gx - along * x) * inverse, (gy - along * y) * inverse, (gz - along * z) * inverse
 
 
-@njit(nogil=True, cache=True)
+@njit()
 @no_type_check
 def _maps_kernel(
     start: int,
@@ -277,7 +277,7 @@ def _maps_kernel(
                     color[c, row, column] = mixed(pncc, i, j, k, weight, c)
 
 
-@njit(nogil=True, cache=True)
+@njit()
 @no_type_check
 def _maps_backward_kernel(
     start: int,

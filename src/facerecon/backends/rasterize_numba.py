@@ -4,9 +4,9 @@ from typing import Any, no_type_check
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from facerecon.backends.compiled import njit
 from facerecon.backends.threads import as_array, as_indices, over_batch
 
 LANES = 32  # triangles that are tested together, with the processor's vector instructions
@@ -52,7 +52,7 @@ class _Rasterize(torch.autograd.Function):
         return result, None, None, None
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 @no_type_check
 def _edge_functions(
     xi: float, yi: float, xj: float, yj: float, xk: float, yk: float
@@ -62,7 +62,7 @@ def _edge_functions(
     return yj * xk - xj * yk, yk * xi - xk * yi, yi * xj - xi * yj
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 @no_type_check
 def _range(a: float, b: float, c: float, end: float) -> tuple[float, float]:
     """First and last column (row) of the image between three corners; last < first: none."""
@@ -72,7 +72,7 @@ def _range(a: float, b: float, c: float, end: float) -> tuple[float, float]:
 
 # No fastmath here: contraction to fused multiply-adds would break the antisymmetry of the edge
 # functions, and with it watertightness and the agreement of the backends.
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 @no_type_check
 def _rasterize_kernel(
     start: int,
@@ -100,7 +100,7 @@ def _rasterize_kernel(
         _weigh(mesh, triangles, triangle[item], weights[item])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 @no_type_check
 def _box_kinds(
     mesh: np.ndarray, triangles: np.ndarray, height: int, width: int, kinds: np.ndarray
@@ -124,7 +124,7 @@ def _box_kinds(
         kinds[t] = kind if front & (right >= left) & (bottom >= top) else np.uint8(0)
 
 
-@njit(nogil=True, cache=True)
+@njit()
 @no_type_check
 def _sort(kinds: np.ndarray, order: np.ndarray) -> tuple[int, int]:
     """The triangles to rasterize, sorted by kind, and where they begin and end in `order`.
@@ -147,7 +147,7 @@ def _sort(kinds: np.ndarray, order: np.ndarray) -> tuple[int, int]:
     return first, past
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 @no_type_check
 def _draw(
     mesh: np.ndarray,
@@ -193,7 +193,7 @@ def _draw(
                         visible[at] = t
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 @no_type_check
 def _test(block: np.ndarray, column: float, row: float) -> None:
     """Depths of a block's triangles at one pixel of the box of each; -inf where not covered.
@@ -216,7 +216,7 @@ def _test(block: np.ndarray, column: float, row: float) -> None:
         block[DEPTH * LANES + lane] = depth if covers else lowest
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 @no_type_check
 def _weigh(
     mesh: np.ndarray, triangles: np.ndarray, triangle: np.ndarray, weights: np.ndarray
@@ -240,7 +240,7 @@ def _weigh(
             weight[0], weight[1], weight[2] = ei * inverse, ej * inverse, ek * inverse
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(error_model="numpy")
 @no_type_check
 def _weights_backward_kernel(
     start: int,

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,14 +20,24 @@ from torch import Tensor
 PARTS_PER_THREAD = 4  # of a batch: fine enough that threads finish together
 
 
+def _compute_alone() -> None:
+    """Threads do not survive a fork: a child that asks torch's or OpenCV's for help hangs."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_alone)
+
+
 def over_batch(kernel: Callable[..., None], batch: int, *arrays: object) -> None:
     """Run `kernel(start, stop, *arrays)` over the batch on up to `torch.get_num_threads()` threads.
 
     Images differ in work, so a thread that is done with its part takes the next one.
 
-    Safe to call from any thread, and in spawned or forked DataLoader workers (a process forked by
-    other means must call `torch.set_num_threads(1)` first, for torch's own sake). One thread
-    computes a batch item, in a fixed order, so results do not depend on the number of threads.
+    Safe to call from any thread, and in spawned or forked processes (a forked one computes with a
+    single thread). One thread computes a batch item, in a fixed order, so results do not depend on
+    the number of threads.
     """
     workers = min(batch, torch.get_num_threads())
     if workers <= 1:

@@ -2,17 +2,20 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, check_device, fail
+from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, check_device, fail, say
 
 if TYPE_CHECKING:
+    from facerecon.commands.outputs import Outputs
     from facerecon.pipeline import Reconstructor
     from facerecon.reconstruction import Reconstruction
 
 MESH_FORMATS = ("ply", "obj", "stl", "glb")
 SIZES = (200, 400)
+DEPTH_AND_PREVIEW = ("depth.npy", "depth.png", "depth.json", "preview.png")
 
 
 def add_reconstruct(commands: argparse._SubParsersAction) -> None:
@@ -24,7 +27,9 @@ def add_reconstruct(commands: argparse._SubParsersAction) -> None:
             "Turn photographs into meshes and depth maps. For PHOTO.jpg, the output folder gets"
             " PHOTO.ply (mesh in mm), PHOTO_depth.npy (mm on the photograph's grid, NaN outside"
             " the face), PHOTO_depth.png (16 bits; PHOTO_depth.json says how to read it) and"
-            " PHOTO_preview.png. A photograph that fails does not stop the others."
+            " PHOTO_preview.png. A photograph that fails does not stop the others. No photograph"
+            " and no file of another one is overwritten: names that are taken get a number. What"
+            " is done is skipped when the command is given again."
         ),
         epilog=EXIT_CODES,
     )
@@ -64,6 +69,7 @@ def add_reconstruct(commands: argparse._SubParsersAction) -> None:
         help="also write PHOTO_solid.stl for a 3D printer: closed, with a flat back, at least MM"
         " thick",
     )
+    parser.add_argument("--overwrite", action="store_true", help="repeat what is done already")
     parser.add_argument("--all-faces", action="store_true", help="not only the largest face")
     parser.add_argument("--no-refine", action="store_true", help="coarse shape only")
     parser.add_argument("--coarse", type=Path, metavar="FILE", help="other CoarseNet weights")
@@ -84,6 +90,7 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _reconstruct(args: argparse.Namespace) -> int:
+    from facerecon.commands.outputs import Outputs, without_results
     from facerecon.imaging import ImageError, list_images
     from facerecon.pipeline import Reconstructor
     from facerecon.solid import MIN_THICKNESS_MM
@@ -92,10 +99,14 @@ def _reconstruct(args: argparse.Namespace) -> int:
     done = failures = 0
     for item in args.photos:
         try:
-            photos += [path for path in list_images([item]) if path not in photos]
+            found = list_images([item])
         except ImageError as error:
             failures += 1
             fail(error)
+            continue
+        if [Path(item)] != found:  # a folder or a pattern
+            found = without_results(found)
+        photos += [path for path in found if path not in photos]
     if args.box and (args.all_faces or len(photos) > 1):
         args.usage_error("--box goes with one photograph, and not with --all-faces")
     if args.solid is not None and not args.solid >= MIN_THICKNESS_MM:
@@ -106,24 +117,53 @@ def _reconstruct(args: argparse.Namespace) -> int:
     reconstructor = Reconstructor.from_pretrained(
         args.coarse, args.fine, device=args.device, size=args.size
     )
-    for number, (path, stem) in enumerate(zip(photos, _stems(photos), strict=True), start=1):
+    outputs = Outputs(args.out, photos, _options(args))
+    for number, path in enumerate(photos, start=1):
+        place = f"[{number}/{len(photos)}] {path}"
         try:
-            meshes = _reconstruct_one(reconstructor, path, stem, args)
+            known = None if args.overwrite else outputs.finished(path)
+            if known is None:
+                meshes = _reconstruct_one(reconstructor, path, outputs, args)
         except (ValueError, OSError, MemoryError) as error:
             failures += 1
             message = str(error) or type(error).__name__
             fail(message if str(path) in message else f"{path}: {message}")
+            continue
+        done += 1
+        if known is not None:
+            say(f"{place}: done before, see {args.out / known.files[0]} (--overwrite repeats)")
         else:
-            done += 1
             for mesh in meshes:
-                print(f"[{number}/{len(photos)}] {path} -> {mesh}", flush=True)
+                say(f"{place} -> {mesh}")
     if failures and done + failures > 1:
         fail(f"{failures} failed, {done} done")
     return FAILED if failures else OK
 
 
+def _options(args: argparse.Namespace) -> dict[str, object]:
+    """What the files depend on besides the photograph, as JSON values."""
+    import hashlib
+
+    from facerecon import __version__
+    from facerecon.weights import shipped
+
+    weights = [args.coarse or shipped("coarsenet.safetensors")]
+    if not args.no_refine:
+        weights.append(args.fine or shipped("finenet.safetensors"))
+    return {
+        "version": __version__,
+        "weights": [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in weights],
+        "formats": list(args.formats),
+        "size": args.size,
+        "box": args.box,
+        "solid": args.solid,
+        "all_faces": args.all_faces,
+        "refine": not args.no_refine,
+    }
+
+
 def _reconstruct_one(
-    reconstructor: "Reconstructor", path: Path, stem: str, args: argparse.Namespace
+    reconstructor: "Reconstructor", path: Path, outputs: "Outputs", args: argparse.Namespace
 ) -> list[Path]:
     """Write all files of one photograph; returns the meshes (the first format's)."""
     refine = not args.no_refine
@@ -132,11 +172,31 @@ def _reconstruct_one(
     else:
         box = tuple(args.box) if args.box else None
         faces = [reconstructor(path, box, refine=refine)]
-    stems = [stem, *(f"{stem}_face{number}" for number in range(2, len(faces) + 1))]
-    return [
+    names = partial(_names, args.formats, args.solid)
+    stem = outputs.free_stem(path, path.stem, names)
+    stems = [stem]
+    for number in range(2, len(faces) + 1):
+        stems.append(outputs.free_stem(path, f"{stem}_face{number}", names))
+    files = [file for name in stems for file in names(name)]
+    outputs.write_record(path, stem, files, done=False)
+    meshes = [
         _write(face, args.out / name, args.formats, args.solid)
         for face, name in zip(faces, stems, strict=True)
     ]
+    outputs.write_record(path, stem, files, done=True)
+    return meshes
+
+
+def _names(formats: Sequence[str], solid_mm: float | None, stem: str) -> list[str]:
+    """The names of one face's files, the first mesh first."""
+    from facerecon.reconstruction import obj_companions
+
+    names = [f"{stem}.{name}" for name in formats]
+    if "obj" in formats:
+        names += obj_companions(stem)
+    if solid_mm is not None:
+        names.append(f"{stem}_solid.stl")
+    return names + [f"{stem}_{rest}" for rest in DEPTH_AND_PREVIEW]
 
 
 def _write(
@@ -153,14 +213,3 @@ def _write(
     face.save_depth(f"{stem}_depth.png")
     write_file(Path(f"{stem}_preview.png"), figure_png(preview(face)))
     return Path(f"{stem}.{formats[0]}")
-
-
-def _stems(photos: Sequence[Path]) -> list[str]:
-    """A name for each photograph's results; photographs of the same name get a number."""
-    stems: list[str] = []
-    for path in photos:
-        stem, number = path.stem, 2
-        while stem in stems:
-            stem, number = f"{path.stem}-{number}", number + 1
-        stems.append(stem)
-    return stems

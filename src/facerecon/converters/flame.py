@@ -40,15 +40,20 @@ def read(path: Path) -> SourceModel:
         shapes = np.asarray(file["shapedirs"], np.float32)
         triangles = np.asarray(file["f"], np.int64)
         n, n_shapes = len(vertices), shapes.shape[-1]
-        if shapes.shape != (n, 3, n_shapes) or n_shapes <= N_EXPRESSION or n <= triangles.max():
+        if shapes.shape != (n, 3, n_shapes) or n_shapes <= N_EXPRESSION:
             raise ValueError(f"{vertices.shape} vertices, {shapes.shape} shapes")
+        if triangles.ndim != 2 or triangles.min() < 0 or triangles.max() >= n:
+            raise ValueError(f"triangles that are none of {n} vertices")
+        if not (np.isfinite(vertices).all() and np.isfinite(shapes).all()):
+            raise ValueError("NaN or infinite values")
         modes = METERS * np.moveaxis(shapes, 2, 0)
         names = [f"expression_{i:03d}" for i in range(N_EXPRESSION)]
         expression = np.concatenate([modes[-N_EXPRESSION:], METERS * _jaw_open(file)[None]])
     except KeyError as error:
         raise FAMILY.error(path, f"the array {error} is missing") from None
-    except (ValueError, TypeError, IndexError) as error:
-        raise FAMILY.error(path, f"arrays that do not fit together ({error})") from error
+    except Exception as error:  # whatever NumPy and SciPy make of arrays of other shapes and types
+        cause = " ".join(str(error).split())[:200]
+        raise FAMILY.error(path, f"arrays that do not fit together ({cause})") from error
     return SourceModel(
         name=f"FLAME ({path.name})",
         family=FAMILY,

@@ -4,9 +4,9 @@ from typing import no_type_check
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from facerecon.backends.compiled import njit
 from facerecon.backends.threads import as_array, over_batch
 
 
@@ -42,7 +42,7 @@ def highlight(light: tuple, half: Tensor, normals: Tensor) -> Tensor:
 
 
 # Contraction to fused multiply-adds does no harm here.
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 @no_type_check
 def _irradiance_kernel(
     start: int,
@@ -85,7 +85,7 @@ def _irradiance_kernel(
                 out[p] = max(around, least) * open_[p] * sky + first + other
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 @no_type_check
 def _highlight_kernel(
     start: int,

@@ -2,15 +2,13 @@
 
 import hashlib
 import io
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from facerecon.files import write_file
+from facerecon.files import read_npz, write_file
 from facerecon.morphable_model import MorphableModel
 
 FORMAT = "facerecon-textures/1"
@@ -75,11 +73,7 @@ class TextureBank:
                 f"{path}: no such texture bank; make one with data_scripts/make_texture_bank.py"
             )
         try:
-            with open(path, "rb") as stream:
-                file = np.load(stream, allow_pickle=False)
-                if isinstance(file, np.ndarray):
-                    raise ValueError("it holds a single array")
-                arrays = {name: file[name] for name in file.files}
+            arrays = read_npz(path)
             if str(arrays.get("format", "missing")) != FORMAT:
                 raise ValueError(f"its `format` is not {FORMAT}")
             albedo = arrays["albedo"]
@@ -90,8 +84,7 @@ class TextureBank:
             if known.shape != albedo.shape[:3] or len(names) != len(albedo) or not names:
                 raise ValueError("its arrays do not fit each other")
             text = [str(arrays[name]) for name in ("licence", "topology", "weights")]
-        except (ValueError, TypeError, KeyError, OSError, EOFError, IndexError,
-                zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+        except (ValueError, TypeError, KeyError, IndexError) as error:
             raise TextureBankError(
                 f"{path}: not a readable texture bank ({error}); make it again"
             ) from error

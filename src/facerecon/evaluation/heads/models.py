@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from facerecon.evaluation.heads.registration import NOT_SKIN
+from facerecon.files import read_npz
 from facerecon.morphable_model import ModelFileError, MorphableModel
 
 # Units that move eyeballs, or that make no face without another one.
@@ -44,11 +45,10 @@ def load_heads(path: str | Path) -> HeadModel:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; give a morphable model or ICT-FaceKit .npz")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            packed = {n: file[n] for n in file.files} if "landmarks68" in file.files else None
-    except (ValueError, OSError, EOFError, AttributeError) as error:
+        packed = read_npz(path)
+    except ValueError as error:
         raise ModelFileError(f"{path}: not a readable .npz ({error}); copy it again") from error
-    if packed is None:
+    if "landmarks68" not in packed:
         return _of_morphable_model(MorphableModel.load(path))
     try:
         return _of_packed(packed)

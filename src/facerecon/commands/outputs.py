@@ -1,0 +1,133 @@
+"""Which files of an output folder belong to which photograph, so that none is lost.
+
+For each photograph the folder keeps a record, `.facerecon/NAME.json`: the photograph, its hash, the
+options and the files. The record is written before the first file and again after the last one, so
+a run that was killed is finished by giving the command again.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from facerecon.files import remove_partial, write_file
+
+FOLDER = ".facerecon"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was made of one photograph.
+
+    photo: its absolute path. sha256: of its bytes. options: what the files depend on besides.
+    files: names in the output folder. done: whether all of them were written.
+    """
+
+    photo: str
+    sha256: str
+    options: dict[str, object]
+    files: list[str]
+    done: bool
+
+
+def read_records(folder: Path) -> dict[str, Record]:
+    """The records of an output folder by name; damaged ones count as not there."""
+    records = {}
+    for path in sorted((folder / FOLDER).glob("*.json")):
+        try:
+            content = json.loads(path.read_bytes())
+            record = Record(**content)
+            if all(isinstance(name, str) for name in record.files):
+                records[path.stem] = record
+        except (OSError, ValueError, TypeError):
+            continue
+    return records
+
+
+def without_results(photos: Iterable[Path]) -> list[Path]:
+    """The photographs, less the pictures that an earlier run wrote into the same folder."""
+    results: dict[Path, set[str]] = {}
+    kept = []
+    for path in photos:
+        folder = path.parent
+        if folder not in results:
+            records = read_records(folder).values()
+            results[folder] = {_plain(name) for record in records for name in record.files}
+        if _plain(path.name) not in results[folder]:
+            kept.append(path)
+    return kept
+
+
+class Outputs:
+    """The output folder of one run.
+
+    Args:
+        folder: made when the first file is written.
+        photos: the inputs of the run, which no output may overwrite.
+        options: what the files depend on besides the photograph.
+    """
+
+    def __init__(self, folder: Path, photos: Sequence[Path], options: Mapping[str, object]):
+        self.folder, self.options = folder, dict(options)
+        remove_partial(folder)
+        self.records = read_records(folder)
+        self._inputs = {_plain(_absolute(path)) for path in photos}
+        self._owner: dict[str, str] = {}  # of each file's name: the photograph it was made of
+        for record in self.records.values():
+            self._own(record.photo, record.files)
+
+    def finished(self, photo: Path) -> Record | None:
+        """The record of this photograph if all was done before, with the same options."""
+        for record in self.records.values():
+            if record.photo == _absolute(photo):
+                same = record.done and record.options == self.options
+                there = all((self.folder / name).is_file() for name in record.files)
+                return record if same and there and record.sha256 == _hash(photo) else None
+        return None
+
+    def free_stem(self, photo: Path, stem: str, names: Callable[[str], Sequence[str]]) -> str:
+        """The stem, or the first numbered one, whose files belong to nothing else.
+
+        names: the names of a stem's files.
+        """
+        number, candidate = 2, stem
+        while any(self._taken(photo, name) for name in names(candidate)):
+            candidate, number = f"{stem}-{number}", number + 1
+        self._own(_absolute(photo), names(candidate))
+        return candidate
+
+    def write_record(self, photo: Path, stem: str, files: Sequence[str], done: bool) -> None:
+        """Say which files belong to the photograph.
+
+        Raises:
+            OutputError: the record cannot be written.
+        """
+        record = Record(_absolute(photo), _hash(photo), self.options, list(files), done)
+        text = json.dumps(asdict(record), indent=1) + "\n"
+        write_file(self.folder / FOLDER / f"{stem}.json", text.encode())
+        self.records[stem] = record
+
+    def _own(self, photo: str, names: Iterable[str]) -> None:
+        self._owner |= {_plain(name): photo for name in names}
+
+    def _taken(self, photo: Path, name: str) -> bool:
+        path = self.folder / name
+        if _plain(_absolute(path)) in self._inputs:
+            return True
+        owner = self._owner.get(_plain(name))
+        return os.path.lexists(path) if owner is None else owner != _absolute(photo)
+
+
+def _absolute(path: Path) -> str:
+    return str(Path(os.path.abspath(path)))
+
+
+def _plain(name: str) -> str:
+    """Names that some file systems take for the same one are the same here."""
+    return name.casefold()
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,188 @@
+"""The files of `facerecon reconstruct`: nothing of the user's is lost, nothing is done twice."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from skimage import data as photographs
+
+from facerecon.cli import main
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig
+from facerecon.commands.outcome import FAILED, OK, say
+from facerecon.commands.outputs import Outputs, read_records, without_results
+from facerecon.files import remove_partial, write_file
+from facerecon.weights import ModelCard, save_weights
+
+CARD = ModelCard("coarse", "quick", "none", 0, 0, 0.0, "unknown", {}, {})
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory, model):
+    """Options that name an untrained CoarseNet; it reconstructs something near the mean face."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "coarse.safetensors"
+    save_weights(path, CoarseNet(model.n_coefficients, CoarseNetConfig(width=4)).eval(), CARD)
+    return ["--coarse", str(path), "--no-refine"]
+
+
+def portrait(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(photographs.astronaut()[:256, 96:352]).save(path)
+    return path
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def run(inputs, out, weights, *options) -> int:
+    return main(["reconstruct", *map(str, inputs), "--out", str(out), *options, *weights])
+
+
+def test_inputs_that_look_like_outputs_survive_and_a_second_run_finds_nothing_to_do(
+    tmp_path, weights, capsys
+):
+    names = ("p.png", "p_preview.png", "p_depth.png")
+    before = {name: portrait(tmp_path / name).read_bytes() for name in names}
+    assert run([tmp_path], tmp_path, weights) == OK
+    after = files(tmp_path)
+    assert {name: after[name] for name in names} == before
+    assert {"p-2.ply", "p_preview.ply", "p_depth.ply"} <= set(after)
+    capsys.readouterr()
+    assert run([tmp_path], tmp_path, weights) == OK
+    assert capsys.readouterr().out.count("done before") == 3
+    assert files(tmp_path) == after
+
+
+def test_another_photograph_with_the_same_name_gets_a_number(tmp_path, weights):
+    first, second = portrait(tmp_path / "a" / "g.png"), portrait(tmp_path / "b" / "g.png")
+    out = tmp_path / "out"
+    assert run([first], out, weights) == OK
+    kept = files(out)
+    assert run([second], out, weights) == OK
+    assert kept.items() <= files(out).items()
+    assert {path.name for path in out.glob("*.ply")} == {"g.ply", "g-2.ply"}
+
+
+def test_a_file_of_someone_else_is_left_alone(tmp_path, weights):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "g.ply").write_text("mine")
+    photo = portrait(tmp_path / "g.png")
+    for _ in range(2):
+        assert run([photo], out, weights, "--overwrite") == OK
+        assert (out / "g.ply").read_text() == "mine"
+    assert {path.name for path in out.glob("*.ply")} == {"g.ply", "g-2.ply"}
+
+
+def test_the_second_face_and_a_photograph_of_its_name(tmp_path):
+    group, other = tmp_path / "g.jpg", tmp_path / "g_face2.jpg"
+    for path in (group, other):
+        path.write_bytes(b"photograph")
+    outputs = Outputs(tmp_path / "out", [group, other], {})
+    names = lambda stem: [f"{stem}.ply", f"{stem}_preview.png"]  # noqa: E731
+    assert outputs.free_stem(group, "g", names) == "g"
+    assert outputs.free_stem(group, "g_face2", names) == "g_face2"
+    assert outputs.free_stem(other, "g_face2", names) == "g_face2-2"
+    assert outputs.free_stem(other, "G", names) == "G-2"  # one file on some file systems
+
+
+def test_other_options_or_a_changed_photograph_are_done_again(tmp_path, weights, capsys):
+    photo, out = portrait(tmp_path / "g.png"), tmp_path / "out"
+    assert run([photo], out, weights) == OK
+    assert run([photo], out, weights, "--formats", "stl") == OK
+    assert (out / "g.stl").is_file()
+    Image.fromarray(photographs.astronaut()[:250, 96:346]).save(photo)
+    capsys.readouterr()
+    assert run([photo], out, weights, "--formats", "stl") == OK
+    assert "done before" not in capsys.readouterr().out
+    assert run([photo], out, weights, "--formats", "stl", "--overwrite") == OK
+    assert "done before" not in capsys.readouterr().out
+    (out / "g_depth.npy").unlink()
+    assert run([photo], out, weights, "--formats", "stl") == OK
+    assert (out / "g_depth.npy").is_file()
+
+
+def test_damaged_records_do_not_stop_the_work(tmp_path, weights):
+    photo, out = portrait(tmp_path / "g.png"), tmp_path / "out"
+    (out / ".facerecon").mkdir(parents=True)
+    for number, text in enumerate((b"", b"{", b"[]", b'{"photo": 1}', b"\xff\xfe")):
+        (out / ".facerecon" / f"{number}.json").write_bytes(text)
+    assert read_records(out) == {}
+    assert run([photo], out, weights) == OK
+    record = json.loads((out / ".facerecon" / "g.json").read_bytes())
+    assert record["done"] and set(record["files"]) < set(os.listdir(out))
+
+
+def test_pictures_of_an_earlier_run_are_no_photographs(tmp_path, weights):
+    photo = portrait(tmp_path / "g.png")
+    assert run([photo], tmp_path, weights) == OK
+    found = sorted(tmp_path.glob("*.png"))
+    assert len(found) == 3
+    assert without_results(found) == [photo]
+
+
+def test_a_line_that_the_terminal_cannot_encode(monkeypatch):
+    written = BytesIO()
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(written, encoding="ascii"))
+    say("Jos\u00e9 \udcff \U0001f600")
+    sys.stdout.flush()
+    assert written.getvalue() == b"Jos\\xe9 \\udcff \\U0001f600\n"
+
+
+def test_a_closed_pipe_does_not_stop_the_work():
+    code = (
+        "from facerecon.commands.outcome import say\n"
+        "import sys\n"
+        "for _ in range(100_000): say('a line')\n"
+        "print('went on', file=sys.stderr)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read().decode().strip().endswith("went on")
+    assert process.wait(60) == 0
+
+
+def test_many_threads_write_one_path(tmp_path):
+    path, texts = tmp_path / "a.bin", [bytes([n]) * 100_000 for n in range(8)]
+    threads = [threading.Thread(target=write_file, args=(path, text)) for text in texts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_bytes() in texts
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_longest_name_that_a_file_system_takes(tmp_path):
+    path = tmp_path / ("a" * 251 + ".bin")
+    write_file(path, b"content")
+    assert path.read_bytes() == b"content"
+
+
+def test_leftovers_of_killed_writers_go_and_those_in_use_stay(tmp_path):
+    old, new = tmp_path / ".facerecon-a.tmp", tmp_path / ".facerecon-b.tmp"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    remove_partial(tmp_path)
+    assert list(tmp_path.iterdir()) == [new]
+
+
+def test_a_folder_without_photographs_is_one_line(tmp_path, capsys):
+    assert main(["reconstruct", str(tmp_path), "--out", str(tmp_path / "out")]) == FAILED
+    assert len(capsys.readouterr().err.splitlines()) == 1
