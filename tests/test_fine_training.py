@@ -86,18 +86,18 @@ def test_untrained_network_costs_what_the_coarse_surface_costs(task):
 
 def test_training_lowers_the_criterion(task):
     network = task.networks["finenet"]
-    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=4e-3)
     batch = next(iter(task.batches(0)))
     maps = task._faces(batch.faces, batch.size)
     shading = task.light[batch.faces], task.albedo[batch.faces]
     losses = []
-    for _ in range(20):
+    for _ in range(60):
         terms = task.criterion(*maps, *shading)
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
         losses.append(terms["loss"].item())
-    assert losses[-1] < 0.997 * losses[0]
+    assert losses[-1] < 0.99 * losses[0]
     assert terms["fidelity"] > 0
 
 
@@ -153,15 +153,15 @@ def test_supervision_alone_and_beside_photographs(model, coarsenet, photos, tmp_
 def test_supervised_training_comes_nearer_to_the_truth(model, coarsenet, tmp_path):
     task = FineTask(model, coarsenet, TINY, None, tmp_path, CPU, quiet=True, supervised=True)
     sample = task.detail[100].batch(0, 2)
-    optimizer = torch.optim.Adam(task.networks["finenet"].parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(task.networks["finenet"].parameters(), lr=4e-3)
     angles = []
-    for _ in range(15):
+    for _ in range(60):
         terms = task.supervised_criterion(sample)
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
         angles.append(terms["normals_deg"].item())
-    assert angles[-1] < 0.998 * angles[0]
+    assert angles[-1] < 0.99 * angles[0]
 
 
 def test_nothing_to_learn_from(model, coarsenet, tmp_path):
