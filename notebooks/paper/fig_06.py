@@ -21,8 +21,6 @@ coarse_weights = ""  # file of CoarseNet weights instead of those that ship
 # %% tags=["imports"]
 from pathlib import Path
 
-import torch
-
 from facerecon import Reconstructor, camera, data, depth, detect, lighting
 from facerecon import repro, sfs, viz, weights
 from facerecon.bench.cache import cached_photograph
@@ -30,6 +28,7 @@ from facerecon.coarsenet import iterate
 from facerecon.portraits import portraits
 from facerecon.rasterize import interpolate
 from facerecon.render import render
+import torch  # after facerecon, which tells its threads how to wait
 
 # %%
 output = Path(output_dir)
@@ -89,7 +88,9 @@ figure
 # %% tags=["check"]
 for name, share in explained.items():
     print(f"{name:14} {share:4.0%}", lights[name].numpy().round(2))
-    assert share > 0.05 and lights[name][3] > 0, "lit from the front, and of use"
+    front = lights[name][3]
+    assert share > 0.05, f"{name}: {share:.0%} explained, above 5 % expected"
+    assert front > 0, f"{name}: light from the front {front:.2f}, not above 0"
 
 # %% tags=["record"]
 people = "two portraits; drawn subjects of facerecon-bench"
