@@ -1,5 +1,7 @@
 # make test        tests and notebooks, as continuous integration runs them
 # make reproduce   run the notebooks and compare with the paper (PRESET=full for the long way)
+# make portability the tests of numbers, and chapters 3 and 6, under other vector instructions and
+#                  numbers of threads (PORTABILITY=--short: two minutes)
 # make lint        code style
 # The first call creates .venv and installs the package; later ones start at once.
 
@@ -12,13 +14,13 @@ TORCH ?= torch==2.13.0
 PRESET ?= quick
 # Notebooks at a time.
 JOBS ?= 2
-# Threads that wait do not spin: much faster where the processors are shared.
-export OMP_WAIT_POLICY ?= passive
+# Options of tools/portability.py.
+PORTABILITY ?=
 
 BIN := $(VENV)/bin
 NOTEBOOKS = $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: test reproduce lint clean
+.PHONY: test reproduce portability lint clean
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
@@ -26,6 +28,9 @@ test: $(VENV)/.installed-dev
 
 reproduce: $(VENV)/.installed-notebooks
 	$(BIN)/facerecon reproduce --preset $(PRESET) --jobs $(JOBS)
+
+portability: $(VENV)/.installed-dev
+	$(BIN)/python tools/portability.py $(PORTABILITY)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -22,10 +22,10 @@ from pathlib import Path
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 
 from facerecon import MorphableModel, camera, lighting, mesh, rasterize, render, repro
 from facerecon.views import explorer, viz
+import torch  # after facerecon, which tells its threads how to wait
 
 # %%
 model = MorphableModel.default()
@@ -61,10 +61,14 @@ S = (
 # %% tags=["check"]
 error = (S - model.vertices(alpha)).abs().max()
 print(f"shape {tuple(S.shape)}, largest difference {error:.1e} mm")
-assert error < 1e-3  # float32, sums of hundreds of terms up to some ten mm
-assert (S - model.vertices(alpha.flip(1))).abs().max() > 1  # the order matters
-origin = model.vertices(torch.zeros(1, n_id + n_exp))[0]
-assert torch.equal(origin, model.mean)
+# float32, sums of hundreds of terms up to some ten mm
+assert error < 1e-3, f"{error:.1e} mm, not below 1e-3"
+other = (S - model.vertices(alpha.flip(1))).abs().max()
+assert other > 1, (
+    f"the order of coefficients matters by {other:.1e} mm, above 1 expected"
+)
+off = (model.vertices(torch.zeros(1, n_id + n_exp))[0] - model.mean).abs().max()
+assert off == 0, f"alpha = 0 is {off:.1e} mm from the mean face, 0 expected"
 
 # %% [markdown]
 # $\alpha = 0$ is the average face. Of it, the frame (docs/conventions.md): mm, $x$ to
@@ -121,7 +125,8 @@ print(f"landmarks vary by {vertex_std[model.landmarks].min():.1f} to", end=" ")
 print(f"{vertex_std[model.landmarks].max():.1f} mm; sampled / computed:", end=" ")
 print(f"{ratio.min():.3f} to {ratio.max():.3f}")
 # The std of n samples is uncertain by 1 / sqrt(2 n); 68 landmarks, so five times that.
-assert (ratio - 1).abs().max() < 5 / np.sqrt(2 * n_people)
+off, bound = (ratio - 1).abs().max(), 5 / np.sqrt(2 * n_people)
+assert off < bound, f"off by {off:.3f}, not below {bound:.3f}"
 
 # %% [markdown]
 # The first components, at two standard deviations down (top) and up (middle). Below,
@@ -185,15 +190,16 @@ figure
 smile = model.vertices(faces[[units.index("mouthSmileLeft")]])[0] - model.mean
 right, left = smile.norm(dim=1)[model.landmarks[[48, 54]]].tolist()  # mouth's corners
 print(f"mouthSmileLeft: left corner {left:.1f} mm, right corner {right:.1f} mm")
-assert left > 5 * right and model.mean[model.landmarks[54], 0] > 0
+assert left > 5 * right, f"left {left:.1f} mm, not above 5 times {right:.1f}"
+side = model.mean[model.landmarks[54], 0]
+assert side > 0, f"the left corner is at x = {side:.1f} mm, above 0 expected"
 sampled = model.sample(1000, generator)[:, n_id:] * model.expression_std
-print(
-    f"sampled activations: {sampled.min():.2f} to {sampled.max():.2f}, on average",
-    end=" ",
-)
-print(f"{(sampled > 0).sum(dim=1).float().mean():.1f} units of a face")
-assert sampled.min() >= 0 and sampled.max() <= 1
-assert ((sampled > 0).sum(dim=1) == 0).any()  # some are at rest
+active = (sampled > 0).sum(dim=1).float().mean()
+print(f"activations: {sampled.min():.2f} to {sampled.max():.2f}, {active:.1f} per face")
+low, high = sampled.aminmax()
+assert 0 <= low <= high <= 1, f"{low:.2f} to {high:.2f}, not within 0 to 1"
+resting = (sampled == 0).all(dim=1).sum()
+assert resting > 0, f"{resting} of {len(sampled)} faces are at rest, above 0 expected"
 
 # %%
 # Eight random people at rest, and below each with a random expression. Eq. (1) adds
@@ -239,11 +245,13 @@ column, row = (size - 1) / 2 + p[:, 0], (size - 1) / 2 - p[:, 1]
 package = camera.project(torch.from_numpy(P)[None], pose, size)
 error = np.abs(np.stack([column, row], 1) - package[0, :, :2].numpy()).max()
 print(f"largest difference {error:.1e} pixels")
-assert error < 1e-9
-assert np.allclose(R @ R.T, np.eye(3)) and np.isclose(np.linalg.det(R), 1)
-assert np.abs(R - R_y @ R_x @ R_z).max() > 1e-3  # the order of rotations matters
-back = camera.unproject(package, pose, size)[0].numpy()
-assert np.abs(back - P).max() < 1e-9  # nothing is lost, as long as the depth is kept
+assert error < 1e-9, f"{error:.1e} pixels, not below 1e-9"
+off = max(np.abs(R @ R.T - np.eye(3)).max(), abs(np.linalg.det(R) - 1))
+assert off < 1e-9, f"R is off a rotation by {off:.1e}, not below 1e-9"
+other = np.abs(R - R_y @ R_x @ R_z).max()
+assert other > 1e-3, f"another order changes R by {other:.1e}, above 1e-3 expected"
+lost = np.abs(camera.unproject(package, pose, size)[0].numpy() - P).max()
+assert lost < 1e-9, f"the way back loses {lost:.1e} mm, not below 1e-9"
 
 # %%
 angles = {"pitch": (30.0, 0.0, 0.0), "yaw": (0.0, 50.0, 0.0), "roll": (0.0, 0.0, 30.0)}
@@ -269,13 +277,20 @@ r = torch.zeros(1, n_id + n_exp + 6)
 mask = render.render(model, r, size).mask[0, 0]
 high, wide = mask.any(dim=1).sum().item(), mask.any(dim=0).sum().item()
 print(f"r: {r.shape[1]} numbers; at zero the face is {wide} x {high} pixels of {size}")
-assert r.shape[1] == 290
-assert 0.95 * size <= high <= size and 0.75 * size < wide < size
-assert (mask != mask.flip(1)).float().mean() < 0.005  # centered, up to a pixel's edge
+assert r.shape[1] == 290, f"{r.shape[1]} numbers, 290 expected"
+assert 0.95 * size <= high <= size, f"{high} rows of {size}, 95 % expected"
+assert 0.75 * size < wide < size, f"{wide} columns of {size}, above 75 % expected"
+aside = (mask != mask.flip(1)).float().mean()  # only where edges cut pixels
+assert aside < 0.005, f"{aside:.2%} of the pixels have no mirror image, below 0.5 %"
+
+# %% tags=["check"]
 alpha, pose = camera.split(posed(people, 5.0, 10.0, 15.0))
-assert torch.equal(alpha, people)
+assert torch.equal(alpha, people), (
+    f"{(alpha != people).sum()} coefficients changed, not 0"
+)
 degrees = torch.rad2deg(pose[0, :3] * camera.POSE_UNITS[:3].float())
-assert torch.allclose(degrees, torch.tensor([5.0, 10.0, 15.0]))
+wanted = torch.tensor([5.0, 10.0, 15.0])
+assert torch.allclose(degrees, wanted), f"{degrees}, expected {wanted}"
 
 # %% [markdown]
 # **Landmarks** are vertices with a number. Projecting them is how a face is compared
@@ -310,8 +325,9 @@ S = model.vertices(at_rest[:1])
 small, large = camera.project(S, pose, size), camera.project(k * S, smaller, size)
 moved = (small - large).abs()[0].amax(dim=0)
 print(f"pixels differ by at most {moved[:2].max():.1e}, depths by {moved[2]:.0f} mm")
-assert moved[:2].max() < 1e-3
-assert torch.allclose(large[..., 2], k * small[..., 2], atol=1e-3)
+assert moved[:2].max() < 1e-3, f"{moved[:2].max():.1e} pixels, not below 1e-3"
+error = (large[..., 2] - k * small[..., 2]).abs().max()
+assert error < 2e-3, f"depths are off k times by {error:.1e} mm, not below 2e-3"
 
 # %%
 # Two heads of one picture, and what weak perspective leaves out: nearness.
@@ -349,11 +365,12 @@ for i in range(3):  # each corner adds its triangle's normal times twice its are
 normals = torch.nn.functional.normalize(normals, dim=1)
 
 # %% tags=["check"]
-assert torch.equal(pncc, model.pncc)
+assert torch.equal(pncc, model.pncc), f"off by {(pncc - model.pncc).abs().max()}, not 0"
 cosine = (normals * mesh.vertex_normals(S, model.triangles)[0]).sum(dim=1)
 print(f"smallest cosine {cosine.min():.6f}")
-assert cosine.min() > 1 - 1e-5
-assert normals[model.landmarks[30], 2] > 0.5  # the tip of the nose looks at the viewer
+assert cosine.min() > 1 - 1e-5, f"{cosine.min():.6f}, not above 0.99999"
+tip = normals[model.landmarks[30], 2]
+assert tip > 0.5, f"the tip of the nose looks at the viewer by {tip:.2f}, above 0.5"
 
 # %% [markdown]
 # As in Figure 2, for two synthetic faces instead of photographs: the picture, cut out
@@ -385,7 +402,8 @@ for r in turned:
     column, row, _ = maps.projected[0, nose].round().long().T
     error = (maps.pncc[0, :, row, column].T - model.pncc[nose]).abs().max()
     print(f"largest difference {error:.3f} of 1")
-    assert error < 0.03  # half a pixel is 0.5 mm of at least 144, more on a slope
+    # Half a pixel is 0.5 mm of at least 144, more on a slope.
+    assert error < 0.03, f"{error:.3f}, not below 0.03"
 
 # %% [markdown]
 # ## 6 Albedo and light
@@ -414,8 +432,9 @@ errors = {
     "light": (shaded - lighting.shade(rho, l, n)[:, 0]).abs().max().item(),
 }
 print(errors)
-assert max(errors.values()) < 1e-5
-assert (T - model.albedo(-alpha_T)).abs().max() > 0.01
+assert max(errors.values()) < 1e-5, f"{errors}, not below 1e-5"
+other = (T - model.albedo(-alpha_T)).abs().max()
+assert other > 0.01, f"-alpha_T changes the albedo by {other:.3f}, above 0.01 expected"
 
 # %% [markdown]
 # Albedo components at two standard deviations down and up (skin tone first), then the
@@ -479,10 +498,12 @@ projected = camera.project(model.vertices(alpha), pose, size)[0, model.landmarks
 points = torch.tensor(np.stack([99.5 + np.array(view.x), 99.5 - np.array(view.y)], 1))
 gap = torch.cdist(projected[:, :2].double(), points.double()).min(dim=1).values.max()
 print(f"{len(view.x):,} vertices; each landmark has one within {gap:.1f} pixels")
-assert len(view.x) <= 10_000 and gap < 3
-assert np.isclose(np.degrees((pose[0] * camera.POSE_UNITS)[1].item()), 30)
+assert len(view.x) <= 10_000, f"{len(view.x):,} vertices, above 10,000"
+assert gap < 3, f"{gap:.1f} pixels, not below 3"
+yaw = np.degrees((pose[0] * camera.POSE_UNITS)[1].item())
+assert np.isclose(yaw, 30), f"yaw {yaw:.3f}°, expected 30"
 explore.reset()
-assert not explore.r.any()
+assert not explore.r.any(), f"after the reset {explore.r.abs().max():.2f}, expected 0"
 
 # %% [markdown]
 # ## Exercises
@@ -514,9 +535,10 @@ after = center_eyes(example, face, before, 120)
 projected = camera.project(example.vertices(face), after, 120)
 eyes = projected[0, example.landmarks[36:48], :2].mean(dim=0)
 print(f"the eyes are at {eyes.numpy().round(2)}, expected [59.5 59.5]")
-assert torch.allclose(eyes, torch.tensor([59.5, 59.5]), atol=1e-3)
-assert torch.equal(after[0, [0, 1, 2, 5]], before[0, [0, 1, 2, 5]])
-assert not torch.equal(after, before)
+assert torch.allclose(eyes, torch.tensor([59.5, 59.5]), atol=1e-3), f"{eyes}, not 59.5"
+kept = after[0, [0, 1, 2, 5]], before[0, [0, 1, 2, 5]]
+assert torch.equal(*kept), f"only t_x and t_y may change, but {kept}"
+assert not torch.equal(after, before), f"{after} is still {before}"
 
 # %% [markdown]
 # **2.** Mirror a face at the plane $x = 0$, so that vertex by vertex it is again a face
@@ -541,9 +563,11 @@ left, right = example.vertices(wink)
 answer = mirrored(left, example.mirror)
 error = (answer - right).norm(dim=1).max()
 print(f"a left wink becomes a right one up to {error:.2f} mm")
-assert error < 0.5  # the two units are not quite alike
-assert torch.equal(mirrored(answer, example.mirror), left)
-assert (answer - left).norm(dim=1).max() > 2
+assert error < 0.5, f"{error:.2f} mm, not below 0.5"  # the units are not quite alike
+back = (mirrored(answer, example.mirror) - left).abs().max()
+assert back == 0, f"mirrored twice it is off by {back:.2f} mm, 0 expected"
+change = (answer - left).norm(dim=1).max()
+assert change > 2, f"the mirror moved points by {change:.2f} mm, above 2 expected"
 
 # %% [markdown]
 # **3.** Find the coefficients of a scan. Its vertices $s$ (already in correspondence,
@@ -572,7 +596,7 @@ for sigma in (0.1, 2.0, 50.0):
     expected = torch.linalg.lstsq(rows, values[:, None]).solution[:, 0]
     answer = fit(scan, mean, basis, sigma)
     print(sigma, answer.numpy().round(3), "expected", expected.numpy().round(3))
-    assert torch.allclose(answer, expected, atol=1e-9)
+    assert torch.allclose(answer, expected, atol=1e-9), f"{answer}, expected {expected}"
 
 # %%
 # What your `fit` makes of a synthetic face with noise of 1 mm, when it sees all

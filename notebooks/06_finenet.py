@@ -23,8 +23,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from facerecon import Reconstructor, camera, coarsenet, depth, finenet, imaging
 from facerecon import lighting, losses, render, repro, sfs, weights as weight_files
@@ -35,6 +33,8 @@ from facerecon.synthetic import world as synthetic
 from facerecon.synthetic.detail import detail_config
 from facerecon.training import presets
 from facerecon.views import portraits, viz
+import torch  # after facerecon, which tells its threads how to wait
+import torch.nn.functional as F
 
 # %%
 torch.set_grad_enabled(False)
@@ -99,20 +99,18 @@ column = torch.cat([inputs, block1, up2, up3], dim=1)
 
 # %% tags=["check"]
 package = net.hypercolumn(inputs)
-print(
-    "hypercolumn",
-    tuple(column.shape),
-    "from",
-    [tuple(b.shape) for b in (block2, block3)],
-)
-assert column.shape == (1, 2 + 7 * net.config.width, size, size)
-assert torch.allclose(column, package, atol=1e-4)
+parts = [tuple(b.shape) for b in (block2, block3)]
+print("hypercolumn", tuple(column.shape), "from", parts)
+channels = 2 + 7 * net.config.width
+assert column.shape[1] == channels, f"{column.shape[1]} channels, expected {channels}"
+off = (column - package).abs().max() / package.abs().max()
+assert off < 1e-5, f"off by {off:.1e} of the largest value, not below 1e-5"
 hidden = relu(net.regress2(relu(net.regress1(column))))
 by_hand = face.depth + net.regress3(hidden) * face.mm_per_pixel  # pixels to mm
 answer = net(I, face.depth, face.mask, face.mm_per_pixel)
 difference = (by_hand - answer)[face.mask].abs().max()
 print(f"FineNet by hand: largest difference {difference:.1e} mm")
-assert difference < 1e-3
+assert difference < 1e-3, f"{difference:.1e} mm, not below 1e-3"
 
 # %% [markdown]
 # The four channels of each scale that vary most over the face: edges and strands at
@@ -148,16 +146,16 @@ y = torch.zeros_like(up2)
 for k in range(2):
     for l in range(2):
         y[:, :, k::2, l::2] = torch.einsum("io,bihw->bohw", W[:, :, k, l], block2)
-print(f"largest difference {(y - up2).abs().max():.1e}")
-assert torch.allclose(y, up2, atol=1e-4)
+off = (y - up2).abs().max() / up2.abs().max()
+print(f"largest difference {off:.1e} of the largest value")
+assert off < 1e-5, f"{off:.1e}, not below 1e-5"
 
 
 def checkerboard(y):
     """Share of the variance that repeats in each block of four pixels."""
     phases = [y[..., k::2, l::2].mean(dim=(2, 3)) for k in range(2) for l in range(2)]
-    return (
-        (torch.stack(phases).var(0) / y.var(dim=(2, 3)).clamp(min=1e-9)).mean().item()
-    )
+    share = torch.stack(phases).var(0) / y.var(dim=(2, 3)).clamp(min=1e-9)
+    return share.mean().item()
 
 
 # %% tags=["check"]
@@ -169,8 +167,10 @@ added = answer - face.depth
 boards["FineNet's answer"] = checkerboard(torch.where(face.mask, added, 0.0))
 for name, share in boards.items():
     print(f"{name:18} {share:.5f}")
-assert boards["identities"] < 1e-6 < boards["learned"] < 0.5 * boards["random start"]
-assert boards["FineNet's answer"] < 1e-3
+random, none, learned, ours = boards.values()
+assert none < 1e-6, f"identities: {none:.1e}, not below 1e-6"
+assert 1e-6 < learned < 0.5 * random, f"learned {learned:.4f}, random {random:.4f}"
+assert ours < 1e-3, f"FineNet's answer: {ours:.1e}, not below 1e-3"
 
 # %% [markdown]
 # ## 3 Fold it
@@ -196,7 +196,7 @@ for side in (200, 400):
     difference = (results[True] - results[False]).abs().max()
     print(side, "px, unfolded and folded:", f"difference {difference:.1e} mm;", end=" ")
     print(", ".join(f"{seconds[side, folded]:.2f} s" for folded in (False, True)))
-    assert difference < 1e-3
+    assert difference < 1e-3, f"{difference:.1e} mm, not below 1e-3"
 
 # %% [markdown]
 # ## 4 The criterion and its units
@@ -238,7 +238,7 @@ for name, mine, theirs in zip(
     package._fields, (L, E_sh, E_f, E_sm), package, strict=True
 ):
     print(f"{name:11} {mine:9.3f} {theirs:9.3f}")
-    assert torch.isclose(mine, theirs, rtol=1e-3)
+    assert torch.isclose(mine, theirs, rtol=1e-3), f"{name}: {mine}, expected {theirs}"
 
 # %% [markdown]
 # ## 5 The gradient
@@ -269,8 +269,10 @@ for row, col in here.tolist():
     nudge = torch.zeros_like(leaf)
     nudge[0, 0, row, col] = 1e-3 * face.mm_per_pixel.item()
     slope = (energy(leaf + nudge) - energy(leaf - nudge)) / (2 * nudge.sum())
-    assert torch.isclose(slope, leaf.grad[0, 0, row, col], rtol=1e-3, atol=1e-12)
-print(f"12 pixels agree; the last: {slope:.3e} and {leaf.grad[0, 0, row, col]:.3e}")
+    ours = leaf.grad[0, 0, row, col]
+    same = torch.isclose(slope, ours, rtol=1e-3, atol=1e-12)
+    assert same, f"at {row, col}: {ours:.4e}, expected {slope:.4e}"
+print(f"12 pixels agree; the last: {slope:.3e} and {ours:.3e}")
 
 # %% [markdown]
 # Shading depends on slopes, so the gradient of one pixel's residual is a *dipole*:
@@ -352,10 +354,15 @@ for photo, image in photographed.items():
 scores = {name: against_truth(z) for name, z in refined.items()}
 for name, (angle, error) in scores.items():
     print(f"{name:22} normals off by {angle:5.2f}°, depth by {error:.2f} mm")
-assert scores["no shading, clean"][0] > scores["start"][0]  # only flatter
-assert scores["no smoothness, clean"][0] < scores["start"][0]  # wrinkles
-assert scores["all terms, noisy"][0] < 0.7 * scores["no smoothness, noisy"][0]
-assert scores["all terms, clean"][1] <= scores["no fidelity, clean"][1] + 0.02
+angle, error = ({name: score[i] for name, score in scores.items()} for i in (0, 1))
+start, flat = angle["start"], angle["no shading, clean"]
+assert flat > start, f"without shading only flatter: {flat:.2f}°, start {start:.2f}"
+found = angle["no smoothness, clean"]
+assert found < start, f"wrinkles: {found:.2f}°, not below {start:.2f}"
+smooth, rough = angle["all terms, noisy"], angle["no smoothness, noisy"]
+assert smooth < 0.7 * rough, f"noise: {smooth:.2f}°, not below 0.7 of {rough:.2f}"
+held, free = error["all terms, clean"], error["no fidelity, clean"]
+assert held < free + 0.02, f"depth: {held:.3f} mm, without fidelity {free:.3f}"
 
 # %%
 shown = {"photograph, noisy": photographed["noisy"], "truth": true_z} | refined
@@ -390,7 +397,8 @@ for name, units in unit_sets.items():
     found = sfs.refine_depth(smooth_z, noisy, lambdas, steps=2 * steps)
     by_units[name] = against_truth(found)[0]
     print(f"{name:26} normals off by {by_units[name]:.2f}°")
-assert min(by_units, key=by_units.get) == "grey levels, 1/128 pixel"
+ours, *others = by_units.values()
+assert ours < min(others), f"{ours:.2f}°, not below {min(others):.2f} of other units"
 
 # %% [markdown]
 # ## 7 The network against the optimization
@@ -425,13 +433,12 @@ for name, of in energies.items():
         f"{name}: network {spent[name][0]:.2f} s, {steps} steps {spent[name][1]:.1f} s"
     )
     for key, loss in of.items():
-        print(
-            "  ",
-            f"{key:10}",
-            {k: round(v.item(), 1) for k, v in loss._asdict().items()},
-        )
-    assert of["minimized"].total < of["coarse"].total
-    assert spent[name][0] < spent[name][1]
+        terms = {k: round(v.item(), 1) for k, v in loss._asdict().items()}
+        print(f"   {key:10} {terms}")
+    first, last = of["coarse"].total, of["minimized"].total
+    assert last < first, f"{name}: {last:.1f}, not below {first:.1f}"
+    one, many = spent[name]
+    assert one < many, f"{name}: {one:.2f} s, not below {many:.2f} of {steps} steps"
 
 # %%
 pictures = []
@@ -503,7 +510,8 @@ figure.savefig(output / "training.png", dpi=80)
 plt.show()
 for name, first, last in zip(after._fields, before, after, strict=True):
     print(f"{name:11} {first:8.2f} before, {last:8.2f} after")
-assert after.total < before.total and after.shading < 0.97 * before.shading
+ratio = after.shading / before.shading  # docs/training.md has the spread over seeds
+assert ratio < 0.93, f"the shading's term: {ratio:.3f} of before, not below 0.93"
 
 # %% [markdown]
 # ## 9 Nearer to the truth?
@@ -528,8 +536,11 @@ about = {"faces": "synthetic", "size": size, "start": "true coarse"}
 rows = [about | row for row in benchmark]
 print(detail_report.detail_table(rows))
 on_synthetic = {row["method"]: row for row in benchmark}
-assert on_synthetic["sfs"]["detail"] > 0  # what it adds is, if little, the wrinkles
-assert np.isfinite([row["normals"] for row in benchmark]).all()
+# What it adds is, if little, the wrinkles.
+added = on_synthetic["sfs"]["detail"]
+assert added > 0, f"correlation with the wrinkles {added:.3f}, above 0 expected"
+angles = [row["normals"] for row in benchmark]
+assert np.isfinite(angles).all(), f"not all are finite: {angles}"
 sheet.convert("RGB").save(output / "known_detail.jpg", quality=80)
 sheet
 
@@ -566,7 +577,8 @@ for side, result in results.items():
     high = bend - sfs.gaussian_blur(bend, 3.0)  # finer than three pixels of the photo
     finest[side] = high[inside].std().item()
     print(f"{side} px: {finest[side]:.3f} mm of detail finer than three pixels")
-assert min(finest.values()) > 0.01
+least = min(finest.values())
+assert least > 0.01, f"{least:.3f} mm of fine detail, above 0.01 expected"
 
 # %% [markdown]
 # ## Exercises
@@ -590,7 +602,8 @@ x_s, W_s = rng.normal(size=(3, 4, 5)), rng.normal(size=(3, 2, 2, 2))
 answer = up_convolution(x_s, W_s)
 expected = F.conv_transpose2d(torch.tensor(x_s)[None], torch.tensor(W_s), stride=2)[0]
 print("shape", answer.shape, "expected", tuple(expected.shape))
-assert answer.shape == (2, 8, 10) and np.allclose(answer, expected)
+assert answer.shape == (2, 8, 10), f"shape {answer.shape}, expected (2, 8, 10)"
+assert np.allclose(answer, expected), f"{answer}, expected {expected}"
 
 # %% [markdown]
 # **2.** The smoothness of Eq. (13) for a depth map without a mask: the mean absolute
@@ -616,7 +629,7 @@ for z_s in (rng.normal(size=(6, 7)), 3 * rows - columns, rows**2):
         as_map, torch.ones_like(as_map, dtype=torch.bool)
     ).item()
     print(f"answer {answer:.4f}, expected {expected:.4f}")
-    assert np.isclose(answer, expected)
+    assert np.isclose(answer, expected), f"{answer:.5f}, expected {expected:.5f}"
 
 # %% [markdown]
 # **3.** How does the shading of Eq. (8) change with the slopes? For $n = (-p, -q, 1) /
@@ -647,7 +660,8 @@ for p_s, q_s, *l_s in rng.normal(size=(4, 6)):
     by_p = (shading_of(p_s + h, q_s, l_s) - shading_of(p_s - h, q_s, l_s)) / (2 * h)
     by_q = (shading_of(p_s, q_s + h, l_s) - shading_of(p_s, q_s - h, l_s)) / (2 * h)
     print("answer", np.round(answer, 4), "expected", np.round((by_p, by_q), 4))
-    assert np.allclose(answer, (by_p, by_q), atol=1e-6)
+    wanted = by_p, by_q
+    assert np.allclose(answer, wanted, atol=1e-6), f"{answer}, expected {wanted}"
 
 # %% [markdown]
 # ## What we did not reproduce

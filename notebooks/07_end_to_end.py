@@ -29,7 +29,6 @@ import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
 import plotly.graph_objects as plotly
-import torch
 from matplotlib.cbook import get_sample_data
 
 from facerecon import Reconstructor, appearance, camera, coarsenet, depth, imaging
@@ -37,6 +36,7 @@ from facerecon import lighting, losses, render, repro, solid, weights
 from facerecon.detection import detect, recrop
 from facerecon.training import presets
 from facerecon.views import portraits, viz
+import torch  # after facerecon, which tells its threads how to wait
 
 # %%
 used_weights = {
@@ -94,10 +94,14 @@ for name, square in squares.items():
     box = boxes[name]
     corners = np.array([[-0.5, -0.5], [199.5, 199.5]])  # of the crop
     (left, top), (right, bottom) = square.to_image(corners) + 0.5
-    assert np.isclose(right - left, 1.2 * max(box.width, box.height))
-    assert left < box.x < box.x + box.width < right, (left, right, box)
-    assert top < box.y < box.y + box.height < bottom, (top, bottom, box)
-    assert np.allclose(square.to_crop(square.to_image(corners)), corners)
+    width, wanted = right - left, 1.2 * max(box.width, box.height)
+    assert np.isclose(width, wanted), f"{width:.2f} pixels wide, expected {wanted:.2f}"
+    within = left < box.x < box.x + box.width < right
+    assert within, f"{box} not between columns {left:.1f} and {right:.1f}"
+    within = top < box.y < box.y + box.height < bottom
+    assert within, f"{box} not between rows {top:.1f} and {bottom:.1f}"
+    back = square.to_crop(square.to_image(corners))
+    assert np.allclose(back, corners), f"{back}, expected {corners}"
 
 # %% [markdown]
 # ## 2 Four steps of CoarseNet
@@ -153,11 +157,15 @@ for name, maps in feedback.items():
     moves[name] = (track[1:] - track[:-1]).norm(dim=2).mean(dim=1)
     landmarks[name] = squares[name].to_image(track[-1].numpy())
     print(name, "moves by", [f"{move:.2f}" for move in moves[name]], "pixels of 200")
-    assert moves[name][-1] < moves[name][0] / 2, moves[name]
+    first, last = moves[name][[0, -1]]
+    assert last < first / 2, f"{last:.2f} pixels, not below half of {first:.2f}"
     box = boxes[name]
     below_brows = landmarks[name][27:] + 0.5  # boxes count from the image's edge
     place = (below_brows - [box.x, box.y]) / [box.width, box.height]
-    assert (place > -0.05).all() and (place < 1.05).all(), (place.min(0), place.max(0))
+    low, high = place.min(), place.max()
+    assert -0.05 < low < high < 1.05, (
+        f"{low:.2f} to {high:.2f} of the box, 0 to 1 expected"
+    )
 
 # %%
 # The pose, from its units (docs/conventions.md) to degrees, percent, and pixels per mm.
@@ -187,7 +195,7 @@ z = shown.projected[0, :, 2][corners]
 mixed = (shown.fragments.barycentric * z).sum(dim=3)  # Eq. (6)
 error = (mixed - shown.depth[:, 0]).abs()[shown.mask[:, 0]].max()
 print(f"largest difference {error:.1e} mm over {shown.mask.sum()} pixels")
-assert error < 1e-3
+assert error < 1e-3, f"{error:.1e} mm, not below 1e-3"
 
 # %% [markdown]
 # ## 4 Light and albedo
@@ -219,10 +227,11 @@ lit = {
 inner = losses.five_point_interior(shown.mask)[0, 0]  # all neighbors are on the face
 difference = np.abs(n - maps[name].normals[0].numpy())[:, inner].max()
 print(f"largest difference {difference:.1e} over {inner.sum()} pixels")
-assert difference < 1e-3
+assert difference < 1e-3, f"{difference:.1e}, not below 1e-3"
 for key, found in lit.items():
-    print(key, "light (ambient, right, up, front):", found.light[0].numpy().round(2))
-    assert found.light[0, 3] > 0  # portraits are lit from the front
+    light = found.light[0].numpy().round(2)
+    print(key, "light (ambient, right, up, front):", light)
+    assert light[3] > 0, f"{key}: light from the front {light[3]}, not above 0"
 
 # %% [markdown]
 # ## 5 FineNet adds the detail
@@ -271,8 +280,10 @@ change = {name: (fine[name] - coarse[name])[mask[name]] for name in fine}
 for name, moved in change.items():
     most = moved.abs().max()
     print(f"{name}: depth changed by {moved.std():.2f} mm rms, at most {most:.1f}")
-    assert 0.01 < moved.std() < 5  # something happened, and it is detail
-    assert torch.equal(fine[name][~mask[name]], coarse[name][~mask[name]])
+    # Something happened, and it is detail.
+    assert 0.01 < moved.std() < 5, f"{moved.std():.3f} mm, 0.01 to 5 expected"
+    outside = (fine[name] != coarse[name])[~mask[name]].sum()
+    assert outside == 0, f"{outside} pixels outside of the mask changed, 0 expected"
 
 # %%
 for name in grey:
@@ -350,13 +361,20 @@ pupil.load_state_dict(reconstructor.coarsenet.state_dict())
 for (source, place, cut), norm in norms.items():
     if norm:
         print(f"{source:9} {'cut' if cut else 'whole':6} {place:13} {norm:.3g}")
-    assert np.isfinite(norm)
-assert min(norms["Eq. (14)", place, False] for place in places) > 0
-assert min(norms["fidelity", place, False] for place in ("r", "CoarseNet")) > 0
-assert norms["fidelity", "FineNet", False] == 0
-assert norms["Eq. (14)", "CoarseNet", True] == norms["Eq. (14)", "r", True] == 0
+    assert np.isfinite(norm), f"{source}, {place}: {norm} is not finite"
+
+# %% tags=["check"]
+least = min(norms["Eq. (14)", place, False] for place in places)
+assert least > 0, f"Eq. (14) reaches every place: {least}, not above 0"
+least = min(norms["fidelity", place, False] for place in ("r", "CoarseNet"))
+assert least > 0, f"fidelity reaches CoarseNet: {least}, not above 0"
+none = norms["fidelity", "FineNet", False]
+assert none == 0, f"fidelity in FineNet: {none}, expected 0"
+none = norms["Eq. (14)", "CoarseNet", True] + norms["Eq. (14)", "r", True]
+assert none == 0, f"Eq. (14) behind the cut: {none}, expected 0"
 whole, severed = (norms["Eq. (14)", "FineNet", cut] for cut in (False, True))
-assert abs(whole - severed) < 1e-3 * whole  # FineNet's own gradient is the same
+same = abs(whole - severed) < 1e-3 * whole
+assert same, f"FineNet's own gradient: {severed:.5g}, expected {whole:.5g}"
 
 # %%
 figure, axis = plt.subplots(figsize=(7, 2.6), layout="constrained")
@@ -396,7 +414,7 @@ for _ in range(rounds):
     sum(map(sum, passes)).backward()
     optimizer.step()
 
-# %% tags=["check"]
+# %%
 moved = {}
 with torch.no_grad():
     passes = {name: flow(name) for name in grey}
@@ -408,9 +426,13 @@ with torch.no_grad():
         before = feedback[name][-1].projected[0, model.landmarks, :2]
         moved[name] = (tuned - before).norm(dim=1).mean().item()
         print(f"{name}: landmarks have moved by {moved[name]:.3f} pixels of 200")
+
+# %% tags=["check"]
 for step, (criterion, fidelity) in enumerate(history):  # 1: the outline may jump
     print(f"after {step} steps: Eq. (14) {criterion:.2f}, fidelity {fidelity:.4f}")
-assert history[-1][0] < history[1][0] and max(moved.values()) < 1
+first, last = history[1][0], history[-1][0]
+assert last < first, f"Eq. (14): {last:.2f}, not below {first:.2f}"
+assert max(moved.values()) < 1, f"landmarks moved by {moved} pixels, not below 1"
 
 # %% [markdown]
 # ## 8 All of it in one call
@@ -418,18 +440,24 @@ assert history[-1][0] < history[1][0] and max(moved.values()) < 1
 # `Reconstructor` does sections 1 to 5 and brings the result back to the photograph's
 # own pixels and to a mesh.
 
-# %% tags=["check"]
+# %%
 faces, seconds = {}, {}
 for name, image in images.items():
     start = time.perf_counter()
     faces[name] = reconstructor(image)
     seconds[name] = time.perf_counter() - start
     print(f"{name}: {seconds[name]:.2f} s, {len(faces[name].vertices):,} vertices")
-    assert np.allclose(faces[name].iterations[-1], states[name][-1][0], atol=1e-4)
-    assert np.abs(faces[name].landmarks - landmarks[name]).max() < 0.05
-    by_hand = fine[name][mask[name]].mean().item()
-    assert abs(np.nanmean(faces[name].depth_mm) - by_hand) < 1
-    assert np.isnan(faces[name].depth_mm[~faces[name].mask]).all()
+
+# %% tags=["check"]
+for name, face in faces.items():
+    off = np.abs(face.iterations[-1] - states[name][-1][0].numpy()).max()
+    assert off < 1e-4, f"{name}: r is off by {off:.1e}, not below 1e-4"
+    off = np.abs(face.landmarks - landmarks[name]).max()
+    assert off < 0.05, f"{name}: landmarks are off by {off:.3f} pixels, not below 0.05"
+    off = abs(np.nanmean(face.depth_mm) - fine[name][mask[name]].mean().item())
+    assert off < 1, f"{name}: depth is off by {off:.2f} mm, not below 1"
+    outside = np.isfinite(face.depth_mm[~face.mask]).sum()
+    assert outside == 0, f"{name}: {outside} pixels outside have a depth, 0 expected"
 
 # %%
 for name, face in faces.items():
@@ -466,8 +494,9 @@ widgets.VBox([widgets.HBox([choice, button]), place])
     faces[name]
 ).data  # what the button shows, not sent to the browser
 print(f"{len(faces[name].vertices):,} vertices, {len(surface.x):,} in the viewer")
-assert 1000 < len(surface.x) <= min(10_000, len(faces[name].vertices))
-assert max(surface.i.max(), surface.j.max(), surface.k.max()) < len(surface.x)
+count, last = len(surface.x), max(surface.i.max(), surface.j.max(), surface.k.max())
+assert 1000 < count <= min(10_000, len(faces[name].vertices)), f"{count:,} vertices"
+assert last < count, f"a triangle names vertex {last}, below {count} expected"
 
 # %% [markdown]
 # **Keep it.** The suffix chooses the format: `.glb` with texture, `.obj` with `.mtl`
@@ -481,10 +510,12 @@ with TemporaryDirectory() as folder:
         for path in face.save(Path(folder) / f"face{suffix}"):
             print(f"{path.name:10} {path.stat().st_size / 1000:8.0f} kB")
     header = (Path(folder) / "face.ply").read_bytes()[:400].decode("latin1")
-    assert f"element vertex {len(face.vertices)}" in header
+    wanted = f"element vertex {len(face.vertices)}"
+    assert wanted in header, f"{wanted!r} is not in {header!r}"
     face.save_depth(Path(folder) / "depth.npy")
     stored = np.load(Path(folder) / "depth.npy")
-assert np.array_equal(stored, face.depth_mm, equal_nan=True)
+same = np.array_equal(stored, face.depth_mm, equal_nan=True)
+assert same, f"depth.npy: {np.nanmean(stored)} mm, expected {np.nanmean(face.depth_mm)}"
 
 # %% [markdown]
 # **Print it.** A slicer needs a volume; the face is a sheet with a ragged border.
@@ -500,11 +531,12 @@ for column, hollow in enumerate((False, True)):
     f = closed.faces
     edges = np.concatenate([f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]])
     once = {tuple(edge) for edge in edges.tolist()}
-    assert len(once) == len(edges) and once == {(b, a) for a, b in once}
+    open_ = len(edges) - len(once & {(b, a) for a, b in once})
+    assert open_ == 0, f"{open_} edges of {len(edges)} are open, 0 expected"
     corners = closed.vertices[f] - closed.vertices.mean(0)
     volume = np.linalg.det(corners).sum() / 6  # mm^3, positive if turned outward
     print(f"hollow {hollow}: {len(f):,} triangles, {volume / 1000:.0f} cm^3")
-    assert volume > 0
+    assert volume > 0, f"{volume:.0f} mm^3, not above 0"
     for axis, yaw in zip(axes[2 * column :], (35, 150), strict=False):
         show(axis, viz.shaded(viz.mesh_normals(*closed, size=300, yaw=yaw)), f"{yaw}°")
 
@@ -548,12 +580,16 @@ def pretend(name, content):
 
 
 shown, said = pretend("letter.txt", b"not a photograph")
-assert shown == b"" and "letter.txt" in said and "not an image" in said, said
+refused = shown == b"" and "letter.txt" in said and "not an image" in said
+assert refused, f"{len(shown)} bytes shown, said {said!r}"
 shown, said = pretend("wall.png", viz.figure_png(plt.Figure()))
-assert shown == b"" and "no face" in said, said
+assert shown == b"" and "no face" in said, f"{len(shown)} bytes shown, said {said!r}"
+
+# %% tags=["check"]
 portrait = get_sample_data("grace_hopper.jpg", asfileobj=False)
 shown, said = pretend("hopper.jpg", Path(portrait).read_bytes())
-assert shown.startswith(b"\x89PNG") and (output / "your_face.stl").is_file(), said
+made = shown.startswith(b"\x89PNG") and (output / "your_face.stl").is_file()
+assert made, f"{len(shown)} bytes shown, said {said!r}"
 
 # %% [markdown]
 # ## Exercises
@@ -578,11 +614,13 @@ def depth_errors(estimate, truth):
 truth = np.arange(-50.0, 51.0)  # -50 ... 50 mm
 mean, most = depth_errors(np.zeros(101), truth)
 print(f"mean {mean:.2f} (expected 25.25), 90 % {most:.2f} (expected 45)")
-assert np.isclose(mean, 2550 / 101) and np.isclose(most, 45)
+right = np.isclose(mean, 2550 / 101) and np.isclose(most, 45)
+assert right, f"{mean:.3f} and {most:.3f}, expected 25.248 and 45"
 half = np.where(truth > 0, truth, np.nan)
 mean, most = depth_errors(np.where(truth < 11, 0, np.nan), half)
 print(f"where both are valid: mean {mean:.2f} (expected 5.5), 90 % {most:.2f} (9.1)")
-assert np.isclose(mean, 5.5) and np.isclose(most, 9.1)
+right = np.isclose(mean, 5.5) and np.isclose(most, 9.1)
+assert right, f"{mean:.3f} and {most:.3f}, expected 5.5 and 9.1"
 
 # %% [markdown]
 # **2.** Write the image of Eq. (8), $\rho\langle\vec l, Y(z)\rangle$, for an albedo (H,
@@ -607,13 +645,9 @@ random_normals = torch.nn.functional.normalize(
 l = torch.randn(4, generator=generator)
 expected = lighting.shade(rho[None, None], l[None], random_normals[None])[0, 0]
 answer = relit(rho, l, random_normals)
-print(
-    "shape",
-    tuple(answer.shape),
-    "largest error",
-    (answer - expected).abs().max().item(),
-)
-assert torch.allclose(answer, expected, atol=1e-6)
+off = (answer - expected).abs().max()
+print(f"shape {tuple(answer.shape)}, largest error {off:.1e}")
+assert off < 1e-5, f"off by {off:.1e}, not below 1e-5"
 
 # %% [markdown]
 # ## What we did not reproduce

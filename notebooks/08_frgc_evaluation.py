@@ -78,14 +78,15 @@ plt.show()
 for item in scans:
     row, column = np.nonzero(item.mask)
     x, y, z = item.points[item.mask].astype(float).T
-    assert np.corrcoef(x, column)[0, 1] > 0.9 and np.corrcoef(y, row)[0, 1] < -0.9
+    right, down = np.corrcoef(x, column)[0, 1], np.corrcoef(y, row)[0, 1]
+    assert right > 0.9 and down < -0.9, f"x {right:.2f}, y {down:.2f}, expected 1, -1"
     distance = -z if z.max() < 0 else z.max() + 1000 - z
     rays = np.column_stack([column, np.ones_like(x)])
     misfit = {}
     for name, value in {"projective": x / distance, "orthographic": x}.items():
         fit = rays @ np.linalg.lstsq(rays, value, rcond=None)[0]
         misfit[name] = np.std(value - fit) / np.std(value)
-    assert misfit["projective"] < misfit["orthographic"], misfit
+    assert misfit["projective"] < misfit["orthographic"], f"the other way: {misfit}"
 print({name: f"{100 * value:.2f} %" for name, value in misfit.items()})
 
 # %% [markdown]
@@ -116,7 +117,8 @@ for item, found in zip(kept, estimates, strict=True):
     mask = item.mask.copy()
     for estimate in found.values():
         mask &= np.isfinite(estimate.depth_mm)
-    assert np.array_equal(mask, protocol.common_pixels(item, found))
+    package = protocol.common_pixels(item, found)
+    assert np.array_equal(mask, package), f"{(mask != package).sum()} pixels differ"
     shares.append([mask.sum() / np.isfinite(e.depth_mm).sum() for e in found.values()])
 for name, share in zip(names, np.mean(shares, axis=0), strict=True):
     print(f"{name:16} {share:.0%} of its own valid pixels count")
@@ -138,8 +140,8 @@ for name, estimate in found.items():
     error = np.abs(difference - np.median(difference))
     mean, high = error.mean(), np.quantile(error, 0.9)
     print(f"{name:16} mean {mean:.2f} mm, 90 % {high:.2f} mm")
-    assert abs(mean - scores[name].mean) < 1e-3
-    assert abs(high - scores[name].high) < 1e-3
+    off = max(abs(mean - scores[name].mean), abs(high - scores[name].high))
+    assert off < 1e-3, f"{name}: {off:.1e} mm apart, not below 1e-3"
 
 # %% [markdown]
 # **A planted error must come back.** We use the truth itself as an estimate and spoil
@@ -163,7 +165,8 @@ for name, (spoilt, expected) in planted.items():
     estimate = protocol.Estimate(spoilt.astype(np.float32))
     error = protocol.errors(item, estimate, mask)
     print(f"{name:16} gives {error.mean():.3f} mm, expected {expected:.3f}")
-    assert abs(error.mean() - expected) < 0.02 + 0.02 * expected
+    off, most = abs(error.mean() - expected), 0.02 + 0.02 * expected
+    assert off < most, f"{name}: {off:.3f} mm apart, not below {most:.3f}"
 
 # %% [markdown]
 # ## 4 How the methods fail
@@ -250,9 +253,12 @@ plt.show()
 # %% tags=["check"]
 for name in names:
     table_1 = averages["as in Table 1"][name]
-    assert averages["true size, rigid"][name] < table_1, "rigid motion cannot hurt"
-    assert averages["60 mm about the nose"][name] < 1.2 * table_1
-    assert abs(averages["mean, not median"][name] - table_1) < 0.5
+    rigid, near, mean = (averages[key][name] for key in (
+        "true size, rigid", "60 mm about the nose", "mean, not median"))  # fmt: skip
+    assert rigid < table_1, f"rigid motion cannot hurt: {rigid:.2f} mm, {table_1:.2f}"
+    assert near < 1.2 * table_1, f"near the nose {near:.2f} mm, in all {table_1:.2f}"
+    off = abs(mean - table_1)
+    assert off < 0.5, f"mean or median: {off:.2f} mm apart, not below 0.5"
 
 # %% [markdown]
 # So a number without its protocol can be halved or doubled. The order of the methods is
@@ -288,8 +294,11 @@ for row, (low, high) in zip(rows, bounds, strict=True):
     )
     print(f"behind {names[0]}: {row.behind.low:+.2f} to {row.behind.high:+.2f}")
     width = row.mean.high - row.mean.low
-    assert abs(row.mean.low - low) < 0.2 * width + 0.01
-    assert abs(row.mean.high - high) < 0.2 * width + 0.01
+    off, most = (
+        max(abs(row.mean.low - low), abs(row.mean.high - high)),
+        0.2 * width + 0.01,
+    )
+    assert off < most, f"{row.method}: {off:.3f} mm apart, not below {most:.3f}"
 
 # %% [markdown]
 # ## Exercises
@@ -321,7 +330,8 @@ other = np.ones_like(surface, dtype=bool)
 other[0, :20] = False
 mean, high = table_errors(spoilt, surface, [other])
 print(f"mean {mean:.3f} (expected 0.750), 90 % {high:.2f} (expected 3.00)")
-assert np.isclose(mean, 20 * 3 / 80) and np.isclose(high, 3)
+right = np.isclose(mean, 20 * 3 / 80) and np.isclose(high, 3)
+assert right, f"{mean:.4f} and {high:.4f}, expected 0.75 and 3"
 
 # %% [markdown]
 # **2.** A method's relief is too shallow or too deep by a factor. Find the one that
@@ -344,9 +354,10 @@ shallow = 0.8 * true_depth + generator.normal(0, 2, 500) - 40
 factor = best_scale(shallow, true_depth)
 expected = np.polyfit(shallow, true_depth, 1)[0]
 print(f"factor {factor:.4f} (expected {expected:.4f})")
-assert np.isclose(factor, expected)
+assert np.isclose(factor, expected), f"{factor:.6f}, expected {expected:.6f}"
 fitted = alignment.align_depth(shallow, true_depth, "mean", "fit")
-assert np.isclose(np.ptp(fitted) / np.ptp(shallow), factor)
+ratio = np.ptp(fitted) / np.ptp(shallow)
+assert np.isclose(ratio, factor), f"{ratio:.6f}, expected {factor:.6f}"
 
 # %% [markdown]
 # **3.** The bootstrap interval of an average, resampling *subjects*.
@@ -373,16 +384,12 @@ hard = np.random.default_rng(1).normal(4, 1, 20)
 low, high = interval(
     np.repeat(hard, 10), np.repeat(twenty, 10), 2000, np.random.default_rng(2)
 )
-error = hard.std() / np.sqrt(
-    20
-)  # ten equal scans of a person are one piece of evidence
-print(
-    f"{low:.2f} to {high:.2f}; expected about {hard.mean() - 1.96 * error:.2f} to",
-    end=" ",
-)
-print(f"{hard.mean() + 1.96 * error:.2f}")
-assert abs(low - hard.mean() + 1.96 * error) < 0.12
-assert abs(high - hard.mean() - 1.96 * error) < 0.12
+# Ten equal scans of a person are one piece of evidence.
+half, middle = 1.96 * hard.std() / np.sqrt(20), hard.mean()
+wanted = f"{middle - half:.2f} to {middle + half:.2f}"
+print(f"{low:.2f} to {high:.2f}; expected about {wanted}")
+off = max(abs(low - middle + half), abs(high - middle - half))
+assert off < 0.12, f"{low:.2f} to {high:.2f}, expected {wanted} up to 0.12"
 
 # %% [markdown]
 # ## What we did not reproduce

@@ -149,19 +149,19 @@ def test_displacements_are_those_between_estimate_and_truth(task):
 
 
 def test_learns_a_few_faces_by_heart(model):
-    config = dataclasses.replace(TINY, learning_rate=4e-3, bfloat16=False)
-    task = CoarseTask(model, config, CPU, workers=0)
+    """From the same states in every step: with the network's own answers chance has its say."""
+    task = CoarseTask(model, dataclasses.replace(TINY, passes=1), CPU, workers=0)
     network = task.networks["coarsenet"].train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3)
-    batch = next(iter(task.batches(0)))
+    batch = next(iter(task.batches(0)))[:1]
     losses = []
-    for _ in range(25):
-        for terms in task.losses(batch):
-            optimizer.zero_grad()
-            terms["loss"].backward()
-            optimizer.step()
+    for _ in range(60):
+        terms = next(task.losses(batch))
+        optimizer.zero_grad()
+        terms["loss"].backward()
+        optimizer.step()
         losses.append(terms["loss"].item())
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.7 * losses[0]
 
 
 def test_resumed_run_is_bit_identical(model, tmp_path):

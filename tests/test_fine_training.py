@@ -96,17 +96,17 @@ def test_validation_measures_the_networks_that_it_is_given(task):
 
 def test_training_lowers_the_criterion(task):
     network = task.networks["finenet"]
-    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=4e-3)
     batch = next(iter(task.batches(0)))
     faces = task.faces.crops(batch.faces, batch.size)
     losses = []
-    for _ in range(20):
+    for _ in range(60):
         terms = task.criterion(network, faces)
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
         losses.append(terms["loss"].item())
-    assert losses[-1] < 0.997 * losses[0]
+    assert losses[-1] < 0.99 * losses[0]
     assert terms["fidelity"] > 0
 
 
@@ -160,15 +160,15 @@ def test_supervision_alone_and_beside_photographs(model, coarsenet, photos, tmp_
 def test_supervised_training_comes_nearer_to_the_truth(model, coarsenet, tmp_path):
     task = FineTask(model, coarsenet, TINY, FineData(supervised=True), CPU)
     sample = task.detail[100].batch(0, 2)
-    optimizer = torch.optim.Adam(task.networks["finenet"].parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(task.networks["finenet"].parameters(), lr=4e-3)
     angles = []
-    for _ in range(15):
+    for _ in range(60):
         terms = task.supervised_criterion(task.networks["finenet"], sample)
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
         angles.append(terms["normals_deg"].item())
-    assert angles[-1] < 0.998 * angles[0]
+    assert angles[-1] < 0.99 * angles[0]
 
 
 def test_nothing_to_learn_from(model, coarsenet, tmp_path):

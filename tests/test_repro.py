@@ -88,6 +88,24 @@ def test_a_failed_item_is_kept_and_does_not_stop_the_next(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ('error = 2.5\nassert error < 1, f"{error} mm, not below 1"', "2.5 mm, not below 1"),
+        ("error = 2.5\nassert error < 1  # mm", "assert error < 1 # mm"),  # no message
+    ],
+)
+def test_one_line_names_item_cell_and_message(
+    clone: Path, capsys: pytest.CaptureFixture[str], cell: str, said: str
+) -> None:
+    write_notebook(clone / "notebooks/01_first.ipynb", "x = 1", cell)
+    assert reproduce(["first"], out=clone / "figures") == 1
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in lines if "FAILED" in line]
+    assert f"first: FAILED, cell [4], AssertionError: {said}; see " in line
+
+
+@pytest.mark.slow
 def test_what_is_unchanged_is_skipped(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo = clone / "a.jpg"
     photo.write_bytes(b"one")

@@ -77,7 +77,8 @@ for name, photograph in known.items():
         f"{name}: {error.mean():.2f} mm, 90 % below {measured[name][1]:.2f} mm;", end=""
     )
     print(f" landmarks {100 * off:.1f} %")
-    assert error.mean() < 10 and off < 0.2, "not this face"
+    assert error.mean() < 10, f"not this face: {error.mean():.1f} mm, not below 10"
+    assert off < 0.2, f"not this face: landmarks {off:.0%}, not below 20 %"
 
 # %% tags=["record"]
 files = [coarse_file, fine_file]

@@ -23,7 +23,6 @@ fine_weights = ""
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import torch
 
 from facerecon import Reconstructor, camera, depth, imaging, repro, weights
 from facerecon.coarsenet import feedback, iterate, step
@@ -32,6 +31,7 @@ from facerecon.finenet import FineNet
 from facerecon.render import render
 from facerecon.views import diagrams as draw, viz
 from facerecon.views.portraits import portraits
+import torch  # after facerecon, which tells its threads how to wait
 
 # %%
 output = Path(output_dir)
@@ -126,18 +126,25 @@ figure
 
 # %% tags=["check"]
 drawn = {layer.name: layer for layer in fine_layers}
-assert tuple(maps.shape[1:]) == (7, 200, 200) and r.shape[1] == 200 + 84 + 6
+shapes = *maps.shape[1:], r.shape[1]
+assert shapes == (7, 200, 200, 290), f"{shapes}, expected 7, 200, 200, 290"
 width = finenet.config.width
 scales = [drawn[f"conv{n}"].shape[0] for n in ("1_2", "2_2", "3_3")]
-assert scales == [width, 2 * width, 4 * width] and column == 2 + sum(scales)
-assert FineNet().regress1.in_channels == 2 + 64 + 128 + 256 == 450
-assert sum(layer.parameters for layer in fine_layers) == total_fine
+wanted = [width, 2 * width, 4 * width]
+assert scales == wanted, f"channels {scales}, expected {wanted}"
+assert column == 2 + sum(scales), f"{column} channels, expected {2 + sum(scales)}"
+papers = FineNet().regress1.in_channels
+assert papers == 2 + 64 + 128 + 256, f"{papers} channels, expected 450"
+counted = sum(layer.parameters for layer in fine_layers)
+assert counted == total_fine, f"{counted:,} parameters, expected {total_fine:,}"
 norms = [m for m in coarsenet.modules() if isinstance(m, torch.nn.BatchNorm2d)]
 inside = {id(m) for b in coarsenet.body for m in b.modules()}
 outside = sum(p.numel() for m in norms if id(m) not in inside for p in m.parameters())
 trust = sum(p.numel() for p in coarsenet.parameters(recurse=False))  # in what it says
-assert sum(layer.parameters for layer in coarse_layers) + outside + trust == total
-assert torch.allclose(step(coarsenet, model, grey, before), r, atol=1e-5)
+counted = sum(layer.parameters for layer in coarse_layers) + outside + trust
+assert counted == total, f"{counted:,} parameters, expected {total:,}"
+off = (step(coarsenet, model, grey, before) - r).abs().max()
+assert off < 1e-5 * max(1, r.abs().max()), f"r is off by {off:.1e}, not below 1e-5"
 
 # %% tags=["record"]
 files = [coarse_file, fine_file]

@@ -22,7 +22,6 @@ coarse_weights = ""  # file of CoarseNet weights instead of those that ship
 # %% tags=["imports"]
 from pathlib import Path
 
-import torch
 
 from facerecon import Reconstructor, imaging, repro, weights
 from facerecon.coarsenet import iterate
@@ -30,6 +29,7 @@ from facerecon.detection import detect
 from facerecon.render import render
 from facerecon.views import viz
 from facerecon.views.portraits import CREDITS, portraits
+import torch  # after facerecon, which tells its threads how to wait
 
 # %%
 output = Path(output_dir)
@@ -62,7 +62,8 @@ moves = {}
 for name, track in tracks.items():
     moves[name] = (track[1:] - track[:-1]).norm(dim=2).mean(dim=1)
     print(name, [f"{move:.2f}" for move in moves[name].tolist()])
-    assert moves[name][-1] < moves[name][0] / 3, "it does not settle"
+    first, last = moves[name][[0, -1]]
+    assert last < first / 3, f"it does not settle: {first:.2f} to {last:.2f} pixels"
 
 # %% tags=["record"]
 people = " and ".join(CREDITS[n] for n in images if n in CREDITS) or "given photographs"

@@ -21,7 +21,6 @@ coarse_weights = ""  # file of CoarseNet weights instead of those that ship
 # %% tags=["imports"]
 from pathlib import Path
 
-import torch
 
 from facerecon import Reconstructor, camera, depth, imaging, lighting, repro, sfs
 from facerecon import weights
@@ -32,6 +31,7 @@ from facerecon.render import render
 from facerecon.simulated_scans.cache import cached_photograph
 from facerecon.views import viz
 from facerecon.views.portraits import portraits
+import torch  # after facerecon, which tells its threads how to wait
 
 # %%
 output = Path(output_dir)
@@ -90,7 +90,9 @@ figure
 # %% tags=["check"]
 for name, share in explained.items():
     print(f"{name:14} {share:4.0%}", lights[name].numpy().round(2))
-    assert share > 0.05 and lights[name][3] > 0, "lit from the front, and of use"
+    front = lights[name][3]
+    assert share > 0.05, f"{name}: {share:.0%} explained, above 5 % expected"
+    assert front > 0, f"{name}: light from the front {front:.2f}, not above 0"
 
 # %% tags=["record"]
 people = "two portraits; simulated subjects of facerecon-bench"

@@ -24,7 +24,6 @@ fine_weights = ""
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from facerecon import Reconstructor, repro, weights
 from facerecon.detection.detect import NoFaceError
@@ -38,6 +37,7 @@ from facerecon.synthetic.collection import photograph_collection
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.training.presets import SyntheticConfig
 from facerecon.views import viz
+import torch  # after facerecon, which tells its threads how to wait
 
 # %%
 output = Path(output_dir)
@@ -108,7 +108,8 @@ for number, face in faces.items():
         error = np.abs(difference - np.median(difference)).mean()
         errors.setdefault(name, []).append(float(error))
         print(f"photograph {number}: {name:28} {error:.2f} mm, {common.sum()} pixels")
-        assert common.sum() > 5000 and error < 8, "this is another face"
+        assert common.sum() > 5000, f"{common.sum()} pixels, not above 5000"
+        assert error < 8, f"this is another face: {error:.2f} mm, not below 8"
 
 # %% tags=["record"]
 files = [coarse_file, fine_file]

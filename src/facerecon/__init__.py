@@ -5,11 +5,18 @@
     face.save("face.glb")
 
 The names below are loaded when first used, so `import facerecon` alone is quick.
+
+Import it before torch: the OpenMP runtime reads its settings once, when torch loads it.
 """
 
+import os
 from importlib import import_module
 
 __version__ = "0.1.0"
+
+# Threads that spin while they wait for each other stall on a core that another program uses.
+if "GOMP_SPINCOUNT" not in os.environ:
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _HOME = {
     "Box": "detection.detect",

@@ -1,7 +1,6 @@
 """The command `facerecon`. Everything heavy is imported by the subcommand that needs it."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,8 +64,6 @@ def _add_train(commands: argparse._SubParsersAction, training: bool) -> None:
     )
     parser.set_defaults(command=_train)
     if training:  # only then, because it imports torch
-        # Threads that wait for each other should sleep: training alternates between libraries.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         from facerecon.commands.train import add_arguments
 
         add_arguments(parser)

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -260,6 +261,13 @@ def run(plan: Plan, progress: bool = False) -> tuple[str, float]:
     except Exception as error:  # of the notebook, its kernel or the disk: others may still run
         cause = f"{type(error).__name__}: {error}"
         if isinstance(error, papermill.PapermillExecutionError):
-            cause = f"In [{error.exec_count}], {error.ename}: {error.evalue}"
+            cause = f"cell [{error.exec_count}], {error.ename}: {error.evalue or _line(error)}"
         return " ".join(cause.split())[:400], time.monotonic() - start
     return "", time.monotonic() - start
+
+
+def _line(error: Exception) -> str:
+    """The line of a cell that failed without a message, from papermill's error."""
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))  # without its colors
+    marked = re.findall(r"^-+> *\d+ (.*)", shown, re.MULTILINE)
+    return marked[0].strip() if marked else "no message"

@@ -76,9 +76,13 @@ def learning_rate_factor(progress: float, warmup: float, cooldown: float) -> flo
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is computed natively; emulated it is slower than float32."""
+    """Whether bfloat16 is computed natively; emulated it is slower than float32.
+
+    On a processor that is held to less than AVX-512 (`ATEN_CPU_CAPABILITY=avx2`) it is not.
+    """
     if device.type == "cpu":  # torch has no public question for it
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return native and torch.backends.cpu.get_cpu_capability() == "AVX512"
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
