@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from facerecon.config import CoarseNetConfig, CoarseTraining, FineNetConfig, FineTraining
 
-from facerecon.coarsenet import CoarseNet
+from facerecon.coarsenet import CoarseNet, CoarseNetConfig
+from facerecon.finenet import FineNetConfig
 from facerecon.synthetic.config import DetailConfig, HairConfig, SyntheticConfig
 from facerecon.training.coarse import CoarseTask
 from facerecon.training.engine import computes_bfloat16
-from facerecon.training.fine import FineTask
+from facerecon.training.fine import FineData, FineTask
+from facerecon.training.presets import CoarseTraining, FineTraining
 
 CPU = torch.device("cpu")
 COARSE = CoarseTraining(
@@ -59,11 +60,11 @@ def coarse_curve(model: torch.nn.Module, seed: int, bfloat16: bool) -> np.ndarra
 def fine_curve(model: torch.nn.Module, seed: int, bfloat16: bool) -> np.ndarray:
     coarse = CoarseNet(model.n_coefficients, CoarseNetConfig(width=4, squeeze=4, points=0))
     config = replace(FINE, seed=seed, bfloat16=bfloat16)
-    task = FineTask(model, coarse, config, None, None, CPU, quiet=True, supervised=True)
+    task = FineTask(model, coarse, config, FineData(supervised=True, quiet=True), CPU)
     assert task.bfloat16 == bfloat16
     sample = task.detail[100].batch(0, 2)
-    loss = lambda: task.supervised_criterion(sample)["loss"]  # noqa: E731
-    return curve(task.networks["finenet"], loss, 2e-3)
+    network = task.networks["finenet"]
+    return curve(network, lambda: task.supervised_criterion(network, sample)["loss"], 2e-3)
 
 
 @pytest.mark.parametrize("trained", [coarse_curve, fine_curve])

@@ -23,10 +23,10 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 NUMERICAL = [
-    "bfloat16", "camera", "coarse_training", "coarsenet", "correspondence", "depth", "detail",
-    "detection_network", "engine", "fine_training", "finenet", "fit", "illumination",
+    "bfloat16", "camera", "coarse_training", "coarsenet", "depth", "detail",
+    "detection_network", "displacements", "engine", "fine_training", "finenet", "illumination",
     "light_evaluation", "lighting", "losses", "mesh", "metrics", "morphable_model", "pipeline",
-    "processes", "rasterize", "reconstruction", "relighter", "render", "richardson2016", "sfs",
+    "processes", "rasterize", "reconstruction", "recrop", "relighter", "render", "richardson2016", "sfs",
     "shipped_weights", "skin", "solid", "strided_convolutions", "synthetic", "training",
     "weights", "wrinkles",
 ]  # fmt: skip
