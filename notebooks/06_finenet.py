@@ -653,7 +653,7 @@ for p_s, q_s, *l_s in rng.normal(size=(4, 6)):
 # ## What we did not reproduce
 #
 # - **VGG-Face.** The paper starts from its weights and learns from its photographs:
-#   both must be requested. `finenet.load_vgg` reads them, and torchvision's VGG-16,
+#   both must be requested. `vgg.load_vgg` reads them, and torchvision's VGG-16,
 #   when you have them. Ours began at random; their card says what they saw.
 # - **The linear regressor.** The paper's 1 × 1 convolutions are "used as a linear
 #   regressor"; ours have ReLUs between them, or they would be a single layer.

@@ -59,3 +59,17 @@ class TinyModel:
 
     def vertices(self, coefficients: Tensor) -> Tensor:
         return torch.addmm(self.mean.flatten(), coefficients, self.basis).unflatten(1, (-1, 3))
+
+
+def boundary_loops(triangles: torch.Tensor) -> list[torch.Tensor]:
+    """The borders as vertex loops, longest first, each walked with the surface on its left."""
+    edges = [triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]
+    directed = set(map(tuple, torch.cat(edges).tolist()))
+    following = dict(edge for edge in sorted(directed) if edge[::-1] not in directed)
+    loops = []
+    while following:
+        loop = [min(following)]
+        while (vertex := following.pop(loop[-1])) != loop[0]:
+            loop.append(vertex)
+        loops.append(torch.tensor(loop))
+    return sorted(loops, key=len, reverse=True)

@@ -28,7 +28,7 @@ def weights(tmp_path_factory, model):
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
     coarse, fine = folder / "coarse.safetensors", folder / "fine.safetensors"
-    network = CoarseNet(model.n_coefficients, CoarseNetConfig(width=4)).eval()
+    network = CoarseNet(model.n_coefficients, CoarseNetConfig(width=4, points=0)).eval()
     save_weights(coarse, network, CARD)
     save_weights(fine, FineNet(FineNetConfig(width=4, regressor=(8, 8))).eval(), CARD)
     return ["--coarse", str(coarse), "--fine", str(fine)]

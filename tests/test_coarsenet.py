@@ -100,6 +100,12 @@ def test_displacements_move_the_answer_and_the_papers_network_has_none(network, 
     assert torch.equal(answer.r, theirs) and answer.displacement is None
 
 
+def test_points_that_were_never_chosen_are_refused(model, image):
+    network = CoarseNet(284, SMALL).eval()
+    with pytest.raises(ValueError, match="set_points"):
+        step(network, model, image, torch.zeros(2, 290))
+
+
 def test_points_follow_the_choice_in_the_weights_and_the_model(network, model):
     before = points_of(model, network.points)
     state = network.state_dict()

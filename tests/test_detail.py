@@ -144,7 +144,9 @@ def test_command(model, tmp_path, capsys):
     torch.manual_seed(0)
     card = ModelCard("x", "quick", "none", 0, 0, 0.0, "unknown", {}, {})
     coarse, fine = tmp_path / "coarse.safetensors", tmp_path / "fine.safetensors"
-    save_weights(coarse, CoarseNet(model.n_coefficients, CoarseNetConfig(width=4)).eval(), card)
+    save_weights(
+        coarse, CoarseNet(model.n_coefficients, CoarseNetConfig(width=4, points=0)).eval(), card
+    )
     other = tmp_path / "unsupervised.safetensors"
     for path in (fine, other):
         save_weights(path, FineNet(FineNetConfig(width=2, regressor=(4, 2))), card)

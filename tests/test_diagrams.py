@@ -52,10 +52,10 @@ def test_hooks_go_when_the_run_fails():
     assert not any(module._forward_hooks for module in net.modules())
 
 
-def test_a_residual_block_is_one_layer_of_coarsenet():
-    net = CoarseNet(3, CoarseNetConfig(width=8, blocks=(1, 2, 1, 1))).eval()
+def test_a_residual_block_is_one_layer_of_coarsenet(model):
+    net = CoarseNet(3, CoarseNetConfig(width=8, blocks=(1, 2, 1, 1), points=0)).eval()
     block = type(net.body[0])
-    run = lambda: net(torch.zeros(1, 7, 64, 64), torch.zeros(1, 9))  # noqa: E731
+    run = lambda: net(torch.zeros(1, 7, 64, 64), torch.zeros(1, 9), model)  # noqa: E731
     layers = diagrams.trace(net, run, [block])
     assert [layer.kind for layer in layers].count("residual block") == 5
     (regressor,) = [layer for layer in layers if layer.name == "regressor"]
@@ -65,8 +65,8 @@ def test_a_residual_block_is_one_layer_of_coarsenet():
 def test_slabs_are_as_high_as_their_maps():
     axis = Figure().add_subplot()
     layers = [
-        diagrams.Layer("a", "convolution", (8, 100, 100), 1),
-        diagrams.Layer("b", "convolution", (64, 50, 50), 1),
+        diagrams.TracedLayer("a", "convolution", (8, 100, 100), 1),
+        diagrams.TracedLayer("b", "convolution", (64, 50, 50), 1),
     ]
     places = diagrams.draw_layers(axis, layers, left=1.0)
     assert places["a"].left == 1.0 and places["b"].left > places["a"].right

@@ -21,7 +21,9 @@ def weights(tmp_path_factory, model):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "coarse.safetensors"
     card = ModelCard("coarse", "quick", "none", 0, 0, 0.0, "unknown", {}, {})
-    save_weights(path, CoarseNet(model.n_coefficients, CoarseNetConfig(width=4)).eval(), card)
+    save_weights(
+        path, CoarseNet(model.n_coefficients, CoarseNetConfig(width=4, points=0)).eval(), card
+    )
     return ["--coarse", str(path), "--iterations", "2"]
 
 

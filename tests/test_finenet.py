@@ -5,16 +5,12 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from facerecon.finenet import (
+from facerecon.finenet import CONVOLUTIONS, GREY_MEAN, GREY_STD, FineNet, FineNetConfig
+from facerecon.vgg import (
     CAFFE_MEAN,
-    CONVOLUTIONS,
-    GREY_MEAN,
-    GREY_STD,
     IMAGENET_MEAN,
     IMAGENET_STD,
     VGG_FACE_MEAN,
-    FineNet,
-    FineNetConfig,
     VggFileError,
     load_vgg,
 )

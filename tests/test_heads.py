@@ -143,7 +143,7 @@ def test_landmarks_place_the_mean_face(views, model):
 
 def test_rows_and_table(views, model):
     torch.manual_seed(0)
-    network = CoarseNet(model.n_coefficients, CoarseNetConfig(width=4, squeeze=8)).eval()
+    network = CoarseNet(model.n_coefficients, CoarseNetConfig(width=4, squeeze=8, points=0)).eval()
     results = evaluate_views(network, model, views, iterations=2)
     flat = ~views.perspective
     known = mean_errors(results["mean face, true pose"], flat)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from meshes import boundary_loops
 from scipy.ndimage import binary_fill_holes, label
 
 from facerecon.camera import rotation_matrix
-from facerecon.mesh import boundary_loops
 from facerecon.morphable_model import (
     NEUTRAL_SHARE,
     REGIONS,

@@ -7,7 +7,7 @@ import torch
 from facerecon.camera import split
 from facerecon.detection.detect import NoFaceError
 from facerecon.methods.contour import Contour
-from facerecon.methods.photo_collection import place, reconstruct_collection
+from facerecon.methods.photo_collection import place_on_photograph, reconstruct_collection
 from facerecon.synthetic.collection import photograph_collection
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.training.presets import SyntheticConfig
@@ -60,11 +60,11 @@ def test_the_person_is_placed_on_the_landmarks(model, collection):
     _, images, _ = collection
     predict = true_landmarks(model, collection)
     face = reconstruct_collection(model, images, predict, rounds=1)
-    projected, crop = place(model, face, 3)
+    projected, crop = place_on_photograph(model, face, 3)
     places = crop.to_image(projected[0, model.landmarks[27:], :2].numpy())
     assert np.linalg.norm(places - predict(images[3])[27:], axis=1).mean() < 6  # of 200 pixels
     with pytest.raises(ValueError):
-        place(model, face, 2)
+        place_on_photograph(model, face, 2)
 
 
 def test_too_few_photographs_are_refused(model, collection):

@@ -82,7 +82,7 @@ def test_scale_by_size_uses_the_true_width_of_a_pixel():
     assert found["none"] > 1.5
     # The face is nearer than the wall at DISTANCE by some 3 %, and so are its pixels narrower.
     assert found["size"] < 0.05 * found["none"] + 0.4
-    with pytest.raises(ValueError, match="how wide"):
+    with pytest.raises(ValueError, match="width in mm"):
         errors(scan(), Estimate(small.depth_mm), mask, ProtocolConfig(scale="size"))
     with pytest.raises(ValueError, match="choose from"):
         align_depth(truth, truth, "mode", "none")

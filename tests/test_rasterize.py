@@ -16,7 +16,7 @@ from facerecon.backends import rasterize_torch
 from facerecon.camera import project
 from facerecon.rasterize import (
     GRADIENTS,
-    SHORTEST,
+    MIN_LENGTH,
     Fragments,
     antialias,
     interpolate,
@@ -452,13 +452,13 @@ def test_unit_vectors(backend, shared):
     torch.testing.assert_close(image * mixed.norm(dim=1, keepdim=True), mixed)
     length = image.norm(dim=1, keepdim=True)
     torch.testing.assert_close(length, fragments.mask.double(), atol=1e-12, rtol=0)
-    short = interpolate_unit(vectors * SHORTEST / 100, fragments, triangles, backend)
+    short = interpolate_unit(vectors * MIN_LENGTH / 100, fragments, triangles, backend)
     torch.testing.assert_close(short, mixed / 100)  # as good as zero: in proportion
     assert (interpolate_unit(0 * vectors, fragments, triangles, backend) == 0).all()
 
 
 @both
-@pytest.mark.parametrize("scale", [1.0, SHORTEST / 100])
+@pytest.mark.parametrize("scale", [1.0, MIN_LENGTH / 100])
 def test_gradient_of_unit_vectors(backend, scale):
     projected, triangles = smooth_surface()
     projected = projected.requires_grad_()
@@ -485,7 +485,7 @@ def test_maps_of_a_face_are_what_interpolation_gives_one_by_one(backend):
 
 @both
 @pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("scale", [1.0, SHORTEST / 100])
+@pytest.mark.parametrize("scale", [1.0, MIN_LENGTH / 100])
 def test_gradient_of_the_maps_of_a_face(backend, gradient, scale):
     projected, triangles = smooth_surface()
     projected = projected.requires_grad_(gradient == "full")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from facerecon.lighting import shade
 from facerecon.sfs import Shading
-from facerecon.views.relighter import LIMITS, VIEWS, Relighter, ball_normals, describe
+from facerecon.views.relighter import LIMITS, VIEWS, Relighter, ball_normals, describe_light
 
 pytest.importorskip("ipywidgets")
 LIGHT = torch.tensor([[0.4, 0.2, 0.1, 0.5]])
@@ -36,7 +36,7 @@ def face_of(relighter: Relighter, picture: np.ndarray) -> np.ndarray:
 
 def test_a_light_survives_its_description():
     for light in ([0.3, -0.5, 0.2, 0.4], [0.0, 0.0, 0.0, 1.0], [0.2, 0.0, -0.7, 0.0]):
-        right, above, strength, ambient = describe(torch.tensor(light))
+        right, above, strength, ambient = describe_light(torch.tensor(light))
         right, above = math.radians(right), math.radians(above)
         back = [
             ambient,
@@ -45,7 +45,7 @@ def test_a_light_survives_its_description():
             strength * math.cos(right) * math.cos(above),
         ]
         np.testing.assert_allclose(back, light, atol=1e-6)
-    assert describe(torch.tensor([0.4, 0.0, 0.0, 0.0])) == (0.0, 0.0, 0.0, pytest.approx(0.4))
+    assert describe_light(torch.tensor([0.4, 0.0, 0.0, 0.0])) == (0.0, 0.0, 0.0, pytest.approx(0.4))
 
 
 def test_it_begins_with_the_photograph(relighter):

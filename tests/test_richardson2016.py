@@ -20,7 +20,7 @@ from facerecon.training.presets import ALIGNED_PRESETS, SyntheticConfig
 from facerecon.weights import ModelCard, WeightsError, save_weights
 
 CPU = torch.device("cpu")
-SMALL = CoarseNetConfig(width=4, squeeze=8)
+SMALL = CoarseNetConfig(width=4, squeeze=8, points=0)
 TINY = dataclasses.replace(
     ALIGNED_PRESETS["quick"],
     network=SMALL,

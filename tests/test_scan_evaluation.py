@@ -19,7 +19,7 @@ from facerecon.methods.registry import (
     method_names,
     register,
 )
-from facerecon.scans import evaluation as scan_evaluation
+from facerecon.scans import run as scan_run
 from facerecon.scans.protocol import ProtocolConfig, ProtocolError
 from facerecon.scans.run import evaluate_scans
 from facerecon.scans.scan import SkippedScanWarning
@@ -60,7 +60,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same(folder, tmp_path, monk
     first = evaluate_scans(folder, tmp_path / "out", methods=[TRUTH, OFF])
     calls = []
     monkeypatch.setattr(
-        scan_evaluation, "build_method", lambda *args: calls.append(args) or build_method(*args)
+        scan_run, "build_method", lambda *args: calls.append(args) or build_method(*args)
     )
     again = evaluate_scans(folder, tmp_path / "out", methods=[TRUTH, OFF])
     assert not calls and again.report == first.report

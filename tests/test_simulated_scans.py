@@ -113,7 +113,7 @@ def test_comes_back_through_frgcs_loader(folder):
         # X and Y are those of the perspective camera at that pixel.
         row, column = np.nonzero(scan.mask)
         x, y, z = scan.points[scan.mask].astype(float).T
-        center, focal = truth["center"], float(truth["focal"])
+        center, focal = truth["centre"], float(truth["focal"])
         np.testing.assert_allclose(center[0] + focal * x / -z, column, atol=1e-2)
         np.testing.assert_allclose(center[1] - focal * y / -z, row, atol=1e-2)
         nose = truth["landmarks"][30]

@@ -95,7 +95,7 @@ draw.draw_picture(bottom, pictures[0], (0.02, 0.06), 0.42, "image")
 draw.draw_picture(bottom, surfaces[0], (0.02, -0.5), 0.42, "coarse depth")
 draw.draw_arrow(bottom, (0.48, 0), (0.6, 0), "2", above=0.06)
 column = finenet.regress1.in_channels
-hypercolumn = draw.Layer("hypercolumn", "concatenation", (column, 200, 200), 0)
+hypercolumn = draw.TracedLayer("hypercolumn", "concatenation", (column, 200, 200), 0)
 place = [layer.name for layer in fine_layers].index("regress1")
 listed = [*fine_layers[:place], hypercolumn, *fine_layers[place:]]
 slabs = draw.draw_layers(bottom, listed, 0.65)

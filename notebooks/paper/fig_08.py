@@ -30,7 +30,10 @@ from facerecon import Reconstructor, repro, weights
 from facerecon.detection.detect import NoFaceError
 from facerecon.methods.kazemi2014 import default_predictor
 from facerecon.on_photo import mesh_on_photo
-from facerecon.methods.photo_collection import place, reconstruct_collection
+from facerecon.methods.photo_collection import (
+    place_on_photograph,
+    reconstruct_collection,
+)
 from facerecon.synthetic.collection import photograph_collection
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.training.presets import SyntheticConfig
@@ -91,7 +94,7 @@ figure
 # %% tags=["check"]
 errors = {}
 for number, face in faces.items():
-    projected, crop = place(model, person, number)
+    projected, crop = place_on_photograph(model, person, number)
     maps = {
         "ours, 1 photograph": face.depth_mm,
         "ours (coarse), 1 photograph": face.coarse_depth_mm,

@@ -48,12 +48,18 @@ class Points(NamedTuple):
 
 
 def points_of(model: MorphableModel, index: Int[Tensor, " points"]) -> Points:
-    """`Points.of`, kept for the next call: gathering them takes as long as a small network."""
+    """`Points.of`, kept for the next call: gathering them takes as long as a small network.
+
+    Raises:
+        ValueError: some vertex occurs twice, as in a network whose points were never chosen.
+    """
     return _points_of(model, model.basis.device, tuple(index.tolist()))
 
 
 @lru_cache(maxsize=2)
 def _points_of(model: MorphableModel, device: torch.device, index: tuple[int, ...]) -> Points:
+    if len(set(index)) < len(index):
+        raise ValueError("the network's points were never chosen: call set_points(model) first")
     return Points.of(model, torch.tensor(index, device=device))
 
 

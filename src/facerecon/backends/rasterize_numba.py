@@ -265,7 +265,7 @@ def _weights_backward_kernel(
                 yi, yj, yk = mesh[i, 1], mesh[j, 1], mesh[k, 1]
                 area = (yj - yi) * (xk - xi) - (xj - xi) * (yk - yi)
                 g = gradient[item, row, column]
-                # How the loss changes as the pixel wanders over its triangle ...
+                # How the loss changes as the pixel moves over its triangle ...
                 along_x = (g[0] * (yk - yj) + g[1] * (yi - yk) + g[2] * (yj - yi)) / area
                 along_y = (g[0] * (xj - xk) + g[1] * (xk - xi) + g[2] * (xi - xj)) / area
                 # ... and moving corner m by d is moving the pixel by -weight_m d.

@@ -1,8 +1,9 @@
 """Compiled kernels on threads, and their view of tensors.
 
 Compiled kernels take `(start, stop, *arrays)` and work through that part of the batch without the
-GIL. `over_batch` deals the parts out to threads. Plain threads instead of numba's `prange` because
-numba's threading layers either abort when two threads enter them at once or do not survive a fork.
+GIL. `over_batch` distributes the parts among threads. Plain threads instead of numba's `prange`
+because numba's threading layers either abort when two threads enter them at once or do not survive
+a fork.
 """
 
 import os
@@ -58,7 +59,7 @@ def as_array(tensor: Tensor) -> np.ndarray:
 
 
 def as_indices(triangles: Tensor, n_vertices: int) -> np.ndarray:
-    """The triangles as kernels read them: half the memory, and no negative index to look out for.
+    """The triangles as kernels read them: half the memory, and no negative index to check for.
 
     Raises:
         ValueError: a vertex index out of range, which a compiled loop would read past the end for.

@@ -26,7 +26,7 @@ WIDTHS = (22.0, 52.0)
 LONGEST = 1024
 """Longest side in pixels of the finest level: what is smaller there than 22 pixels is not found."""
 
-_WINDOW = 25  # pixels over which brightness and contrast are evened out, about a face
+_WINDOW = 25  # pixels over which brightness and contrast are normalized, about a face
 _FAINTEST = 0.02  # standard deviation below which contrast is not raised further
 _COARSEST = 48  # the pyramid ends with the first level that is not longer than this
 _SHRINK = 2**0.5  # from one level to the next; every face is seen in two or three of them

@@ -97,7 +97,7 @@ def reconstruct_collection(
     return CollectionFace(vertices, template, stereo.albedo, fits, used)
 
 
-def place(
+def place_on_photograph(
     model: MorphableModel, face: CollectionFace, photograph: int
 ) -> tuple[Float[torch.Tensor, "1 vertices 3"], Crop]:
     """A person in one of the photographs, with that one's expression and pose.

@@ -117,10 +117,10 @@ def find_bosphorus(root: str | Path, skipped: Skipped | None = None) -> list[Sca
 def read_bosphorus(files: ScanFiles) -> Scan:
     """Read a scan; its geometry is brought to the photograph's pixels.
 
-    The range grid is coarser than the photograph and says by a and b where its points lie in it.
+    The range grid is coarser than the photograph and a and b give the places of its points in it.
     Neighboring points are joined to triangles, none across a jump of more than MAX_JUMP_MM, and a
     pixel of the photograph gets the point of the triangle that covers it. Whether b counts from
-    the top or from the bottom is read off the rows.
+    the top or from the bottom is read from the rows.
 
     Raises:
         ScanError: see `read_bnt`, `read_lm2` and `scan.assemble`.

@@ -349,7 +349,7 @@ def _occlusion(z: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _scattered(
     diffuse: np.ndarray, skin: np.ndarray, points: np.ndarray, window: tuple[slice, slice]
 ) -> np.ndarray:
-    """Light that enters skin comes out a little aside, the red part farthest."""
+    """Light that enters skin leaves it some mm away, red light farthest."""
     known = skin.astype(np.float32)
     mm = float(np.nanmean(np.abs(np.diff(points[window][..., 0], axis=1))))
     out = diffuse.copy()
@@ -435,7 +435,7 @@ def _scan(
     dark = image.max(axis=-1) < 0.12
     lost |= dark & (dropout < 0.6) & (seen.material != CLOTH)
     lost |= (seen.material == MOUTH) & (dropout < 0.7)
-    # No reading astride an edge of depth.
+    # No measurement across an edge of depth.
     depth = np.where(mask, points[..., 2], -1e5).astype(np.float32)
     step = cv2.dilate(depth, np.ones((3, 3))) - cv2.erode(depth, np.ones((3, 3)))
     lost |= step > 18

@@ -278,7 +278,7 @@ def _shoulders(rng: np.random.Generator) -> Part:
     )
     folds = 3 * np.sin(6 * azimuth + rng.uniform(0, 6)) * np.sin(7 * elevation + rng.uniform(0, 6))
     points[..., 2] += folds
-    # The collar: the top sinks away around the neck.
+    # The collar: the top is lower around the neck.
     around = np.hypot(points[..., 0] / 78, (points[..., 2] + 60) / 72)
     upper = expit((points[..., 1] - top + 95) / 12)
     points[..., 1] -= rng.uniform(40, 70) * np.exp(-(around**4)) * upper

@@ -29,8 +29,8 @@ class Skins(NamedTuple):
     """Charts of one subject; row 0 is the top.
 
     albedo: linear light. relief: mm along the normal. gloss: factor of the highlights. eye: albedo
-    of the eyeballs. hair: color of the hair; cloth: of the clothes. hairy: how much of the laser
-    brows and beard swallow.
+    of the eyeballs. hair: color of the hair; cloth: of the clothes. hairy: share of the laser that
+    brows and beard absorb.
     """
 
     albedo: Float[np.ndarray, "rows columns 3"]

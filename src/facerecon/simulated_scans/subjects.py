@@ -66,7 +66,7 @@ def write_bench(
 
     Beside FRGC's files, `truth/NAME.npz` holds what a real dataset lacks: `depth_mm` (float32 mm,
     larger is nearer, NaN in the background) before noise and holes, `face` (where there is skin or
-    an eye), the 68 `landmarks` (column, row), and the camera's `focal` and `center` in pixels.
+    an eye), the 68 `landmarks` (column, row), and the camera's `focal` and `centre` in pixels.
 
     Args:
         folder: new, empty, or an earlier benchmark, whose files are replaced.
@@ -176,7 +176,7 @@ def _write_truth(path: Path, shot: Shot) -> None:
         face=face_mask(shot),
         landmarks=shot.landmarks.astype(np.float32),
         focal=np.array(shot.camera.focal),
-        center=np.array(shot.camera.center),
+        centre=np.array(shot.camera.center),
     )
     write_file(path, data.getvalue())
 

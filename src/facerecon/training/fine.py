@@ -14,7 +14,7 @@ from facerecon.batch import rows
 from facerecon.coarsenet import CoarseNet, feedback, iterate
 from facerecon.depth import normals_from_depth
 from facerecon.evaluation.sheets import clay
-from facerecon.finenet import FineNet, load_vgg
+from facerecon.finenet import FineNet
 from facerecon.losses import ShadedImage, detail_loss, finenet_loss, sobolev_gradient
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.detail import DetailSample, SyntheticDetail
@@ -29,6 +29,7 @@ from facerecon.training.faces import (
 )
 from facerecon.training.presets import FineTraining
 from facerecon.training.processes import Processes
+from facerecon.vgg import load_vgg
 
 VALIDATION_FACES = 16
 MIN_SKIN = 0.5  # weight at the middle of a training window

@@ -36,7 +36,7 @@ class Slab(NamedTuple):
         return (self.left + self.right) / 2, self.half + 0.03
 
 
-class Layer(NamedTuple):
+class TracedLayer(NamedTuple):
     """A layer as it ran.
 
     name: in the network. kind: of `COLORS`. shape: of the output, without the batch.
@@ -50,19 +50,19 @@ class Layer(NamedTuple):
 
 def trace(
     network: nn.Module, run: Callable[[], object], blocks: Sequence[type] = ()
-) -> list[Layer]:
+) -> list[TracedLayer]:
     """The layers of a network in the order in which a call runs them.
 
     Args:
         run: calls the network.
         blocks: classes of modules that are one layer, whatever is inside.
     """
-    found: list[Layer] = []
+    found: list[TracedLayer] = []
 
     def hook(name: str, module: nn.Module) -> Callable:
         def note(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
             count = sum(parameter.numel() for parameter in module.parameters())
-            found.append(Layer(name, _kind(module, blocks), tuple(output.shape[1:]), count))
+            found.append(TracedLayer(name, _kind(module, blocks), tuple(output.shape[1:]), count))
 
         return note
 
@@ -94,7 +94,7 @@ def _kind(module: nn.Module, blocks: Sequence[type]) -> str:
 
 
 def draw_layers(
-    axis: Axes, layers: Sequence[Layer], left: float = 0.0, unit: float = 1.0
+    axis: Axes, layers: Sequence[TracedLayer], left: float = 0.0, unit: float = 1.0
 ) -> dict[str, Slab]:
     """Draw layers from left to right as slabs: as high as the map, as thick as it has channels.
 

@@ -74,7 +74,7 @@ class Relighter:
         if found.light.shape[1] != 4:
             raise ValueError("the sliders are those of a first-order light: use order=1")
         self.photo, self.normals, self.mask, self.found = photo, normals, mask, found
-        self._start = dict(zip(LIMITS, describe(found.light[0]), strict=True))
+        self._start = dict(zip(LIMITS, describe_light(found.light[0]), strict=True))
         self.sliders: dict[str, FloatSlider] = {
             name: widgets.FloatSlider(
                 min(max(self._start[name], low), high), min=low, max=high, step=step,
@@ -140,7 +140,7 @@ class Relighter:
         self.image.value = png(self.picture())
 
 
-def describe(light: Float[Tensor, "4"]) -> tuple[float, float, float, float]:
+def describe_light(light: Float[Tensor, "4"]) -> tuple[float, float, float, float]:
     """Angle to the right and upward in degrees, strength, and ambient part of a first-order light.
 
     The direction (0, 0, 1), toward the viewer, has both angles 0.
