@@ -26,8 +26,8 @@ NUMERICAL = [
     "bfloat16", "camera", "coarse_training", "coarsenet", "depth", "detail",
     "detection_network", "displacements", "engine", "fine_training", "finenet", "illumination",
     "light_evaluation", "lighting", "losses", "mesh", "metrics", "morphable_model", "pipeline",
-    "processes", "rasterize", "reconstruction", "recrop", "relighter", "render", "richardson2016", "sfs",
-    "shipped_weights", "skin", "solid", "strided_convolutions", "synthetic", "training",
+    "processes", "rasterize", "reconstruction", "recrop", "relighter", "render", "richardson2016",
+    "sfs", "shipped_weights", "skin", "solid", "strided_convolutions", "synthetic", "training",
     "weights", "wrinkles",
 ]  # fmt: skip
 """Tests of numbers: tests/test_<name>.py."""
