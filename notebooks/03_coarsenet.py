@@ -83,7 +83,7 @@ figure
 
 # %% tags=["check"]
 off = (code - model.pncc).abs().max()  # of the mean face, once and for all
-assert off < 1e-5, f"colours are off by {off:.1e}, not below 1e-5"
+assert off < 1e-5, f"colors are off by {off:.1e}, not below 1e-5"
 nose = int(model.landmarks[30])
 column, row = maps.projected[0, nose, :2].round().int().tolist()
 wanted, painted = code[nose].numpy(), maps.pncc[0, :, row, column].numpy()
