@@ -212,6 +212,7 @@ def test_train_hands_over(monkeypatch, tmp_path, capsys):
     assert (seen[0].network, seen[0].preset, seen[0].run) == ("coarse", "quick", tmp_path)
 
 
+@pytest.mark.slow
 def test_data_mistakes_get_one_line(tmp_path, capsys):
     out = ["--out", str(tmp_path / "out"), "--quiet"]
     few = ["data", "write", "--count", "3", "--shards"]

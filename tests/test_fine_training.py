@@ -139,6 +139,7 @@ def test_pigment_is_not_carved(task):
     assert distrusted < 0.1 * trusted  # nothing is left for the surface to explain
 
 
+@pytest.mark.slow
 def test_supervision_alone_and_beside_photographs(model, coarsenet, photos, tmp_path):
     alone = FineTask(model, coarsenet, TINY, FineData(supervised=True), CPU)
     assert alone.name == "fine-supervised" and next(iter(alone.batches(0))).faces is None
@@ -157,6 +158,7 @@ def test_supervision_alone_and_beside_photographs(model, coarsenet, photos, tmp_
     assert {"shading", "normals_deg"} <= set(both.validate(both.networks))
 
 
+@pytest.mark.slow
 def test_supervised_training_comes_nearer_to_the_truth(model, coarsenet, tmp_path):
     task = FineTask(model, coarsenet, TINY, FineData(supervised=True), CPU)
     sample = task.detail[100].batch(0, 2)

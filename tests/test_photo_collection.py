@@ -38,6 +38,7 @@ def true_landmarks(model, collection):
     return predict
 
 
+@pytest.mark.slow
 def test_the_template_is_the_person_and_stereo_keeps_it(model, collection):
     _, images, identity = collection
     face = reconstruct_collection(model, images, true_landmarks(model, collection))

@@ -132,6 +132,7 @@ def test_stopped_and_resumed_in_two_processes_equals_uninterrupted(tmp_path):
     assert all(torch.equal(ends[0][k], ends[1][k]) for k in ends[0])
 
 
+@pytest.mark.slow
 def test_shares_make_the_batch_of_one_process(model):
     def batch(processes):
         return next(iter(CoarseTask(model, TINY, CPU, workers=0, processes=processes).pairs))

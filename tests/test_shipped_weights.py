@@ -28,6 +28,7 @@ def photograph(name):
     return matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
 
 
+@pytest.mark.slow
 def test_held_out_faces(model):
     """The bounds are about 1.3 times what is measured here."""
     faces = held_out_faces(SyntheticWorld(model), 100, seed=20_170_722)
@@ -66,6 +67,7 @@ def test_fine_surface_shows_more_than_the_coarse_one(reconstructor, name):
     assert torch.isfinite(torch.from_numpy(face.vertices)).all()
 
 
+@pytest.mark.slow
 def test_detail_is_that_of_known_wrinkles(model):
     world = SyntheticWorld(model, detail_config(200, STRENGTH, bare=True))
     refiners = Refiners({"fine": load_finenet()})

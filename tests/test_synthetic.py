@@ -68,6 +68,7 @@ def test_photograph_shows_the_labeled_face(model):
     assert faces.image.std(dim=(1, 2, 3)).min() > 0.03
 
 
+@pytest.mark.slow
 def test_fine_maps_are_coarse_maps_without_wrinkles_and_finer_with(model):
     plain = SyntheticWorld(model, SyntheticConfig(size=96).plain())
     faces = plain.render(2, plain.generator(5))
@@ -231,6 +232,7 @@ def test_scenery(sampler, channels):
     assert ((covered - picture).abs().amax((1, 2, 3)) > 0.01).sum() >= 5
 
 
+@pytest.mark.slow
 def test_hair_covers_the_scalp_and_nothing_else_moves(model):
     """Bald or not: the face's maps are the same, the picture above the forehead is not."""
     pictures = []

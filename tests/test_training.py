@@ -9,6 +9,7 @@ from facerecon.training import plan
 from facerecon.weights import load_coarsenet, read_card
 
 
+@pytest.mark.slow
 def test_coarse_training_exports_weights_that_load(tmp_path, capsys):
     out = tmp_path / "coarsenet.safetensors"
     options = ["--preset", "quick", "--samples", "16", "--run", str(tmp_path / "run"), "--quiet"]
@@ -29,6 +30,7 @@ def test_coarse_training_exports_weights_that_load(tmp_path, capsys):
     assert read_card(further)["started_from"] == before
 
 
+@pytest.mark.slow
 def test_cooldown_is_the_users_choice(tmp_path, capsys):
     options = ["train", "coarse", "--preset", "quick", "--dry-run", "--run", str(tmp_path / "run")]
     assert main([*options, "--cooldown", "2"]) == 1
@@ -37,6 +39,7 @@ def test_cooldown_is_the_users_choice(tmp_path, capsys):
     assert "falling over the last 40%" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_dry_run_measures_and_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plan, "MEASURED_BATCHES", 1)
