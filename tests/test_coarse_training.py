@@ -275,5 +275,5 @@ def test_landmark_error_of_a_shift(model):
     moved[0, 287] = 1.0  # 1/16 of the crop to the right
     points = model.mean[model.landmarks, :2] * 200 / 214
     box = (points.amax(0) - points.amin(0)).prod().sqrt()
-    expected = (200 / 16) / box
+    expected = 100 * (200 / 16) / box  # percent
     assert landmark_error(model, moved, r, 200).item() == pytest.approx(expected.item(), rel=1e-4)

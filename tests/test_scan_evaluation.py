@@ -174,7 +174,7 @@ def test_command(folder, tmp_path, capsys):
     assert main([*arguments, TRUTH, "--list", str(tmp_path / "list.csv")]) == OK
     assert "1 of 1 scans" in capsys.readouterr().out
     assert main([*arguments, OFF, "--scale", "size"]) == FAILED  # it does not say its size
-    assert "how wide its pixels are" in capsys.readouterr().err
+    assert "its pixels' width in mm" in capsys.readouterr().err
     assert main([*arguments, "nothing"]) == FAILED
     assert "unknown method" in capsys.readouterr().err
     (folder / "00001d2.ppm").unlink()
