@@ -32,7 +32,7 @@ def normals_config(size: int, texels: int) -> SyntheticConfig:
     config = replace(
         config,
         size=config.size,
-        identity_std=1.1,
+        identity_std=1.2,
         detail=replace(config.detail, age_strength=(0.2, 1.2), youth_strength=(0.0, 0.7)),
         skin=replace(
             config.skin, p_glasses=0.16, p_sunglasses=0.08, mottling=(0.0, 0.16), p_freckles=0.4
