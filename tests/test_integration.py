@@ -62,15 +62,15 @@ def least_squares(slopes, coarse, mask, mm, error, reach_mm):
     known, z0 = mask[0, 0].numpy(), coarse[0, 0].numpy() / mm
     number = np.full(known.shape, -1)
     number[known] = np.arange(known.sum())
-    variance = (e * (1 + p**2 + q**2)) ** 2
+    spread = e * np.sqrt(1 + p**2 + q**2)
     rows, sides, weights = [], [], []
     for i, j in np.argwhere(known):
         for k, l, step in ((i, j + 1, (p, 1)), (i + 1, j, (q, -1))):
-            if k < len(known) and l < len(known) and known[k, l] and abs(z0[k, l] - z0[i, j]) <= 4:
+            if k < len(known) and l < len(known) and known[k, l] and abs(z0[k, l] - z0[i, j]) * mm <= 20:
                 values, sign = step
                 rows.append({number[i, j]: -1.0, number[k, l]: 1.0})
                 sides.append(sign * (values[i, j] + values[k, l]) / 2)
-                weights.append(2 * 0.15**2 / (variance[i, j] + variance[k, l]))
+                weights.append(2 * 0.15 / (spread[i, j] + spread[k, l]))
         rows.append({number[i, j]: 1.0})
         sides.append(z0[i, j])
         weights.append((mm / reach_mm) ** 2)
@@ -120,7 +120,7 @@ def test_a_jump_of_the_coarse_depth_stays():
     step[..., SIZE // 2 :] = 30
     found = integrate(slopes, depth + step, full(), one())
     assert (found - depth - step).abs().max() < 0.05
-    smeared = integrate(slopes, depth + step, full(), one(), max_slope=1e3)
+    smeared = integrate(slopes, depth + step, full(), one(), max_jump_mm=1e3)
     assert (smeared - depth - step).abs().max() > 5
 
 
@@ -135,7 +135,7 @@ def test_what_is_not_trusted_follows_the_coarse_depth_and_its_neighbors():
     warned = integrate(wrong, depth, full(), one(), error)
     blind, warned = ((each - depth).abs().max() for each in (blind, warned))
     assert blind > 0.5
-    assert warned < blind / 4
+    assert warned < 0.4 * blind
 
 
 def test_a_low_frequency_error_of_the_slopes_is_held_by_the_anchor():

@@ -21,8 +21,6 @@ from facerecon.synthetic.wrinkles import Relief
 
 BUMP_SIZES_MM = (3.0, 5.0, 8.0, 12.0)  # standard deviations of the filters
 BUMP_SLOPE = 0.06  # standard deviation of the slopes of each size at strength 1
-BROAD_LENGTHS_MM = (60.0, 220.0)  # of the waves that change the whole face's shape
-BROAD_SLOPE = 0.13  # of each of two such shapes at strength 1
 _DARKENED_MM = 0.6  # of depth below the surroundings: 1/e of the light is left
 _AROUND_MM = 2.5  # standard deviation of the Gaussian that tells the surroundings
 
@@ -33,9 +31,7 @@ class LinedRelief(nn.Module):
     Args:
         relief: of the world. model: MorphableModel. chart: of the world.
         lines: range of the depth of lines and folds of the oldest, as a share of the deepest; the
-            youngest have a third of it. bumps, broad: the same of the bumps, and of the rounder and
-            flatter, longer and shorter shapes, at any age. Real faces differ from the model's in
-            the whole, too: their foreheads, temples and cheeks are rounder.
+            youngest have a third of it. bumps: the same of the bumps, at any age.
         fold_shade: range of how far the depth of a fold darkens it. Its own shadow does that in
             any light, and a world that shades by normals alone has no such shadow.
     """
@@ -47,14 +43,13 @@ class LinedRelief(nn.Module):
         chart: Chart,
         lines: tuple[float, float] = (0.0, 0.9),
         bumps: tuple[float, float] = (0.0, 1.0),
-        broad: float = 1.0,
         fold_shade: tuple[float, float] = (0.0, 1.0),
         variants: int = 10,
         seed: int = 0,
     ):
         super().__init__()
         self.relief, self.config = relief, relief.config
-        self.lines, self.bumps, self.broad, self.fold_shade = lines, bumps, broad, fold_shade
+        self.lines, self.bumps, self.fold_shade = lines, bumps, fold_shade
         rng = np.random.default_rng(seed)
         sheet = Sheet(model, chart)
         self.texel_mm = sheet.texel_mm
@@ -66,8 +61,6 @@ class LinedRelief(nn.Module):
             bumpy[number] = _bumps(sheet, rng)
         bank = torch.from_numpy(np.stack([bundles, folds, bumpy])).flatten(0, 1)
         self.register_buffer("bank", bank.to(model.mean.device))
-        shapes = torch.from_numpy(np.stack([_broad(sheet, rng) for _ in range(3 * variants)]))
-        self.register_buffer("shapes", shapes.to(model.mean.device))
         self.darkness: Tensor | None = None  # of the folds of the faces sampled last
 
     def sample(
@@ -88,15 +81,7 @@ class LinedRelief(nn.Module):
         lines, bumps = weights.split([2 * variants, variants], dim=1)
         relief = relief + self._mixed(lines, self.bank[: 2 * variants])
         self.darkness = draw.uniform(*self.fold_shade) * self._below(relief) / _DARKENED_MM
-        shapes = torch.zeros(len(age), len(self.shapes), device=age.device)
-        for _ in range(2):
-            which = draw.choice(len(self.shapes))[:, None]
-            shapes = shapes.scatter_add(1, which, draw.uniform(-self.broad, self.broad, 1))
-        return (
-            relief
-            + self._mixed(bumps, self.bank[2 * variants :])
-            + self._mixed(shapes, self.shapes)
-        )
+        return relief + self._mixed(bumps, self.bank[2 * variants :])
 
     @staticmethod
     def _mixed(weights: Tensor, bank: Tensor) -> Tensor:
@@ -191,20 +176,6 @@ def _bumps(sheet: Sheet, rng: np.random.Generator) -> Float[np.ndarray, "texels 
         # The slopes of such noise spread by its own spread over sqrt(2) times the filter's width.
         total += (BUMP_SLOPE * 2**0.5 * size / field.std() * field).astype(np.float32)
     return total * sheet.mask
-
-
-def _broad(sheet: Sheet, rng: np.random.Generator, waves: int = 4) -> np.ndarray:
-    """A sum of long waves over the face, most of it the same on both sides; a height in mm."""
-    x, y, _ = np.moveaxis(sheet.position, 2, 0)
-    total = np.zeros(sheet.mask.shape)
-    low, high = np.log(BROAD_LENGTHS_MM)
-    for number in range(waves):
-        frequency, angle = 2 * np.pi / np.exp(rng.uniform(low, high)), rng.uniform(0, np.pi)
-        across = frequency * np.cos(angle) * x
-        along = frequency * np.sin(angle) * y + rng.uniform(0, 2 * np.pi)
-        wave = (np.sin(across) if number == waves - 1 else np.cos(across)) * np.cos(along)
-        total += BROAD_SLOPE / waves**0.5 * 2 / frequency * wave
-    return (total * sheet.mask).astype(np.float32)
 
 
 def _spots(chart: Chart, texel_mm: float, rng: np.random.Generator) -> np.ndarray:

@@ -14,6 +14,7 @@ from facerecon.render import render
 from facerecon.synthetic.config import SyntheticConfig
 from facerecon.synthetic.draws import Draw, mixed_seed
 from facerecon.synthetic.lined_skin import LinedRelief, SpottedTexture
+from facerecon.synthetic.reshaped_world import ReshapedWorld
 from facerecon.synthetic.studio import turned
 from facerecon.synthetic.world import SyntheticWorld
 
@@ -127,7 +128,7 @@ class NormalWorld:
         self.p_own, self.p_strobe, self.p_large = p_own, p_strobe, p_large
         self.worlds = {}
         for texels in (256, 512):
-            world = SyntheticWorld(model, normals_config(window, texels))
+            world = ReshapedWorld(model, normals_config(window, texels))
             world.relief = LinedRelief(world.relief, model, world.chart, seed=seed)
             world.texture = SpottedTexture(world.texture, world.relief, world.chart, seed=seed)
             for lamp, other in (("room", turned(world)), ("strobe", turned(world, light=STROBE))):
