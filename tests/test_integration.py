@@ -66,7 +66,12 @@ def least_squares(slopes, coarse, mask, mm, error, reach_mm):
     rows, sides, weights = [], [], []
     for i, j in np.argwhere(known):
         for k, l, step in ((i, j + 1, (p, 1)), (i + 1, j, (q, -1))):
-            if k < len(known) and l < len(known) and known[k, l] and abs(z0[k, l] - z0[i, j]) * mm <= 20:
+            if (
+                k < len(known)
+                and l < len(known)
+                and known[k, l]
+                and abs(z0[k, l] - z0[i, j]) * mm <= 20
+            ):
                 values, sign = step
                 rows.append({number[i, j]: -1.0, number[k, l]: 1.0})
                 sides.append(sign * (values[i, j] + values[k, l]) / 2)

@@ -65,7 +65,7 @@ def normal_input(
     mask: Bool[Tensor, "batch 1 height width"],
     config: NormalNetConfig | None = None,
 ) -> Float[Tensor, "batch 9 height width"]:
-    """The network's input; the grey values get mean 0 and standard deviation `CONTRAST` on the face.
+    """The network's input; on the face, grey values get mean 0 and standard deviation `CONTRAST`.
 
     So does their logarithm, in which a change of light is an offset and creases in the dark have
     the contrast of those in the light.

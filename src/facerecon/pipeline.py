@@ -18,6 +18,7 @@ from facerecon.detect import Box, detect_faces
 from facerecon.finenet import FineNet
 from facerecon.fit import fit
 from facerecon.morphable_model import MorphableModel
+from facerecon.normal_refinement import NormalRefinement
 from facerecon.rasterize import interpolate, rasterize
 from facerecon.reconstruction import Reconstruction
 from facerecon.render import curved_depth, curved_surface
@@ -56,6 +57,7 @@ class Reconstructor:
         model: the morphable model that CoarseNet was trained with.
         coarsenet: trained.
         finenet: trained; None leaves the coarse geometry as it is.
+        normals: refines the coarse geometry instead of FineNet.
         iterations: steps of CoarseNet (3.4).
         size: side in pixels of the crop that FineNet refines, 200 or 400.
 
@@ -69,6 +71,7 @@ class Reconstructor:
         finenet: FineNet | None,
         iterations: int = 4,
         size: int = 200,
+        normals: NormalRefinement | None = None,
     ) -> None:
         if size not in FINE_SIZES:
             raise ValueError(f"size must be one of {FINE_SIZES}, got {size}")
@@ -77,6 +80,7 @@ class Reconstructor:
         self.model = model.eval()
         self.coarsenet = coarsenet.eval()
         self.finenet = finenet.eval() if finenet is not None else None
+        self.normals = normals.eval() if normals is not None else None
         self.iterations = iterations
         self.size = size
 
@@ -183,13 +187,16 @@ class Reconstructor:
             raise ReconstructionError(_ASTRAY)
         scale = pose_parameters(pose, self.size).scale
         fine = coarse
-        if refine and self.finenet is not None:
+        if refine and self.normals is not None:
+            fine = self.normals(_grey(square.cut(photo), device), surface, 1 / scale).depth
+        elif refine and self.finenet is not None:
             grey = _grey(square.cut(photo), device)
             fine = self.finenet(grey, coarse, fragments.mask, 1 / scale)
 
-        depth_mm, coarse_depth_mm = self._on_photo(
-            camera_vertices, normals, pose, square, fine - coarse, fragments.mask, photo.shape[:2]
-        )
+        # FineNet's detail is smooth; NormalNet closes steps of the mesh at lids and lips, too.
+        whole = fine if refine and self.normals is not None else None
+        known = square, fine - coarse, fragments.mask, photo.shape[:2], whole
+        depth_mm, coarse_depth_mm = self._on_photo(camera_vertices, normals, pose, *known)
         if not np.isfinite(depth_mm).any():
             raise ReconstructionError(_ASTRAY)
         pixel_mm = 1 / scale.item()
@@ -229,13 +236,16 @@ class Reconstructor:
         detail: Float[Tensor, "1 1 size size"],
         mask: Bool[Tensor, "1 1 size size"],
         shape: tuple[int, int],
+        whole: Float[Tensor, "1 1 size size"] | None = None,
     ) -> tuple[Float[np.ndarray, "height width"], Float[np.ndarray, "height width"]]:
         """Detailed and coarse depth on the photograph's grid, NaN outside the face.
 
         The coarse mesh is rasterized there anew, so that its outline and depth are exact at any
         resolution; only FineNet's detail, smooth by comparison, is interpolated from the crop.
+        With `whole`, the detailed depth in the crop, that is taken instead, away from its outline.
         """
         fine, coarse = (np.full(shape, np.nan, dtype=np.float32) for _ in range(2))
+        inner = None if whole is None else _away_from_steps(whole, mask)
         on_photo = to_pixels(vertices, pose, square.size)
         offset = on_photo.new_tensor([square.x - 0.5, square.y - 0.5]) + 0.5 * square.step
         on_photo[..., :2] = on_photo[..., :2] * square.step + offset
@@ -249,10 +259,27 @@ class Reconstructor:
             grid = _sampling_grid(square, rows, columns).to(detail)
             value, weight = functional.grid_sample(maps, grid, align_corners=False)[0]
             refined = depth + value / weight.clamp(min=1e-6)
+            if whole is not None:
+                share = functional.grid_sample(inner, grid, align_corners=False)[0, 0]
+                smooth = functional.grid_sample(whole, grid, mode="bicubic", align_corners=False)
+                refined = torch.lerp(refined, smooth[0, 0], share)
             seen = fragments.mask[0, 0]
             coarse[rows, columns] = depth.where(seen, torch.nan).cpu().numpy()
             fine[rows, columns] = refined.where(seen, torch.nan).cpu().numpy()
         return fine, coarse
+
+
+def _away_from_steps(
+    depth: Float[Tensor, "1 1 size size"], mask: Bool[Tensor, "1 1 size size"]
+) -> Float[Tensor, "1 1 size size"]:
+    """1 inside one surface, falling to 0 over some pixels before its outline and its jumps."""
+
+    def greatest(values: Tensor) -> Tensor:
+        return functional.max_pool2d(values, 3, 1, 1)
+
+    jump = greatest(depth) + greatest(-depth) > MAX_JUMP_MM
+    inside = 1 - greatest(greatest((~mask | jump).to(depth)))
+    return functional.avg_pool2d(inside, 3, 1, 1) * inside
 
 
 def _grey(rgb: Float[np.ndarray, "size size 3"], device: torch.device) -> Tensor:

@@ -23,6 +23,7 @@ from facerecon.lighting import BRIGHTEST, DARKEST
 _LEAST_SHADING = 0.08  # of the level of the photograph; darker is shadow
 _JUMP = 4.0  # pixel widths of depth between neighbors: one surface hides another
 _LIGHT_ROUNDS = 5
+_LEAST_SPREAD = 0.12  # log intensity, of the albedo of skin
 _MOST_STEPS = 60  # of the conjugate gradients, each time
 _TOLERANCE = 0.03
 
@@ -41,7 +42,8 @@ class ShadingRefinement:
     fidelity: float = 0.05  # of the squared changes of the slopes
     anchor: float = 0.001  # of the squared changes of depth, in pixel widths
     outlier: float = 0.15  # log intensity that the shape does not explain: a pixel counts half
-    trusted_error: float = 0.2  # rad; where NormalNet expects more, shading counts less
+    tone: float = 2.5  # spreads of the skin's albedo beyond which hair, hats and beards begin
+    trusted_error: float = 0.3  # rad; where NormalNet expects more, shading counts less
 
 
 class Shaded(NamedTuple):
@@ -72,9 +74,10 @@ def refine_by_shading(
 ) -> Shaded:
     """Change a surface so that its shading explains the photograph better.
 
-    What changes is a rise of the depth, so that the slopes stay those of a surface. Each iteration reads the light from the surface at hand (robust least squares), takes the local
+    What changes is a rise of the depth, so that what is added to the slopes belongs to a surface.
+    Each iteration reads the light from the surface at hand (robust least squares), takes the local
     mean of what it leaves of the photograph for the albedo, and solves one linear system for the
-    depth.
+    rise.
 
     Args:
         image: intensity in [0, 1]. slopes: of the network, dz/dx and dz/dy.
@@ -103,15 +106,16 @@ def refine_by_shading(
     anchor = _bordered(np.where(known, settings.anchor, 0.0))
     light, albedo, weight = np.zeros(4), np.zeros_like(z0), trust
     for _ in range(settings.iterations):
-        basis, turning = _basis(_added(start, change[1:-1, 1:-1]))
+        basis, turning = _basis(_added(start, change[1:-1, 1:-1], whole))
         light = _light(level, basis, trust)
         shading = np.maximum(basis @ light, _LEAST_SHADING * level[known].mean())
         left = np.log(level) - np.log(shading)
         sigma = settings.albedo_mm / mm_per_pixel
         albedo = kernels.local_mean(left, trust, sigma, settings.albedo_contrast)
         residual = left - albedo
+        like_skin = _skin_tone(albedo, trust, settings.tone)
         lit = basis @ light > 1.5 * _LEAST_SHADING * level[known].mean()
-        weight = trust * lit / (1 + (residual / settings.outlier) ** 2)
+        weight = trust * like_skin * lit / (1 + (residual / settings.outlier) ** 2)
         # d log <light, Y> by dz/dx and dz/dy, for half of the differences over two pixels.
         slope_by = [0.5 * np.sqrt(weight) * (each @ light[1:]) / shading for each in turning]
         across, along = (_bordered(each) for each in slope_by)
@@ -122,14 +126,27 @@ def refine_by_shading(
             settings.smoothness, _TOLERANCE, _MOST_STEPS,
         )  # fmt: skip
     rise = np.where(known, change[1:-1, 1:-1], 0.0)
-    found = (np.stack(_added(start, rise)), rise[None] * mm_per_pixel)
+    found = (np.stack(_added(start, rise, whole)), rise[None] * mm_per_pixel)
     maps = (*found, np.exp(albedo)[None], weight[None])
     slopes, rise, albedo, trust = (torch.from_numpy(each).to(depth)[None] for each in maps)
     return Shaded(slopes, rise, torch.from_numpy(light).to(depth)[None], albedo, trust)
 
 
-def _added(slopes: list[np.ndarray], rise: np.ndarray) -> list[np.ndarray]:
-    return [one + other for one, other in zip(slopes, _slopes(rise), strict=True)]
+def _added(slopes: list[np.ndarray], rise: np.ndarray, whole: np.ndarray) -> list[np.ndarray]:
+    """Slopes with those of the rise, where all its neighbors are known."""
+    return [one + other * whole for one, other in zip(slopes, _slopes(rise), strict=True)]
+
+
+def _skin_tone(
+    albedo: np.ndarray, trust: np.ndarray, tone: float
+) -> Float[np.ndarray, "height width"]:
+    """How well a logarithmic albedo fits the face's usual one; that of hair and hats does not."""
+    chosen = albedo[trust > 0.3]
+    if len(chosen) < 50:
+        return np.ones_like(albedo)
+    usual = np.median(chosen)
+    spread = max(1.48 * np.median(np.abs(chosen - usual)), _LEAST_SPREAD)
+    return 1 / (1 + ((albedo - usual) / (tone * spread)) ** 4)
 
 
 def _whole(known: np.ndarray, z: np.ndarray) -> Bool[np.ndarray, "height width"]:
@@ -190,9 +207,7 @@ def _basis(slopes: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
     return np.concatenate([np.ones_like(normal[..., :1]), normal], axis=-1), turning
 
 
-def _light(
-    level: np.ndarray, basis: np.ndarray, trust: np.ndarray
-) -> Float[np.ndarray, "4"]:
+def _light(level: np.ndarray, basis: np.ndarray, trust: np.ndarray) -> Float[np.ndarray, "4"]:
     """First-order light that explains the photograph of a surface of albedo 1; robust."""
     chosen = trust > 0.05
     if chosen.sum() < 50:

@@ -19,15 +19,17 @@ from facerecon.config import CoarseNetConfig, DetectionNetConfig, FineNetConfig
 from facerecon.detection.network import DetectionNet
 from facerecon.finenet import FineNet
 from facerecon.methods.aligned_net import AlignedNet
+from facerecon.normalnet import NormalNet, NormalNetConfig
 
 _CONFIGS = {
     "CoarseNet": CoarseNetConfig,
     "FineNet": FineNetConfig,
     "AlignedNet": CoarseNetConfig,
     "DetectionNet": DetectionNetConfig,
+    "NormalNet": NormalNetConfig,
 }
 
-_Network = TypeVar("_Network", CoarseNet, AlignedNet, FineNet, DetectionNet)
+_Network = TypeVar("_Network", CoarseNet, AlignedNet, FineNet, DetectionNet, NormalNet)
 _REGRESSORS = CoarseNet, AlignedNet  # built for a number of coefficients
 
 
@@ -196,6 +198,15 @@ def load_finenet(path: str | Path | None = None) -> FineNet:
         WeightsError: missing, damaged, or another network's file.
     """
     return _load(FineNet, path, "finenet.safetensors")
+
+
+def load_normalnet(path: str | Path | None = None) -> NormalNet:
+    """NormalNet in eval mode from a file, or the one that ships.
+
+    Raises:
+        WeightsError: missing, damaged, or another network's file.
+    """
+    return _load(NormalNet, path, "normalnet.safetensors")
 
 
 def load_detector(path: str | Path | None = None) -> DetectionNet:

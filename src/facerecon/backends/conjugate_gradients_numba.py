@@ -54,8 +54,8 @@ def _solve(
     east = np.zeros((height + 2, width + 2), moment.dtype)  # weight of the edge to the right
     south = np.zeros((height + 2, width + 2), moment.dtype)
     mu = np.ones((height + 2, width + 2), moment.dtype)
-    east[1:-1, 1 : width] = right
-    south[1 : height, 1:-1] = down
+    east[1:-1, 1:width] = right
+    south[1:height, 1:-1] = down
     mu[1:-1, 1:-1] = anchor
     inverse = np.zeros_like(mu)
     residual, direction, changed = np.zeros_like(mu), np.zeros_like(mu), np.zeros_like(mu)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from facerecon.commands.outcome import EXIT_CODES, check_device
 from facerecon.commands.scans import add_scans
+from facerecon.commands.yale import add_yale
 
 
 def add_evaluate(commands: argparse._SubParsersAction) -> None:
@@ -69,6 +70,7 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     _add_detail(kinds, _of_evaluations(16), EXIT_CODES)
     _add_light(kinds, _of_evaluations(100), EXIT_CODES)
     parser.set_defaults(command=_evaluate)
+    add_yale(kinds, _of_evaluations(200), EXIT_CODES)
     add_scans(kinds, EXIT_CODES)
 
 

@@ -39,9 +39,7 @@ class Surface(NamedTuple):
     light: Float[np.ndarray, "3"] | None = None
 
 
-Method = Callable[
-    [Float[np.ndarray, "height width 3"], tuple[float, float, float, float]], Surface
-]
+Method = Callable[[Float[np.ndarray, "height width 3"], tuple[float, float, float, float]], Surface]
 """From a photograph (RGB in [0, 1]) and the face's box to the surface."""
 
 

@@ -61,9 +61,7 @@ class ReshapedWorld(SyntheticWorld):
             shape = torch.cat([part[1][..., :2], part[1][..., 2:] + nearer[..., None]], dim=2)
             yield self._draw(part[0], shape, generator, colour)
 
-    def reshaping(
-        self, count: int, generator: torch.Generator
-    ) -> Float[Tensor, "batch vertices"]:
+    def reshaping(self, count: int, generator: torch.Generator) -> Float[Tensor, "batch vertices"]:
         """Random movements toward the viewer in mm, model frame."""
         draw = Draw(count, generator)
         x, y = (each[None, None] for each in self.model.mean[:, :2].T)

@@ -193,7 +193,9 @@ class NormalWorld:
         corner = (maps.shape[-1] - self.window) // 2
         return torch.stack(
             [
-                each[:, corner - y : corner - y + self.window, corner + x : corner + x + self.window]
+                each[
+                    :, corner - y : corner - y + self.window, corner + x : corner + x + self.window
+                ]
                 for each, (x, y) in zip(maps, middle.int().tolist(), strict=True)
             ]
         )
@@ -222,9 +224,7 @@ class NormalWorld:
         )
         facing = (faces.normals[:, 2:] > STEEPEST) & (seen.normals[:, 2:] > STEEPEST)
         valid = faces.mask & seen.mask & facing
-        return NormalFaces(
-            faces.image, seen.normals, seen.pncc, seen.mask, faces.normals, valid
-        )
+        return NormalFaces(faces.image, seen.normals, seen.pncc, seen.mask, faces.normals, valid)
 
 
 def zoomed(
