@@ -30,9 +30,7 @@ from facerecon.weights import load_coarsenet, load_normalnet
 PANEL = 400
 
 
-def clay_of(
-    depth: torch.Tensor, mask: torch.Tensor, mm_per_pixel: torch.Tensor
-) -> np.ndarray:
+def clay_of(depth: torch.Tensor, mask: torch.Tensor, mm_per_pixel: torch.Tensor) -> np.ndarray:
     """A depth map as grey clay, PANEL wide."""
     picture = clay(normals_from_depth(depth, mm_per_pixel, mask), mask)[0, 0].numpy()
     shown = Image.fromarray(np.rint(255 * picture.clip(0, 1)).astype(np.uint8))

@@ -93,12 +93,12 @@ def score(
             for normals in (found.normals, coarse.normals, truth)
         )
         added, lacking = own - start, true - start
-        moved = np.abs(added).max() > 1e-6
+        changed = min(added.std(), lacking.std()) > 1e-6
         values = (
             np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean(),
             np.corrcoef(own, true)[0, 1],
-            np.corrcoef(added, lacking)[0, 1] if moved else np.nan,
-            added @ lacking / (lacking @ lacking) if moved else np.nan,
+            np.corrcoef(added, lacking)[0, 1] if changed else np.nan,
+            added @ lacking / (lacking @ lacking) if changed else np.nan,
         )
         result |= dict(zip(names, map(float, values), strict=True))
     if light is not None and found.light is not None:
