@@ -54,7 +54,7 @@ def test_planted_shadows_and_highlights_are_left_out():
     rng = np.random.default_rng(0)
     spoiled = images.copy()
     for image, light in zip(spoiled, LIGHTS, strict=True):
-        half = light + [0, 0, 1]
+        half = light + np.array([0.0, 0.0, 1.0])
         gloss = (normals @ (half / np.linalg.norm(half))).clip(0) ** 60
         image += 140 * gloss
         y, x = rng.integers(8, SIZE - 24, 2)

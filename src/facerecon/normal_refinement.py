@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from facerecon.appearance import vertex_appearance
 from facerecon.integration import integrate
 from facerecon.morphable_model import MorphableModel
-from facerecon.normalnet import LEAST_FACING, NormalNet, corrected, normal_input, normals_of
+from facerecon.normalnet import LEAST_FACING, NormalNet, corrected, normal_input
 from facerecon.rasterize import interpolate, interpolate_maps
 from facerecon.render import CurvedSurface
 from facerecon.shading_refinement import ShadingRefinement, refine_by_shading
@@ -21,13 +21,11 @@ FULLY_CORRECTED = 0.35
 class RefinedSurface(NamedTuple):
     """A detailed surface on the pixels of the coarse one.
 
-    depth: mm. normals: unit, camera frame, finer than the depth's own. error: expected angle in
-    rad between them and the true ones. light: that the shading was explained with, of first order
-    (`lighting.sh_basis`); None without shading.
+    depth: mm. error: expected angle in rad between its normals and the true ones. light: that the
+    shading was explained with, of first order (`lighting.sh_basis`); None without shading.
     """
 
     depth: Float[Tensor, "1 1 height width"]
-    normals: Float[Tensor, "1 3 height width"]
     error: Float[Tensor, "1 1 height width"]
     light: Float[Tensor, "1 4"] | None
 
@@ -81,4 +79,4 @@ class NormalRefinement(nn.Module):
             shaded = refine_by_shading(*known, self.shading)
             slopes, light = shaded.slopes, shaded.light
         depth = integrate(slopes, surface.depth, mask, mm_per_pixel, error)
-        return RefinedSurface(depth, normals_of(slopes) * mask, error, light)
+        return RefinedSurface(depth, error, light)

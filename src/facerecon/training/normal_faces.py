@@ -26,15 +26,18 @@ _FINE_TEXELS_FROM = 280  # pixels of the whole crop
 _STATISTICS = 96  # faces that tell how CoarseNet errs
 
 
-def normals_config(size: int, texels: int) -> SyntheticConfig:
+def normals_config(texels: int, variants: int = 6) -> SyntheticConfig:
     """The world as hard as photographs: deep relief, hard light, much that covers the skin."""
-    config = SyntheticConfig(size=256 if texels == 256 else 512)  # the size tells the texels
-    fine = texels > 256
-    config = replace(
+    config, fine = SyntheticConfig(size=texels), texels > 256  # the size tells the texels
+    return replace(
         config,
-        size=config.size,
         identity_std=1.2,
-        detail=replace(config.detail, age_strength=(0.2, 1.2), youth_strength=(0.0, 0.7)),
+        detail=replace(
+            config.detail,
+            variants=variants,
+            age_strength=(0.2, 1.2),
+            youth_strength=(0.0, 0.7),
+        ),
         skin=replace(
             config.skin, p_glasses=0.16, p_sunglasses=0.08, mottling=(0.0, 0.16), p_freckles=0.4
         ),
@@ -56,7 +59,6 @@ def normals_config(size: int, texels: int) -> SyntheticConfig:
             photon_noise=(0.0, 0.015),
         ),
     )
-    return config
 
 
 STROBE = {
@@ -110,6 +112,7 @@ class NormalWorld:
             CoarseNet's, as large or up to twice as large.
         p_strobe: share of the groups in the light of a single lamp.
         p_large: share of the crops beyond 200 pixels, up to `largest`.
+        variants: maps of each kind of wrinkle.
     """
 
     def __init__(
@@ -122,15 +125,17 @@ class NormalWorld:
         p_strobe: float = 0.35,
         p_large: float = 0.45,
         largest: int = 420,
+        variants: int = 6,
     ):
         self.model, self.coarsenet = model, coarsenet.eval().requires_grad_(False)
         self.seed, self.window, self.largest = seed, window, largest
         self.p_own, self.p_strobe, self.p_large = p_own, p_strobe, p_large
         self.worlds = {}
         for texels in (256, 512):
-            world = ReshapedWorld(model, normals_config(window, texels))
-            world.relief = LinedRelief(world.relief, model, world.chart, seed=seed)
-            world.texture = SpottedTexture(world.texture, world.relief, world.chart, seed=seed)
+            world = ReshapedWorld(model, normals_config(texels, variants))
+            more = {"variants": 2 * variants, "seed": seed}
+            world.relief = LinedRelief(world.relief, model, world.chart, **more)
+            world.texture = SpottedTexture(world.texture, world.relief, world.chart, **more)
             for lamp, other in (("room", turned(world)), ("strobe", turned(world, light=STROBE))):
                 self.worlds[texels, lamp] = other
         self.slope, self.errors = self._coarse_errors()
