@@ -51,14 +51,16 @@ def row(
     steps, square = fit(coarsenet, model, photo, square)
     panels = [np.rint(255 * square.at(PANEL).cut(photo).clip(0, 1)).astype(np.uint8)]
     for size in sizes:
-        grey = torch.from_numpy(to_grey(square.at(size).cut(photo)))[None, None]
+        rgb = square.at(size).cut(photo)
+        grey = torch.from_numpy(to_grey(rgb))[None, None]
+        color = torch.from_numpy(rgb).permute(2, 0, 1)[None]
         surface = curved_surface(model, steps[-1], size)
         pose = split(steps[-1], model.n_coefficients)[1]
         mm, mask = 1 / pose_parameters(pose, size).scale, surface.fragments.mask
         if size == sizes[0]:
             panels.append(clay_of(surface.depth, mask, mm))
         for shading in (None, ShadingRefinement()):
-            found = NormalRefinement(model, network, shading)(grey, surface, mm)
+            found = NormalRefinement(model, network, shading)(grey, surface, mm, color)
             panels.append(clay_of(found.depth, mask, mm))
     return np.concatenate(panels, axis=1)
 

@@ -13,6 +13,7 @@ from facerecon.normalnet import LEAST_FACING, NormalNet, corrected, normal_input
 from facerecon.rasterize import interpolate, interpolate_maps
 from facerecon.render import CurvedSurface
 from facerecon.shading_refinement import ShadingRefinement, refine_by_shading
+from facerecon.skin_map import skin_by_color
 
 FULLY_CORRECTED = 0.35
 """Coarse n_z from which on NormalNet's corrections count in full; at the rim, none does."""
@@ -46,7 +47,7 @@ class NormalRefinement(nn.Module):
     ):
         super().__init__()
         self.model, self.network, self.shading = model, network.eval(), shading
-        skin = vertex_appearance(model)[None, :, -2:-1].contiguous()
+        skin = vertex_appearance(model)[None, :, -2:].contiguous()  # and bare skin
         self.register_buffer("skin", skin, persistent=False)
 
     @torch.no_grad()
@@ -55,12 +56,14 @@ class NormalRefinement(nn.Module):
         image: Float[Tensor, "1 1 size size"],
         surface: CurvedSurface,
         mm_per_pixel: Float[Tensor, "1"],
+        rgb: Float[Tensor, "1 3 size size"] | None = None,
     ) -> RefinedSurface:
         """Refine one face.
 
         Args:
             image: grey crop in [0, 1]. surface: of the morphable model, on the crop's pixels.
-            mm_per_pixel: width of a pixel.
+            mm_per_pixel: width of a pixel. rgb: the crop in color, if there is one: it tells hair
+                and hats from skin.
         """
         fragments, triangles = surface.fragments, self.model.triangles
         maps = surface.vertices, surface.normals, self.model.pncc, fragments, triangles
@@ -74,7 +77,10 @@ class NormalRefinement(nn.Module):
         estimate = corrected(normals, share * tilt, log_error)
         slopes, error, light = estimate.slopes, log_error.exp(), None
         if self.shading is not None:
-            skin = share * interpolate(self.skin, fragments, triangles)
+            skin, bare = interpolate(self.skin, fragments, triangles).split(1, dim=1)
+            skin = skin * share
+            if rgb is not None:
+                skin = skin * skin_by_color(rgb, bare > 0.5, mm_per_pixel.item())
             known = image, slopes, surface.depth, mask, mm_per_pixel.item(), skin, error
             shaded = refine_by_shading(*known, self.shading)
             slopes, light = shaded.slopes, shaded.light

@@ -188,7 +188,9 @@ class Reconstructor:
         scale = pose_parameters(pose, self.size).scale
         fine = coarse
         if refine and self.normals is not None:
-            fine = self.normals(_grey(square.cut(photo), device), surface, 1 / scale).depth
+            rgb = square.cut(photo)
+            color = torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None]
+            fine = self.normals(_grey(rgb, device), surface, 1 / scale, color).depth
         elif refine and self.finenet is not None:
             grey = _grey(square.cut(photo), device)
             fine = self.finenet(grey, coarse, fragments.mask, 1 / scale)
