@@ -37,11 +37,11 @@ class ShadingRefinement:
 
     iterations: int = 2
     albedo_mm: float = 9.0  # standard deviation of the local mean
-    albedo_contrast: float = 0.25  # log intensity; larger steps are the albedo's
+    albedo_contrast: float = 0.5  # log intensity; larger steps are the albedo's
     smoothness: float = 0.1  # of the squared Laplacian, in pixel widths
-    fidelity: float = 0.05  # of the squared changes of the slopes
+    fidelity: float = 0.1  # of the squared changes of the slopes
     anchor: float = 0.001  # of the squared changes of depth, in pixel widths
-    outlier: float = 0.15  # log intensity that the shape does not explain: a pixel counts half
+    outlier: float = 0.3  # log intensity that the shape does not explain: a pixel counts a quarter
     tone: float = 2.5  # spreads of the skin's albedo beyond which hair, hats and beards begin
     trusted_error: float = 0.3  # rad; where NormalNet expects more, shading counts less
 
@@ -115,7 +115,7 @@ def refine_by_shading(
         residual = left - albedo
         like_skin = _skin_tone(albedo, trust, settings.tone)
         lit = basis @ light > 1.5 * _LEAST_SHADING * level[known].mean()
-        weight = trust * like_skin * lit / (1 + (residual / settings.outlier) ** 2)
+        weight = trust * like_skin * lit / (1 + (residual / settings.outlier) ** 2) ** 2
         # d log <light, Y> by dz/dx and dz/dy, for half of the differences over two pixels.
         slope_by = [0.5 * np.sqrt(weight) * (each @ light[1:]) / shading for each in turning]
         across, along = (_bordered(each) for each in slope_by)

@@ -8,7 +8,7 @@ from facerecon.sfs import gaussian_blur
 
 _DARKEST = 0.03  # intensity whose color is not believed
 _LEAST_SPREAD = 0.04  # log ratio, of the colors of one face's skin
-_FAR = 2.5  # spreads at which a color counts half
+_FAR = 4.0  # spreads at which a color counts half
 _BLUR_MM = 1.2  # standard deviation: cameras and JPEG blur color
 _LEAST_PIXELS = 200
 
