@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import avg_pool2d, grid_sample, max_pool2d
 
 from facerecon.camera import pose_parameters, project, split
 from facerecon.imaging import Crop
@@ -77,6 +77,7 @@ def surface_on_photo(
     detail: Float[Tensor, "1 1 size size"],
     crop: Crop,
     shape: tuple[int, int],
+    max_jump_mm: float | None = None,
 ) -> tuple[Float[np.ndarray, "height width"], Float[np.ndarray, "height width"]]:
     """Depth in mm of a surface with detail, and of the surface alone.
 
@@ -85,7 +86,12 @@ def surface_on_photo(
 
     Args:
         surface: of the crop. detail: mm, added to its depth.
+        max_jump_mm: None for detail that is smooth. Otherwise it has steps where the surface has
+            some, so that their sum alone is smooth; then that is interpolated, but near outlines
+            and larger jumps than these.
     """
+    whole = surface.depth + detail
+    inner = None if max_jump_mm is None else _inner(whole, surface.fragments.mask, max_jump_mm)
     detailed, plain = (np.full(shape, np.nan, dtype=np.float32) for _ in range(2))
     placed = _from_crop(surface.projected, crop)
     for rows, columns in _strips(crop, shape):
@@ -95,10 +101,35 @@ def surface_on_photo(
         depth = curved_depth(surface.vertices, surface.normals, fragments, model.triangles)[0, 0]
         value, weight = _sampled(detail, surface.fragments.mask, crop, rows, columns)
         refined = depth + value / weight.clamp(min=1e-6)
+        if inner is not None:
+            grid = _grid(crop, rows, columns).to(whole)
+            share = grid_sample(inner, grid, align_corners=False)[0, 0]
+            smooth = grid_sample(whole, grid, mode="bicubic", align_corners=False)[0, 0]
+            refined = torch.lerp(refined, smooth, share)
         seen = fragments.mask[0, 0]
         plain[rows, columns] = depth.where(seen, torch.nan).cpu().numpy()
         detailed[rows, columns] = refined.where(seen, torch.nan).cpu().numpy()
     return detailed, plain
+
+
+def _inner(
+    depth: Float[Tensor, "1 1 size size"], mask: Bool[Tensor, "1 1 size size"], max_jump_mm: float
+) -> Float[Tensor, "1 1 size size"]:
+    """1 inside one surface, falling to 0 over some pixels before its outline and its jumps."""
+
+    def greatest(values: Tensor) -> Tensor:
+        return max_pool2d(values, 3, 1, 1)
+
+    jump = greatest(depth) + greatest(-depth) > max_jump_mm
+    inside = 1 - greatest(greatest((~mask | jump).to(depth)))
+    return avg_pool2d(inside, 3, 1, 1) * inside
+
+
+def _grid(crop: Crop, rows: slice, columns: slice) -> Float[Tensor, "1 height width 2"]:
+    """The photograph's pixels as `grid_sample` counts: -1 and 1 are the crop's edges."""
+    row = (torch.arange(rows.start, rows.stop) + 0.5 - crop.y) / crop.side * 2 - 1
+    column = (torch.arange(columns.start, columns.stop) + 0.5 - crop.x) / crop.side * 2 - 1
+    return torch.stack(torch.meshgrid(column, row, indexing="xy"), dim=-1)[None]
 
 
 def _from_crop(projected: Float[Tensor, "1 vertices 3"], crop: Crop) -> Tensor:
@@ -117,9 +148,7 @@ def _sampled(
     columns: slice,
 ) -> Float[Tensor, "2 height width"]:
     """A map of the crop times its mask at pixels of the photograph, and the mask there."""
-    row = (torch.arange(rows.start, rows.stop) + 0.5 - crop.y) / crop.side * 2 - 1
-    column = (torch.arange(columns.start, columns.stop) + 0.5 - crop.x) / crop.side * 2 - 1
-    grid = torch.stack(torch.meshgrid(column, row, indexing="xy"), dim=-1)[None].to(values)
+    grid = _grid(crop, rows, columns).to(values)
     maps = torch.cat([torch.where(mask, values, 0.0), mask.to(values)], dim=1)
     return grid_sample(maps, grid, align_corners=False)[0]
 

@@ -14,14 +14,19 @@ from facerecon.detection.recrop import FittedFace, fit_face
 from facerecon.finenet import FineNet
 from facerecon.imaging import ImageSource, load_image, square_crop, to_grey
 from facerecon.morphable_model import MorphableModel
+from facerecon.normal_refinement import NormalRefinement
 from facerecon.on_photo import surface_on_photo
 from facerecon.rasterize import interpolate
 from facerecon.reconstruction import Reconstruction
 from facerecon.render import curved_surface
-from facerecon.weights import load_coarsenet, load_finenet
+from facerecon.shading_refinement import ShadingRefinement
+from facerecon.weights import load_coarsenet, load_finenet, load_normalnet
 
 COARSE_SIZE = 200
 """Pixels of the crop that CoarseNet sees (3.4)."""
+
+REFINEMENTS = ("finenet", "normals")
+"""What may refine the coarse face: the paper's FineNet, or our normals."""
 
 FINE_SIZES = (200, 400)
 """Pixels of the crop that FineNet may see (Figure 11)."""
@@ -52,6 +57,7 @@ class Reconstructor:
         model: the morphable model that CoarseNet was trained with.
         coarsenet: trained.
         finenet: trained; None leaves the coarse geometry as it is.
+        normals: refines the coarse geometry instead of FineNet.
         iterations: steps of CoarseNet (3.4).
         size: side in pixels of the crop that FineNet refines, 200 or 400.
 
@@ -65,6 +71,7 @@ class Reconstructor:
         finenet: FineNet | None,
         iterations: int = 4,
         size: int = 200,
+        normals: NormalRefinement | None = None,
     ) -> None:
         if size not in FINE_SIZES:
             raise ValueError(f"size must be one of {FINE_SIZES}, got {size}")
@@ -73,6 +80,7 @@ class Reconstructor:
         self.model = model.eval()
         self.coarsenet = coarsenet.eval()
         self.finenet = finenet.eval() if finenet is not None else None
+        self.normals = normals.eval() if normals is not None else None
         self.iterations = iterations
         self.size = size
 
@@ -84,18 +92,34 @@ class Reconstructor:
         device: str | torch.device = "cpu",
         iterations: int = 4,
         size: int = 200,
+        refine: Literal["finenet", "normals"] | None = "finenet",
     ) -> "Reconstructor":
         """With the default morphable model and the weights in these files, or those that ship.
 
+        Args:
+            fine: weights of the stage that `refine` names.
+            refine: "finenet", the paper's; "normals", ours (`normal_refinement`), which is nearer
+                to measured normals of real faces; None: the coarse face alone.
+
         Raises:
             WeightsError: a file is missing, damaged, or another network's.
+            ValueError: an unknown way to refine.
         """
+        if refine not in (*REFINEMENTS, None):
+            known = ", ".join(REFINEMENTS)
+            raise ValueError(f"refine must be one of {known} or None, got {refine!r}")
+        model = MorphableModel.default().to(device)
+        normals = None
+        if refine == "normals":
+            network = load_normalnet(fine).to(device)
+            normals = NormalRefinement(model, network, ShadingRefinement()).to(device)
         return cls(
-            MorphableModel.default().to(device),
+            model,
             load_coarsenet(coarse).to(device),
-            load_finenet(fine).to(device),
+            load_finenet(fine).to(device) if refine == "finenet" else None,
             iterations,
             size,
+            normals,
         )
 
     @overload
@@ -176,13 +200,19 @@ class Reconstructor:
         if mask.float().mean() < MIN_COVERAGE or pose.abs().max() > MAX_POSE:
             raise ReconstructionError(_FAILED)
         scale = pose_parameters(pose, self.size).scale
-        fine = surface.depth
-        if refine and self.finenet is not None:
-            grey = torch.from_numpy(to_grey(crop.cut(photo))).to(r.device)[None, None]
+        fine, whole = surface.depth, False
+        face = crop.cut(photo)
+        grey = torch.from_numpy(to_grey(face)).to(r.device)[None, None]
+        if refine and self.normals is not None:
+            color = torch.from_numpy(face).to(r.device).permute(2, 0, 1)[None]
+            fine, whole = self.normals(grey, surface, 1 / scale, color).depth, True
+        elif refine and self.finenet is not None:
             fine = self.finenet(grey, surface.depth, fragments.mask, 1 / scale)
 
         detail = fine - surface.depth
-        depth_mm, coarse_depth_mm = surface_on_photo(self.model, surface, detail, crop, shape)
+        # FineNet's detail is smooth; NormalNet closes steps of the mesh at lids and lips, too.
+        known = self.model, surface, detail, crop, shape
+        depth_mm, coarse_depth_mm = surface_on_photo(*known, MAX_JUMP_MM if whole else None)
         if not np.isfinite(depth_mm).any():
             raise ReconstructionError(_FAILED)
         pixel_mm = 1 / scale.item()

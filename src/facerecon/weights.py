@@ -183,7 +183,11 @@ def load_finenet(path: str | Path | None = None) -> FineNet:
     Raises:
         WeightsError: missing, damaged, or another network's file.
     """
-    return load_weights(FineNet, path, "finenet.safetensors")
+
+
+Network = TypeVar("Network", bound=nn.Module)
+"""A network whose class says how it is built from a file: `config_class`, the dataclass of its
+`config`, and `sizes`, the names of whole numbers beside it that are attributes and arguments."""
 
 
 def read_card(path: str | Path) -> dict:

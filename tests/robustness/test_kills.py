@@ -28,7 +28,8 @@ def command(tmp_path_factory, model):
     folder = tmp_path_factory.mktemp("input")
     torch.manual_seed(0)
     weights = folder / "coarse.safetensors"
-    save_weights(weights, CoarseNet(model.n_coefficients, CoarseNetConfig(width=4, points=0)).eval(), CARD)
+    network = CoarseNet(model.n_coefficients, CoarseNetConfig(width=4, points=0))
+    save_weights(weights, network.eval(), CARD)
     photo = folder / "g.png"
     Image.fromarray(photographs.astronaut()[:256, 96:352]).save(photo)
     options = ["--formats", "obj", "--coarse", str(weights), "--no-refine"]

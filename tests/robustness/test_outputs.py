@@ -28,7 +28,8 @@ def weights(tmp_path_factory, model):
     """Options that name an untrained CoarseNet; it reconstructs something near the mean face."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "coarse.safetensors"
-    save_weights(path, CoarseNet(model.n_coefficients, CoarseNetConfig(width=4, points=0)).eval(), CARD)
+    network = CoarseNet(model.n_coefficients, CoarseNetConfig(width=4, points=0))
+    save_weights(path, network.eval(), CARD)
     return ["--coarse", str(path), "--no-refine"]
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MESH_FORMATS = ("ply", "obj", "stl", "glb")
 SIZES = (200, 400)
+ASSETS = {"finenet": "finenet.safetensors", "normals": "normalnet.safetensors"}
 DEPTH_AND_PREVIEW = ("depth.npy", "depth.png", "depth.json", "preview.png")
 
 
@@ -71,9 +72,16 @@ def add_reconstruct(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="repeat what is done already")
     parser.add_argument("--all-faces", action="store_true", help="not only the largest face")
+    parser.add_argument(
+        "--refine",
+        choices=("finenet", "normals"),
+        default="finenet",
+        help="finenet: the paper's detail; normals: ours, nearer to measured real faces, slower"
+        " (default: finenet)",
+    )
     parser.add_argument("--no-refine", action="store_true", help="coarse shape only")
     parser.add_argument("--coarse", type=Path, metavar="FILE", help="other CoarseNet weights")
-    parser.add_argument("--fine", type=Path, metavar="FILE", help="other FineNet weights")
+    parser.add_argument("--fine", type=Path, metavar="FILE", help="other weights of --refine")
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     parser.set_defaults(command=_reconstruct, usage_error=parser.error)
 
@@ -115,7 +123,11 @@ def _reconstruct(args: argparse.Namespace) -> int:
         return FAILED
     check_device(args.device)
     reconstructor = Reconstructor.from_pretrained(
-        args.coarse, args.fine, device=args.device, size=args.size
+        args.coarse,
+        args.fine,
+        device=args.device,
+        size=args.size,
+        refine=None if args.no_refine else args.refine,
     )
     outputs = Outputs(args.out, photos, _options(args))
     for number, path in enumerate(photos, start=1):
@@ -149,7 +161,7 @@ def _options(args: argparse.Namespace) -> dict[str, object]:
 
     weights = [args.coarse or shipped("coarsenet.safetensors")]
     if not args.no_refine:
-        weights.append(args.fine or shipped("finenet.safetensors"))
+        weights.append(args.fine or shipped(ASSETS[args.refine]))
     return {
         "version": __version__,
         "weights": [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in weights],
@@ -158,7 +170,7 @@ def _options(args: argparse.Namespace) -> dict[str, object]:
         "box": args.box,
         "solid": args.solid,
         "all_faces": args.all_faces,
-        "refine": not args.no_refine,
+        "refine": None if args.no_refine else args.refine,
     }
 
 

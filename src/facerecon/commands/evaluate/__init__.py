@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from facerecon.commands.evaluate.scans import add_scans
+from facerecon.commands.evaluate.yale import add_yale
 from facerecon.commands.outcome import EXIT_CODES, check_device
 
 
@@ -80,6 +81,7 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         epilog=EXIT_CODES,
     )
     parser.set_defaults(command=_evaluate)
+    add_yale(kinds, _of_evaluations(200), EXIT_CODES)
     add_scans(kinds, EXIT_CODES)
 
 

@@ -1,0 +1,88 @@
+"""From the coarse face to a detailed one through normals: NormalNet, shading, integration."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from facerecon.appearance import vertex_appearance
+from facerecon.integration import integrate
+from facerecon.morphable_model import MorphableModel
+from facerecon.normalnet import MIN_FACING, NormalNet, corrected, normal_input
+from facerecon.rasterize import interpolate, interpolate_maps
+from facerecon.render import CurvedSurface
+from facerecon.shading_refinement import ShadingRefinement, refine_by_shading
+from facerecon.skin_map import skin_by_color
+
+FULLY_CORRECTED = 0.35
+"""Coarse n_z from which on NormalNet's corrections count in full; at the rim, none does."""
+
+
+class RefinedSurface(NamedTuple):
+    """A detailed surface on the pixels of the coarse one.
+
+    depth: mm. error: expected angle in rad between its normals and the true ones. light: that the
+    shading was explained with, of first order (`lighting.sh_basis`); None without shading.
+    """
+
+    depth: Float[Tensor, "1 1 height width"]
+    error: Float[Tensor, "1 1 height width"]
+    light: Float[Tensor, "1 4"] | None
+
+
+class NormalRefinement(nn.Module):
+    """The whole stage as one function of the grey crop and the coarse surface.
+
+    Args:
+        model: MorphableModel. network: trained. shading: settings of the linear steps after the
+            network; None leaves them out.
+    """
+
+    def __init__(
+        self,
+        model: MorphableModel,
+        network: NormalNet,
+        shading: ShadingRefinement | None = None,
+    ):
+        super().__init__()
+        self.model, self.network, self.shading = model, network.eval(), shading
+        skin = vertex_appearance(model)[None, :, -2:].contiguous()  # and bare skin
+        self.register_buffer("skin", skin, persistent=False)
+
+    @torch.no_grad()
+    def forward(
+        self,
+        image: Float[Tensor, "1 1 size size"],
+        surface: CurvedSurface,
+        mm_per_pixel: Float[Tensor, "1"],
+        rgb: Float[Tensor, "1 3 size size"] | None = None,
+    ) -> RefinedSurface:
+        """Refine one face.
+
+        Args:
+            image: grey crop in [0, 1]. surface: of the morphable model, on the crop's pixels.
+            mm_per_pixel: width of a pixel. rgb: the crop in color, if there is one: it tells hair
+                and hats from skin.
+        """
+        fragments, triangles = surface.fragments, self.model.triangles
+        maps = surface.vertices, surface.normals, self.model.pncc, fragments, triangles
+        _, normals, pncc = interpolate_maps(*maps)
+        mask = fragments.mask
+        tilt, log_error = self.network(
+            normal_input(image, normals, pncc, mask, self.network.config)
+        )
+        whole = FULLY_CORRECTED - MIN_FACING
+        share = ((normals[:, 2:] - MIN_FACING) / whole).clamp(0, 1)
+        estimate = corrected(normals, share * tilt, log_error)
+        slopes, error, light = estimate.slopes, log_error.exp(), None
+        if self.shading is not None:
+            skin, bare = interpolate(self.skin, fragments, triangles).split(1, dim=1)
+            skin = skin * share
+            if rgb is not None:
+                skin = skin * skin_by_color(rgb, bare > 0.5, mm_per_pixel.item())
+            known = image, slopes, surface.depth, mask, mm_per_pixel.item(), skin, error
+            shaded = refine_by_shading(*known, self.shading)
+            slopes, light = shaded.slopes, shaded.light
+        depth = integrate(slopes, surface.depth, mask, mm_per_pixel, error)
+        return RefinedSurface(depth, error, light)
