@@ -16,6 +16,7 @@ from torch import nn
 from facerecon.coarsenet import CoarseNet
 from facerecon.files import write_file
 from facerecon.finenet import FineNet
+from facerecon.normalnet import NormalNet
 
 Network = TypeVar("Network", bound=nn.Module)
 """A network whose class says how it is built from a file: `config_class`, the dataclass of its
@@ -183,11 +184,16 @@ def load_finenet(path: str | Path | None = None) -> FineNet:
     Raises:
         WeightsError: missing, damaged, or another network's file.
     """
+    return load_weights(FineNet, path, "finenet.safetensors")
 
 
-Network = TypeVar("Network", bound=nn.Module)
-"""A network whose class says how it is built from a file: `config_class`, the dataclass of its
-`config`, and `sizes`, the names of whole numbers beside it that are attributes and arguments."""
+def load_normalnet(path: str | Path | None = None) -> NormalNet:
+    """NormalNet in eval mode from a file, or the one that ships.
+
+    Raises:
+        WeightsError: missing, damaged, or another network's file.
+    """
+    return load_weights(NormalNet, path, "normalnet.safetensors")
 
 
 def read_card(path: str | Path) -> dict:
