@@ -158,14 +158,14 @@ for name, maps in feedback.items():
     landmarks[name] = squares[name].to_image(track[-1].numpy())
     print(name, "moves by", [f"{move:.2f}" for move in moves[name]], "pixels of 200")
     first, last = moves[name][[0, -1]]
-    assert last < first / 2, f"{last:.2f} pixels, not below half of {first:.2f}"
+    steady = last < first / 2 or own  # of your own photographs nothing is asserted
+    assert steady, f"{last:.2f} pixels, not below half of {first:.2f}"
     box = boxes[name]
     below_brows = landmarks[name][27:] + 0.5  # boxes count from the image's edge
     place = (below_brows - [box.x, box.y]) / [box.width, box.height]
     low, high = place.min(), place.max()
-    assert -0.05 < low < high < 1.05, (
-        f"{low:.2f} to {high:.2f} of the box, 0 to 1 expected"
-    )
+    inside = -0.05 < low < high < 1.05 or own
+    assert inside, f"{low:.2f} to {high:.2f} of the box, 0 to 1 expected"
 
 # %%
 # The pose, from its units (docs/conventions.md) to degrees, percent, and pixels per mm.
@@ -231,7 +231,8 @@ assert difference < 1e-3, f"{difference:.1e}, not below 1e-3"
 for key, found in lit.items():
     light = found.light[0].numpy().round(2)
     print(key, "light (ambient, right, up, front):", light)
-    assert light[3] > 0, f"{key}: light from the front {light[3]}, not above 0"
+    lit_in_front = light[3] > 0 or own
+    assert lit_in_front, f"{key}: light from the front {light[3]}, not above 0"
 
 # %% [markdown]
 # ## 5 FineNet adds the detail
@@ -281,7 +282,8 @@ for name, moved in change.items():
     most = moved.abs().max()
     print(f"{name}: depth changed by {moved.std():.2f} mm rms, at most {most:.1f}")
     # Something happened, and it is detail.
-    assert 0.01 < moved.std() < 5, f"{moved.std():.3f} mm, 0.01 to 5 expected"
+    detail = 0.01 < moved.std() < 5 or own
+    assert detail, f"{moved.std():.3f} mm, 0.01 to 5 expected"
     outside = (fine[name] != coarse[name])[~mask[name]].sum()
     assert outside == 0, f"{outside} pixels outside of the mask changed, 0 expected"
 
@@ -431,8 +433,9 @@ with torch.no_grad():
 for step, (criterion, fidelity) in enumerate(history):  # 1: the outline may jump
     print(f"after {step} steps: Eq. (14) {criterion:.2f}, fidelity {fidelity:.4f}")
 first, last = history[1][0], history[-1][0]
-assert last < first, f"Eq. (14): {last:.2f}, not below {first:.2f}"
-assert max(moved.values()) < 1, f"landmarks moved by {moved} pixels, not below 1"
+assert last < first or own, f"Eq. (14): {last:.2f}, not below {first:.2f}"
+near = max(moved.values()) < 1 or own
+assert near, f"landmarks moved by {moved} pixels, not below 1"
 
 # %% [markdown]
 # ## 8 All of it in one call

@@ -27,7 +27,7 @@ PAPER = {
     "methods",
 }  # fmt: skip
 COLORS = {True: "#f2c879", False: "#dfe6ee"}
-WIDTH, BOX, ROW = 15.0, (1.85, 0.36), 0.95
+WIDTH, BOX, ROW = 17.5, (1.85, 0.36), 0.95
 
 
 def import_graph(package: Path = PACKAGE) -> dict[str, set[str]]:

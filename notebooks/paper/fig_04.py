@@ -63,7 +63,8 @@ for name, track in tracks.items():
     moves[name] = (track[1:] - track[:-1]).norm(dim=2).mean(dim=1)
     print(name, [f"{move:.2f}" for move in moves[name].tolist()])
     first, last = moves[name][[0, -1]]
-    assert last < first / 3, f"it does not settle: {first:.2f} to {last:.2f} pixels"
+    settles = last < first / 3 or photos  # of your own nothing is asserted
+    assert settles, f"it does not settle: {first:.2f} to {last:.2f} pixels"
 
 # %% tags=["record"]
 people = " and ".join(CREDITS[n] for n in images if n in CREDITS) or "given photographs"

@@ -91,8 +91,10 @@ figure
 for name, share in explained.items():
     print(f"{name:14} {share:4.0%}", lights[name].numpy().round(2))
     front = lights[name][3]
-    assert share > 0.05, f"{name}: {share:.0%} explained, above 5 % expected"
-    assert front > 0, f"{name}: light from the front {front:.2f}, not above 0"
+    good = share > 0.05 or photos  # of your own nothing is asserted
+    assert good, f"{name}: {share:.0%} explained, above 5 % expected"
+    good = front > 0 or photos
+    assert good, f"{name}: light from the front {front:.2f}, not above 0"
 
 # %% tags=["record"]
 people = "two portraits; simulated subjects of facerecon-bench"

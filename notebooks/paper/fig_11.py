@@ -81,7 +81,8 @@ for name, faces in pairs.items():
     numbers[name] = agreement, *steps
     print(f"{name}: correlation {agreement:.2f}; RMS step {steps[0]:.3f} and", end=" ")
     print(f"{steps[1]:.3f} mm between pixels")
-    assert agreement > 0.2, f"sizes disagree: {agreement:.2f}, not above 0.2"
+    good = agreement > 0.2 or photos  # of your own nothing is asserted
+    assert good, f"sizes disagree: {agreement:.2f}, not above 0.2"
 
 # %% tags=["record"]
 files = [coarse_file, fine_file]
