@@ -10,7 +10,7 @@ from facerecon.coarsenet import CoarseNet, CoarseNetConfig, iterate
 from facerecon.detection.detect import CROP_MARGIN, Box, NoFaceError
 from facerecon.finenet import FineNet, FineNetConfig
 from facerecon.imaging import ImageError, load_image, to_grey
-from facerecon.pipeline import ReconstructionError, Reconstructor
+from facerecon.pipeline import ReconstructionError, Reconstructor, SmallFaceWarning
 from facerecon.rasterize import interpolate
 from facerecon.render import render
 
@@ -210,8 +210,22 @@ def test_larger_crops_for_larger_faces(model, astronaut):
     face = large(doubled, Box(177 * 4, 68 * 4, 93 * 4, 93 * 4))
     assert face.crop.size == 400
     assert len(face.vertices) > 60_000
-    with pytest.raises(ReconstructionError, match=r"112 pixels wide.*use size 200"):
-        large(astronaut, Box(177, 68, 93, 93))
+    with pytest.warns(SmallFaceWarning, match="112 pixels wide: refined at 200"):
+        face = large(astronaut, Box(177, 68, 93, 93))
+    assert face.crop.size == 200
+
+
+def test_our_detail_stage_by_name(model, astronaut):
+    ours = Reconstructor.from_pretrained(refine="normals")
+    box = Box(177, 68, 93, 93)
+    face, coarse = ours(astronaut, box), ours(astronaut, box, refine=False)
+    assert ours.finenet is None and Reconstructor.from_pretrained(refine=None).normals is None
+    moved = np.abs(face.depth_mm - face.coarse_depth_mm)[face.mask]
+    assert 0.3 < moved.mean() < 5  # it corrects the whole surface by some mm
+    np.testing.assert_allclose(coarse.depth_mm, coarse.coarse_depth_mm)
+    assert np.isfinite(face.vertices).all() and len(face.vertices) > 5_000
+    with pytest.raises(ValueError, match="refine must be one of finenet, normals or None"):
+        Reconstructor.from_pretrained(refine="wrinkles")
 
 
 @pytest.mark.parametrize("pose", [[0, 0, 0, 8, 0, 0], [0, 0, 0, 0, 0, -5], [-5, 0, 0, 0, 0, 0]])

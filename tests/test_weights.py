@@ -111,3 +111,13 @@ def test_unwritable_folder(tmp_path, coarsenet):
     blocked.write_text("")
     with pytest.raises(WeightsError, match="could not be written"):
         save_weights(blocked / "coarse.safetensors", coarsenet, CARD)
+
+
+def test_an_altered_byte_is_refused(tmp_path, finenet):
+    path = tmp_path / "fine.safetensors"
+    save_weights(path, finenet, CARD)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1  # of a weight; the number stays finite
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="altered or damaged; copy the file again"):
+        load_finenet(path)

@@ -1,5 +1,6 @@
 """From a photograph to a detailed face: detection, CoarseNet, rendering, FineNet (Figure 3)."""
 
+import warnings
 from pathlib import Path
 from typing import Literal, overload
 
@@ -50,6 +51,10 @@ class ReconstructionError(ValueError):
     """A face was found, but it cannot be reconstructed."""
 
 
+class SmallFaceWarning(UserWarning):
+    """A face is smaller in its photograph than the size at which it was to be refined."""
+
+
 class Reconstructor:
     """The whole method of the paper as one function of a photograph.
 
@@ -59,7 +64,8 @@ class Reconstructor:
         finenet: trained; None leaves the coarse geometry as it is.
         normals: refines the coarse geometry instead of FineNet.
         iterations: steps of CoarseNet (3.4).
-        size: side in pixels of the crop that FineNet refines, 200 or 400.
+        size: side in pixels of the crop that is refined, 200 or 400. A face whose crop has no more
+            than 200 pixels is refined at 200, with a `SmallFaceWarning`.
 
     The networks and the model stay on the device that they are on.
     """
@@ -74,7 +80,8 @@ class Reconstructor:
         normals: NormalRefinement | None = None,
     ) -> None:
         if size not in FINE_SIZES:
-            raise ValueError(f"size must be one of {FINE_SIZES}, got {size}")
+            raise ValueError(f"size must be one of {FINE_SIZES}, got {size!r}")
+        size = int(size)  # 200.0 is 200, too
         if iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {iterations}")
         self.model = model.eval()
@@ -92,7 +99,7 @@ class Reconstructor:
         device: str | torch.device = "cpu",
         iterations: int = 4,
         size: int = 200,
-        refine: Literal["finenet", "normals"] | None = "finenet",
+        refine: str | None = "finenet",
     ) -> "Reconstructor":
         """With the default morphable model and the weights in these files, or those that ship.
 
@@ -160,7 +167,7 @@ class Reconstructor:
         Raises:
             ImageError: the image cannot be used.
             NoFaceError: no face was found.
-            ReconstructionError: the fit failed, or the face is too small for `size`.
+            ReconstructionError: the fit failed.
             ValueError: an impossible box.
         """
         photo = load_image(image)
@@ -175,11 +182,6 @@ class Reconstructor:
         for box in wanted:
             crop = square_crop(box.crop_box(), photo.shape[:2], COARSE_SIZE)
             try:
-                if self.size > COARSE_SIZE >= crop.side:
-                    raise ReconstructionError(
-                        f"the face's crop is {crop.side:.0f} pixels wide: nothing to gain from size"
-                        f" {self.size}, use size {COARSE_SIZE}"
-                    )
                 fitted = fit_face(self.coarsenet, self.model, photo, box, crop, self.iterations)
                 found.append(self._detailed(fitted, refine))
             except ReconstructionError:
@@ -190,16 +192,25 @@ class Reconstructor:
     @torch.no_grad()
     def _detailed(self, fitted: FittedFace, refine: bool) -> Reconstruction:
         """Render the fit, refine its depth, and lay both on the photograph and on a mesh."""
-        photo, crop, r = fitted.photo, fitted.crop.at(self.size), fitted.steps[-1]
+        size = self.size
+        if size > COARSE_SIZE >= fitted.crop.side:
+            size = COARSE_SIZE
+            warnings.warn(
+                f"the face's crop is {fitted.crop.side:.0f} pixels wide: refined at {size} pixels"
+                f" instead of {self.size}, which would add none of its own",
+                SmallFaceWarning,
+                stacklevel=4,
+            )
+        photo, crop, r = fitted.photo, fitted.crop.at(size), fitted.steps[-1]
         shape = photo.shape[:2]
-        surface = curved_surface(self.model, r, self.size)
+        surface = curved_surface(self.model, r, size)
         fragments = surface.fragments
         coefficients, pose = split(r, self.model.n_coefficients)
         inside = torch.from_numpy(crop.inside(shape)).to(r.device)
         mask = fragments.mask & inside
         if mask.float().mean() < MIN_COVERAGE or pose.abs().max() > MAX_POSE:
             raise ReconstructionError(_FAILED)
-        scale = pose_parameters(pose, self.size).scale
+        scale = pose_parameters(pose, size).scale
         fine, whole = surface.depth, False
         face = crop.cut(photo)
         grey = torch.from_numpy(to_grey(face)).to(r.device)[None, None]
@@ -222,7 +233,7 @@ class Reconstructor:
         kept = trim_rim(fine[0, 0], mask[0, 0], pixel_mm)
         mesh = depth_to_mesh(fine[0, 0], kept, pixel_mm, MAX_JUMP_MM)
         coarse_vertices = surface.projected[0].clone()
-        coarse_vertices[:, :2] -= (self.size - 1) / 2
+        coarse_vertices[:, :2] -= (size - 1) / 2
         coarse_vertices[:, :2] /= scale * scale.new_tensor([1.0, -1.0])
         landmarks = surface.projected[0, self.model.landmarks, :2].cpu().numpy()
         return Reconstruction(

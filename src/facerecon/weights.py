@@ -1,7 +1,9 @@
 """Trained weights as float16 safetensors that carry their own model card."""
 
+import hashlib
 import json
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -100,6 +102,7 @@ def save_weights(path: str | Path, network: nn.Module, card: ModelCard) -> None:
         "network": type(network).__name__,
         "config": json.dumps(asdict(network.config)),
         "card": json.dumps(asdict(card)),
+        "sha256": _digest(tensors),
         **{name: str(getattr(network, name)) for name in network.sizes},
     }
     try:
@@ -127,9 +130,10 @@ def load_weights(kind: type[Network], path: str | Path | None, asset: str) -> Ne
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         sizes = {name: int(metadata[name]) for name in kind.sizes}
         network = kind(**sizes, config=kind.config_class(**values))
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # of JSON, or of a network that is no network
+        cause = " ".join(str(error).split())[:200]
         raise WeightsError(
-            f"{path}: its {kind.__name__} configuration cannot be read ({error})"
+            f"{path}: its {kind.__name__} configuration cannot be read ({cause})"
         ) from error
     _fill(path, network, tensors)
     return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -145,9 +149,23 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+            metadata = file.metadata() or {}
+    except Exception as error:  # of safetensors, torch or the disk
+        cause = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{path}: not a readable safetensors file ({cause})") from error
+    # Files that older versions wrote carry no checksum.
+    if metadata.get("sha256", digest := _digest(tensors)) != digest:
+        raise WeightsError(f"{path}: its weights were altered or damaged; copy the file again")
+    return tensors, metadata
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of names, types, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
+        digest.update(value.contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _fill(path: Path, network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:

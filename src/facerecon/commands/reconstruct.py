@@ -1,6 +1,7 @@
 """The command `facerecon reconstruct`. Imports wait for the run."""
 
 import argparse
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -178,12 +179,18 @@ def _reconstruct_one(
     reconstructor: "Reconstructor", path: Path, outputs: "Outputs", args: argparse.Namespace
 ) -> list[Path]:
     """Write all files of one photograph; returns the meshes (the first format's)."""
+    from facerecon.pipeline import SmallFaceWarning
+
     refine = not args.no_refine
-    if args.all_faces:
-        faces = reconstructor(path, all_faces=True, refine=refine)
-    else:
-        box = tuple(args.box) if args.box else None
-        faces = [reconstructor(path, box, refine=refine)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SmallFaceWarning)
+        if args.all_faces:
+            faces = reconstructor(path, all_faces=True, refine=refine)
+        else:
+            box = tuple(args.box) if args.box else None
+            faces = [reconstructor(path, box, refine=refine)]
+    for warning in caught:
+        fail(f"{path}: {warning.message}")
     names = partial(_names, args.formats, args.solid)
     stem = outputs.free_stem(path, path.stem, names)
     stems = [stem]
