@@ -1,5 +1,7 @@
 """A synthetic scan of known geometry, and methods with planted errors for the evaluation."""
 
+import struct
+
 import numpy as np
 
 from facerecon.methods.estimate import Estimate
@@ -50,6 +52,14 @@ def write_fixture(folder, stem: str, texture: str, suffix: str = ".abs.gz") -> N
     write_abs(folder / f"{stem}{suffix}", points)
     pixels = np.rint(photograph(points) * 255).astype(np.uint8)
     Image.fromarray(pixels).save(folder / texture, quality=95)
+
+
+def write_bnt(path, planes: np.ndarray, texture: str, background: float = -1e9) -> None:
+    """A range image of X, Y, Z, a, b, top row first; NaN becomes the background."""
+    name = texture.encode()
+    values = np.moveaxis(np.nan_to_num(planes, nan=background)[::-1], -1, 0)
+    header = struct.pack("<HHdH", *planes.shape[:2], background, len(name)) + name
+    path.write_bytes(header + struct.pack("<I", planes.size) + values.astype("<f8").tobytes())
 
 
 def truth(image: np.ndarray) -> Estimate:

@@ -3,7 +3,7 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
-from scan_fixtures import COLUMNS, DISTANCE, ROWS, bump, photograph
+from scan_fixtures import COLUMNS, DISTANCE, ROWS, bump, photograph, write_bnt
 
 from facerecon.scans.bosphorus import find_bosphorus, read_bnt, read_bosphorus, read_lm2
 from facerecon.scans.scan import ScanError, Skipped, SkippedScanWarning
@@ -32,14 +32,6 @@ def planes(b_upward: bool) -> np.ndarray:
     values = np.dstack([bump(), a, b])
     values[np.isnan(values[..., 2])] = np.nan
     return values
-
-
-def write_bnt(path, planes: np.ndarray, texture: str, background: float = -1e9) -> None:
-    """A range image of X, Y, Z, a, b, top row first; NaN becomes the background."""
-    name = texture.encode()
-    values = np.moveaxis(np.nan_to_num(planes, nan=background)[::-1], -1, 0)
-    header = struct.pack("<HHdH", *planes.shape[:2], background, len(name)) + name
-    path.write_bytes(header + struct.pack("<I", planes.size) + values.astype("<f8").tobytes())
 
 
 def write(folder, b_upward: bool = False):

@@ -37,11 +37,14 @@ from facerecon.converters.pickled import PickledError, read_pickled
 from facerecon.finenet import FineNet, FineNetConfig
 from facerecon.imaging import ImageError, load_image
 from facerecon.morphable_model import FORMAT, ModelFileError, MorphableModel
-from facerecon.scans.bosphorus import read_bnt, read_lm2, write_bnt
+from facerecon.scans.bosphorus import read_bnt, read_lm2
 from facerecon.scans.frgc import find_frgc, read_abs, write_abs
 from facerecon.scans.scan import ScanError
 from facerecon.synthetic.texture_bank import TextureBank, TextureBankError, topology_digest
 from facerecon.weights import ModelCard, WeightsError, load_coarsenet, load_finenet, save_weights
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from scan_fixtures import write_bnt
 
 SECONDS = 20
 GIANT = (0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0, 0xFFFF, 65_536, 1 << 24)
