@@ -18,7 +18,16 @@ from facerecon.repro import Recorder, read_targets
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
 PAPER = sorted((ROOT / "notebooks" / "paper").glob("*.py"))
-PACKAGES = {"facerecon", "torch", "numpy", "matplotlib", "skimage", "plotly", "ipywidgets"}
+PACKAGES = {
+    "facerecon",
+    "torch",
+    "numpy",
+    "matplotlib",
+    "skimage",
+    "plotly",
+    "ipywidgets",
+    "IPython",
+}
 TAGS = {"parameters", "imports", "check", "exercise", "record"}
 SECTIONS = ("## Exercises", "## What we did not reproduce", "## Review questions")
 WRONG_ANSWERS = {

@@ -98,7 +98,8 @@ def test_a_reconstruction_is_saved_as_a_solid(tmp_path, suffix):
     face = ball()
     (path,) = face.save_solid(tmp_path / f"face{suffix}", 4.0)
     assert list(tmp_path.iterdir()) == [path]
-    mesh = load(path)
+    unit = 1000 if suffix == ".glb" else 1  # glTF's unit is the meter
+    mesh = load(path).apply_scale(unit)
     mesh.merge_vertices()  # STL lists every corner of every triangle anew
     assert mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0
     sheet = trimesh.Trimesh(face.vertices, face.faces, process=False)
@@ -107,6 +108,7 @@ def test_a_reconstruction_is_saved_as_a_solid(tmp_path, suffix):
     covered = np.abs(sheet.area_faces * sheet.face_normals[:, 2]).sum()
     assert mesh.volume > 0.95 * 4.0 * covered
     hollow = load(face.save_solid(tmp_path / f"mask{suffix}", 4.0, hollow=True)[0])
+    hollow.apply_scale(unit)
     hollow.merge_vertices()
     assert hollow.is_watertight and 0.9 * 4.0 * covered < hollow.volume < mesh.volume
 

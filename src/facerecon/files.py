@@ -23,7 +23,7 @@ def write_file(path: Path, data: bytes) -> Path:
     Raises:
         OutputError: with one line that names the file and the cause.
     """
-    partial = path.with_name(f".facerecon-{uuid4().hex}.tmp")
+    partial = path.with_name(f".facerecon-{path.name[:40]}-{uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(data)

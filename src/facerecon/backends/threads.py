@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,9 +20,8 @@ PARTS_PER_THREAD = 4  # of a batch: fine enough that threads finish together
 
 
 def _compute_alone() -> None:
-    """Threads do not survive a fork: a child that asks torch's or OpenCV's for help hangs."""
+    """Threads do not survive a fork: a child that asks torch's for help hangs."""
     torch.set_num_threads(1)
-    cv2.setNumThreads(0)
 
 
 if hasattr(os, "register_at_fork"):
