@@ -1,4 +1,5 @@
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -205,3 +206,16 @@ def test_ci_runs_what_make_runs():
     pinned = re.search(r"^TORCH \?= (torch==\S+)", makefile, re.MULTILINE).group(1)
     version = pinned.removeprefix("torch==")
     assert version in RUNTIME["torch"].specifier
+
+
+def test_the_diagram_of_the_imports_knows_the_modules():
+    spec = importlib.util.spec_from_file_location("diagram", ROOT / "tools/import_diagram.py")
+    diagram = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(diagram)
+    graph = diagram.import_graph()
+    assert graph.keys() >= diagram.PAPER
+    direct = diagram.reduced(graph)
+    assert "coarsenet" in graph["pipeline"] and "coarsenet" not in direct["pipeline"]
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    missing = {name for name in graph if f"`{name}" not in page}
+    assert missing <= {"cli", "shapes", "mesh"}, "docs/architecture.md names what is there"
