@@ -459,7 +459,7 @@ assert error < 1e-3, f"{error:.1e} pixels, not below 1e-3"
 products = [distance * error for distance, error in disagreement.items()]
 print("landmarks move, on average, by", end=" ")
 print(", ".join(f"{e:.2f} pixels ({d:.0f} mm)" for d, e in disagreement.items()))
-low, high = min(products).item(), max(products).item()
+low, high = min(products), max(products)
 assert high < 1.25 * low, f"not 1 / d: products from {low:.0f} to {high:.0f}"
 changed = (pinhole[..., 2] != head[..., 2]).sum() + (face.r != one).sum()
 assert changed == 0, f"{changed} depths and labels changed, 0 expected"
