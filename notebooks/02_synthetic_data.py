@@ -300,10 +300,10 @@ seen = illumination.visibility(
     torch.tensor(0.5),
 )
 dark, map_dark = torch.stack(blocked), seen[0, chosen] < 0.5
-share, alike = dark.float().mean(), (dark == map_dark).float().mean()
-print(f"{share:.0%} of the points that face the lamp are in shadow;")
+shadowed, alike = dark.float().mean(), (dark == map_dark).float().mean()
+print(f"{shadowed:.0%} of the points that face the lamp are in shadow;")
 print(f"ray and map agree on {alike:.1%}")
-assert 0.03 < share < 0.9, f"{share:.0%} in shadow, 3 to 90 % expected"
+assert 0.03 < shadowed < 0.9, f"{shadowed:.0%} in shadow, 3 to 90 % expected"
 assert alike > 0.95, f"they agree on {alike:.1%}, not above 95 %"
 
 # %%
@@ -551,9 +551,9 @@ many = world.sample(2000, generator)
 start = world.feedback(many, generator, p_zero_start=0.25)
 zero = (start == 0).all(dim=1)
 slope = (start * many)[~zero].sum() / many[~zero].square().sum()
-share = zero.float().mean()
-print(f"{share:.3f} start at zero; mean of β about {slope:.3f}")
-assert abs(share - 0.25) < 0.04, f"{share:.3f} start at zero, not 0.25 ± 0.04"
+at_zero = zero.float().mean()
+print(f"{at_zero:.3f} start at zero; mean of β about {slope:.3f}")
+assert abs(at_zero - 0.25) < 0.04, f"{at_zero:.3f} start at zero, not 0.25 ± 0.04"
 assert abs(slope - 0.5) < 0.05, f"mean of β {slope:.3f}, not 0.50 ± 0.05"
 
 # %% [markdown]
