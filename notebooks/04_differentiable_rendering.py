@@ -368,10 +368,10 @@ image = rasterize.interpolate(moving[..., 2:], full, triangles)
 image[0, 0, row, column].backward()
 by_autograd = moving.grad[0, triangles[t]].numpy()
 print(f"slope {slope.round(2)} mm per pixel; the corners get\n{by_autograd.round(3)}")
-off = (
-    np.abs(by_autograd[:, :2] - dE_dxy).max(),
-    np.abs(by_autograd[:, 2] - lambda_).max(),
-)
+off = [
+    np.abs(by_autograd[:, :2] - np.asarray(dE_dxy)).max(),
+    np.abs(by_autograd[:, 2] - np.asarray(lambda_)).max(),
+]
 assert off[0] < 1e-4, f"columns, rows: {off[0]:.1e}, not below 1e-4"
 assert off[1] < 1e-4, f"depth, Eq. (7): {off[1]:.1e}, not below 1e-4"
 
