@@ -1,1 +1,1 @@
-"""The two ways to look for faces, and the box that both return."""
+"""Where the faces are: the detector, its network, and a crop that follows the fit."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from inspect import getfile, unwrap
 from pathlib import Path
 
 import numpy as np
@@ -119,8 +118,9 @@ def method_card(name: str, settings: MethodSettings) -> dict[str, str]:
     if name in _METHODS:
         files = _METHODS[name].files(settings)
     else:
-        source = getfile(unwrap(_imported(name)))
-        files = [Path(source)] if Path(source).is_file() else []
+        _imported(name)
+        source = getattr(import_module(name.partition(":")[0]), "__file__", None)
+        files = [Path(source)] if source and Path(source).is_file() else []
     for path in files:
         digest.update(path.read_bytes())
         if path.suffix == ".safetensors":
