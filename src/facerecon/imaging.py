@@ -14,13 +14,17 @@ from io import IOBase
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Real, Shaped, UInt8
 from PIL import Image, ImageOps, features
 from torch import Tensor
 
 from facerecon.lighting import LUMA
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".ppm", ".pgm")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".heic",
+    ".heif", ".avif",
+)  # fmt: skip
 MAX_PIXELS = 80_000_000
 """Photographs with more pixels are refused: in float32 RGB, this many already take 1 GB."""
 
@@ -57,7 +61,7 @@ def load_image(source: ImageSource) -> Float[np.ndarray, "height width 3"]:
     if isinstance(source, np.ndarray):
         return _from_array(source, "array")
     if isinstance(source, Tensor):
-        return _from_array(source.detach().cpu().numpy(), "tensor")
+        return _from_tensor(source)
     if isinstance(source, Image.Image):
         return _from_pillow(source, "image")
     if isinstance(source, bytes | bytearray):
@@ -132,7 +136,10 @@ def _phone_formats(brand: bytes, name: str) -> tuple[str, ...]:
 
 
 def _seekable(stream: IOBase) -> IOBase:
-    content = stream.read()
+    try:
+        content = stream.read()
+    except (OSError, ValueError) as error:  # closed, or open for writing
+        raise ImageError(f"the open file cannot be read ({_one_line(error)})") from None
     if not isinstance(content, bytes):
         raise ImageError("the open file yields text: open it in binary mode, open(path, 'rb')")
     return io.BytesIO(content)
@@ -148,7 +155,12 @@ def list_images(paths: Iterable[str | Path]) -> list[Path]:
         ImageError: a folder holds no image, or a pattern matches nothing.
     """
     found: list[Path] = []
-    for item in map(Path, paths):
+    for name in paths:
+        if not str(name):
+            raise ImageError("an empty file name")
+        if "://" in str(name):
+            raise ImageError(f"{name}: is an address; download the photograph and pass the file")
+        item = Path(name)
         if item.is_dir():
             matches = sorted(p for p in item.iterdir() if p.suffix.lower() in SUFFIXES)
             if not matches:
@@ -318,6 +330,15 @@ def _from_pillow(image: Image.Image, name: str) -> Float[np.ndarray, "height wid
         raise ImageError(f"{name}: cannot be decoded; truncated or damaged? ({cause})") from None
 
 
+def _from_tensor(tensor: Tensor) -> Float[np.ndarray, "height width 3"]:
+    try:
+        values = tensor.detach().cpu()
+        array = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    except (TypeError, RuntimeError) as error:
+        raise ImageError(f"tensor: cannot be read as an array ({_one_line(error)})") from None
+    return _from_array(array, "tensor")
+
+
 def _from_array(array: np.ndarray, name: str) -> Float[np.ndarray, "height width 3"]:
     if array.ndim == 2:
         array = array[:, :, None]
@@ -327,6 +348,7 @@ def _from_array(array: np.ndarray, name: str) -> Float[np.ndarray, "height width
         )
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise ImageError(_too_large(name, f"{array.shape[1]} x {array.shape[0]}"))
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype in (np.uint8, np.uint16):
         image = array / np.float32(np.iinfo(array.dtype).max)
     elif array.dtype == bool:

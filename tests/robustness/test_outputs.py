@@ -115,6 +115,26 @@ def test_other_options_or_a_changed_photograph_are_done_again(tmp_path, weights,
     assert (out / "g_depth.npy").is_file()
 
 
+def test_files_of_other_options_stay_results(tmp_path, weights):
+    photo = portrait(tmp_path / "g.png")
+    for formats in ("obj", "ply", "ply"):
+        assert run([tmp_path], tmp_path, weights, "--formats", formats) == OK
+    assert {path.name for path in tmp_path.glob("*.ply")} == {"g.ply"}
+    assert without_results(sorted(tmp_path.glob("*.png"))) == [photo]
+
+
+def test_two_processes_do_not_take_one_name(tmp_path):
+    first, second = tmp_path / "a" / "n.jpg", tmp_path / "b" / "n.jpg"
+    for path in (first, second):
+        path.parent.mkdir()
+        path.write_bytes(str(path).encode())
+    names = lambda stem: [f"{stem}.ply"]  # noqa: E731
+    one, other = (Outputs(tmp_path / "out", [path], {}) for path in (first, second))
+    assert one.claim(first, "n", names) == "n"
+    assert other.claim(second, "n", names) == "n-2"
+    assert Outputs(tmp_path / "out", [first], {}).claim(first, "n", names) == "n"
+
+
 def test_damaged_records_do_not_stop_the_work(tmp_path, weights):
     photo, out = portrait(tmp_path / "g.png"), tmp_path / "out"
     (out / ".facerecon").mkdir(parents=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, features
 
-from facerecon.imaging import ImageError, load_image
+from facerecon.imaging import ImageError, list_images, load_image
 
 
 @pytest.fixture
@@ -84,3 +84,16 @@ def test_a_named_pipe_does_not_hang(tmp_path):
 def test_a_null_byte_in_the_name():
     with pytest.raises(ImageError):
         load_image(Path("a\0b.png"))
+
+
+def test_tensors_arrays_and_files_of_odd_kinds(tmp_path):
+    swapped = np.full((4, 5), 65535, ">u2")
+    assert load_image(swapped).min() == 1
+    assert load_image(torch.ones(4, 5, dtype=torch.bfloat16)).min() == 1
+    with pytest.raises(ImageError, match="cannot be read as an array"):
+        load_image(torch.ones(4, 5, device="meta"))
+    with open(tmp_path / "a.png", "wb") as stream, pytest.raises(ImageError, match="cannot be"):
+        load_image(stream)
+    for name in ("", "http://example.org/a.jpg"):
+        with pytest.raises(ImageError):
+            list_images([name])

@@ -25,7 +25,7 @@ def _print(text: str, stream: TextIOBase) -> None:
     try:
         encoding = getattr(stream, "encoding", None) or "utf-8"
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
-    except (BrokenPipeError, ValueError):  # nobody reads any more
+    except (OSError, ValueError):  # nobody reads any more, or a full disk
         with open(os.devnull, "w") as nowhere, suppress(OSError, ValueError):
             os.dup2(nowhere.fileno(), stream.fileno())
 

@@ -9,8 +9,9 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 from facerecon.files import remove_partial, write_file
 
@@ -22,7 +23,8 @@ class Record:
     """What was made of one photograph.
 
     photo: its absolute path. sha256: of its bytes. options: what the files depend on besides.
-    files: names in the output folder. done: whether all of them were written.
+    files: names in the output folder. done: whether all of them were written. earlier: names of
+        files that runs with other options made of it.
     """
 
     photo: str
@@ -30,20 +32,29 @@ class Record:
     options: dict[str, object]
     files: list[str]
     done: bool
+    earlier: list[str] = field(default_factory=list)
+
+    @property
+    def all_files(self) -> list[str]:
+        """Everything that was made of the photograph."""
+        return [*self.files, *self.earlier]
 
 
 def read_records(folder: Path) -> dict[str, Record]:
     """The records of an output folder by name; damaged ones count as not there."""
     records = {}
     for path in sorted((folder / FOLDER).glob("*.json")):
-        try:
-            content = json.loads(path.read_bytes())
-            record = Record(**content)
-            if all(isinstance(name, str) for name in record.files):
-                records[path.stem] = record
-        except (OSError, ValueError, TypeError):
-            continue
+        if record := _read(path):
+            records[path.stem] = record
     return records
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        record = Record(**json.loads(path.read_bytes()))
+        return record if all(isinstance(name, str) for name in record.all_files) else None
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def without_results(photos: Iterable[Path]) -> list[Path]:
@@ -54,7 +65,7 @@ def without_results(photos: Iterable[Path]) -> list[Path]:
         folder = path.parent
         if folder not in results:
             records = read_records(folder).values()
-            results[folder] = {_plain(name) for record in records for name in record.files}
+            results[folder] = {_plain(name) for record in records for name in record.all_files}
         if _plain(path.name) not in results[folder]:
             kept.append(path)
     return kept
@@ -76,7 +87,7 @@ class Outputs:
         self._inputs = {_plain(_absolute(path)) for path in photos}
         self._owner: dict[str, str] = {}  # of each file's name: the photograph it was made of
         for record in self.records.values():
-            self._own(record.photo, record.files)
+            self._own(record.photo, record.all_files)
 
     def finished(self, photo: Path) -> Record | None:
         """The record of this photograph if all was done before, with the same options."""
@@ -86,6 +97,38 @@ class Outputs:
                 there = all((self.folder / name).is_file() for name in record.files)
                 return record if same and there and record.sha256 == _hash(photo) else None
         return None
+
+    def claim(self, photo: Path, stem: str, names: Callable[[str], Sequence[str]]) -> str:
+        """`free_stem`, kept for this photograph also from another process.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        while True:
+            free = self.free_stem(photo, stem, names)
+            owner = self._reserve(photo, free)
+            if owner == _absolute(photo):
+                return free
+            self._own(owner, names(free))
+
+    def _reserve(self, photo: Path, stem: str) -> str:
+        """Write a first record unless there is one; returns whose it is."""
+        path, mine = self.folder / FOLDER / f"{stem}.json", _absolute(photo)
+        if known := _read(path):
+            return known.photo
+        record = Record(mine, _hash(photo), self.options, [], False)
+        draft = path.with_name(f".facerecon-{uuid4().hex}.tmp")
+        write_file(draft, (json.dumps(asdict(record), indent=1) + "\n").encode())
+        try:
+            os.link(draft, path)  # fails if another process was faster
+        except FileExistsError:
+            known = _read(path)
+            return known.photo if known else mine
+        except OSError:  # a file system without links
+            return mine
+        finally:
+            draft.unlink(missing_ok=True)
+        return mine
 
     def free_stem(self, photo: Path, stem: str, names: Callable[[str], Sequence[str]]) -> str:
         """The stem, or the first numbered one, whose files belong to nothing else.
@@ -104,7 +147,9 @@ class Outputs:
         Raises:
             OutputError: the record cannot be written.
         """
-        record = Record(_absolute(photo), _hash(photo), self.options, list(files), done)
+        mine = [r for r in self.records.values() if r.photo == _absolute(photo)]
+        earlier = sorted({name for r in mine for name in r.all_files} - set(files))
+        record = Record(_absolute(photo), _hash(photo), self.options, list(files), done, earlier)
         text = json.dumps(asdict(record), indent=1) + "\n"
         write_file(self.folder / FOLDER / f"{stem}.json", text.encode())
         self.records[stem] = record

@@ -192,7 +192,7 @@ def _reconstruct_one(
     for warning in caught:
         fail(f"{path}: {warning.message}")
     names = partial(_names, args.formats, args.solid)
-    stem = outputs.free_stem(path, path.stem, names)
+    stem = outputs.claim(path, path.stem, names)
     stems = [stem]
     for number in range(2, len(faces) + 1):
         stems.append(outputs.free_stem(path, f"{stem}_face{number}", names))
