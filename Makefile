@@ -1,7 +1,7 @@
 # make test        tests and notebooks, as continuous integration runs them
 # make reproduce   run the notebooks and compare with the paper (PRESET=full for the long way)
 # make portability the tests of numbers, and chapters 3 and 6, under other vector instructions and
-#                  numbers of threads (PORTABILITY=--short: two minutes)
+#                  numbers of threads (PORTABILITY=--short: some minutes)
 # make lint        code style
 # The first call creates .venv and installs the package; later ones start at once.
 

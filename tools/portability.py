@@ -1,7 +1,7 @@
 """Run what computes under several environments and say where it fails: the portability of numbers.
 
-    python tools/portability.py            everything; under 40 minutes on two cores
-    python tools/portability.py --short    two minutes, for continuous integration
+    python tools/portability.py            everything; much longer
+    python tools/portability.py --short    some minutes, for continuous integration
 
 Each row of the table is one process of its own: tests of numbers, or the chapters that train, with
 other vector instructions, numbers of threads, and freed memory overwritten. Exit code 1 if one
@@ -132,7 +132,7 @@ def processor() -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run all rows and print the table; returns 1 if one of them failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--short", action="store_true", help="two minutes instead of forty")
+    parser.add_argument("--short", action="store_true", help="what CI runs")
     args = parser.parse_args(arguments)
     print(processor(), flush=True)
     good, table = True, []
