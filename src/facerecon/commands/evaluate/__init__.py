@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from facerecon.commands.evaluate.scans import add_scans
-from facerecon.commands.evaluate.yale import add_yale
 from facerecon.commands.outcome import EXIT_CODES, check_device
 
 
@@ -80,8 +79,8 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         ),
         epilog=EXIT_CODES,
     )
+    _add_yale(kinds)
     parser.set_defaults(command=_evaluate)
-    add_yale(kinds, _of_evaluations(200), EXIT_CODES)
     add_scans(kinds, EXIT_CODES)
 
 
@@ -137,10 +136,38 @@ def _add_detail(kinds: argparse._SubParsersAction) -> None:
     )
 
 
+def _add_yale(kinds: argparse._SubParsersAction) -> None:
+    """The kind `yale`."""
+    parser = kinds.add_parser(
+        "yale",
+        parents=[_of_evaluations(200)],
+        help="real people with measured normals (Extended Yale B)",
+        description=(
+            "Photometric stereo gives the true normals of people that were photographed under 64"
+            " lamps; each method sees one photograph. Rows: the coarse face, FineNet, NormalNet,"
+            " NormalNet with shading. Columns: mean angle to the true normals (degrees),"
+            " correlation of the relief finer than 5 mm, correlation and gain of what a method"
+            " adds to the coarse relief, and the angle of the estimated light (Eq. 11). --out"
+            " gets yale.json. The photographs (CroppedYale) are free for research:"
+            " vision.ucsd.edu/extyaleb."
+        ),
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="CroppedYale: yaleB01, ...")
+    parser.add_argument("--fine", type=Path, metavar="FILE", help="other FineNet weights")
+    parser.add_argument("--normals", type=Path, metavar="FILE", help="other NormalNet weights")
+    parser.add_argument(
+        "--people", nargs="+", metavar="NAME", help="only these (default: all that are there)"
+    )
+    parser.add_argument(
+        "--size", type=int, choices=(200, 400), default=200, help="of the crop (default: 200)"
+    )
+
+
 def _evaluate(args: argparse.Namespace) -> int:
     import torch
 
-    from facerecon.commands.evaluate import detail, heads, light, photos, synthetic
+    from facerecon.commands.evaluate import detail, heads, light, photos, synthetic, yale
     from facerecon.commands.evaluate.results import write_results
     from facerecon.morphable_model import MorphableModel
     from facerecon.weights import load_coarsenet
@@ -156,6 +183,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         "photos": photos,
         "detail": detail,
         "light": light,
+        "yale": yale,
     }
     results = kinds[args.on].evaluate(args, network, model.to(args.device))
     if args.out:

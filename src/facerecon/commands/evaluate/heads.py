@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 
 from facerecon.coarsenet import CoarseNet
-from facerecon.commands.evaluate.results import Results, sha256
+from facerecon.commands.evaluate.results import Results, about_file
 from facerecon.detection.recrop import fit
 from facerecon.evaluation.heads.models import load_heads
 from facerecon.evaluation.heads.table import (
@@ -41,7 +41,7 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
         return Results({}, {})
     yaw = true_yaw(views)
     content = {
-        "heads": {"file": str(args.heads), "sha256": sha256(args.heads)},
+        "heads": about_file(args.heads) | {"file": str(args.heads)},
         "boxes": args.boxes,
         "within_45_degrees": {n: mean_errors(row, yaw.abs() <= 45) for n, row in results.items()},
         "views": {

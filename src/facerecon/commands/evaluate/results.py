@@ -32,8 +32,8 @@ def write_results(args: argparse.Namespace, results: Results) -> None:
         "seed": args.seed,
         "count": args.count,
         "iterations": args.iterations,
-        "weights": {"file": Path(weights).name, "sha256": sha256(weights)},
-        "model": {"file": Path(model).name, "sha256": sha256(model)},
+        "weights": about_file(weights),
+        "model": about_file(model),
         "versions": {
             "facerecon": __version__,
             "torch": torch.__version__,
@@ -49,9 +49,10 @@ def write_results(args: argparse.Namespace, results: Results) -> None:
         print(f"wrote {path}")
 
 
-def sha256(path: str | Path) -> str:
-    """Checksum of a file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def about_file(path: str | Path) -> dict[str, str]:
+    """Name and checksum of a file that a result rests on."""
+    path = Path(path)
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def _finite(value: object) -> object:
