@@ -21,11 +21,11 @@ MAX_JUMP_MM = 20.0
 
 Lids, lips and nostrils of the mesh make smaller ones, which are no jumps of the face."""
 
-LEAST_ERROR = 0.03
+MIN_ERROR = 0.03
 """rad; no normal is trusted more."""
 
 _TOLERANCE = 3e-4  # of the residual, relative to that of the coarse depth
-_MOST_STEPS = 1000
+_MAX_STEPS = 1000
 _DEFAULT_ERROR = 0.15  # rad, where no expected errors are given
 
 
@@ -65,7 +65,7 @@ def integrate(
     start = torch.where(mask, coarse, 0.0) / mm_per_pixel.view(-1, 1, 1, 1)
     facing = (1 + slopes.square().sum(1, keepdim=True)).rsqrt()
     angle = torch.full_like(start, _DEFAULT_ERROR) if error is None else error
-    trust = _DEFAULT_ERROR * facing / angle.clamp(min=LEAST_ERROR)
+    trust = _DEFAULT_ERROR * facing / angle.clamp(min=MIN_ERROR)
     jump = max_jump_mm / mm_per_pixel.view(-1, 1, 1, 1)
     steps, weights = [], []
     for axis, sign in ((3, 1.0), (2, -1.0)):
@@ -108,7 +108,7 @@ def _conjugate_gradients(
     """Solve the normal equations from zero, each item of the batch on its own."""
     maps = moment, right, down, anchor
     if choose_backend(backend, *maps) == "numba":
-        return conjugate_gradients_numba.conjugate_gradients(*maps, tolerance, _MOST_STEPS)
+        return conjugate_gradients_numba.conjugate_gradients(*maps, tolerance, _MAX_STEPS)
 
     def dot(a: Tensor, b: Tensor) -> Tensor:
         return (a * b).sum((1, 2, 3), keepdim=True)
@@ -120,7 +120,7 @@ def _conjugate_gradients(
     direction, size = scaled, dot(residual, scaled)
     enough = tolerance**2 * size
     tiny = torch.finfo(moment.dtype).tiny
-    for number in range(_MOST_STEPS):
+    for number in range(_MAX_STEPS):
         # Looking at the residual waits for an accelerator: now and then is enough.
         if number % 8 == 0 and bool((size <= enough).all()):
             break

@@ -1,8 +1,9 @@
 """A few linear steps of shape from shading on top of a network's normals.
 
-What the paper set out to replace, and here comes back: NormalNet knows what faces look like, and
-shading shows in the photograph itself what is too fine or too rare for it. So the steps stay near
-its normals where it is sure of them, and believe the photograph where that shows bare skin.
+The paper's FineNet was to replace such an optimization; here it follows a network. NormalNet knows
+what faces look like; the photograph's shading shows what is too fine or too rare for the network.
+So the steps stay near its normals where its expected error is low, and follow the photograph where
+that shows bare skin.
 
 In logarithms, Eq. (8) becomes log I = log albedo + log <light, Y(normals)>, where the albedo is an
 offset: its local mean takes up skin tone, make-up and soft shadows alike.
@@ -20,11 +21,11 @@ from torch import Tensor
 from facerecon.backends import shading_refinement_numba as kernels
 from facerecon.lighting import BRIGHTEST, DARKEST
 
-_LEAST_SHADING = 0.08  # of the level of the photograph; darker is shadow
+_MIN_SHADING = 0.08  # of the level of the photograph; darker is shadow
 _JUMP = 4.0  # pixel widths of depth between neighbors: one surface hides another
 _LIGHT_ROUNDS = 5
-_LEAST_SPREAD = 0.12  # log intensity, of the albedo of skin
-_MOST_STEPS = 60  # of the conjugate gradients, each time
+_MIN_SPREAD = 0.12  # log intensity, of the albedo of skin
+_MAX_STEPS = 60  # of the conjugate gradients, each time
 _TOLERANCE = 0.03
 
 
@@ -108,13 +109,13 @@ def refine_by_shading(
     for _ in range(settings.iterations):
         basis, turning = _basis(_added(start, change[1:-1, 1:-1], whole))
         light = _light(level, basis, trust)
-        shading = np.maximum(basis @ light, _LEAST_SHADING * level[known].mean())
+        shading = np.maximum(basis @ light, _MIN_SHADING * level[known].mean())
         left = np.log(level) - np.log(shading)
         sigma = settings.albedo_mm / mm_per_pixel
         albedo = kernels.local_mean(left, trust, sigma, settings.albedo_contrast)
         residual = left - albedo
         like_skin = _skin_tone(albedo, trust, settings.tone)
-        lit = basis @ light > 1.5 * _LEAST_SHADING * level[known].mean()
+        lit = basis @ light > 1.5 * _MIN_SHADING * level[known].mean()
         weight = trust * like_skin * lit / (1 + (residual / settings.outlier) ** 2) ** 2
         # d log <light, Y> by dz/dx and dz/dy, for half of the differences over two pixels.
         slope_by = [0.5 * np.sqrt(weight) * (each @ light[1:]) / shading for each in turning]
@@ -123,7 +124,7 @@ def refine_by_shading(
         moved = np.sqrt(weight) * residual + _twice(present, slope_by)
         kernels.solve(
             change, across, along, _bordered(moved), inside, *edges, anchor,
-            settings.smoothness, _TOLERANCE, _MOST_STEPS,
+            settings.smoothness, _TOLERANCE, _MAX_STEPS,
         )  # fmt: skip
     rise = np.where(known, change[1:-1, 1:-1], 0.0)
     found = (np.stack(_added(start, rise, whole)), rise[None] * mm_per_pixel)
@@ -145,7 +146,7 @@ def _skin_tone(
     if len(chosen) < 50:
         return np.ones_like(albedo)
     usual = np.median(chosen)
-    spread = max(1.48 * np.median(np.abs(chosen - usual)), _LEAST_SPREAD)
+    spread = max(1.48 * np.median(np.abs(chosen - usual)), _MIN_SPREAD)
     return 1 / (1 + ((albedo - usual) / (tone * spread)) ** 4)
 
 

@@ -7,10 +7,10 @@ from torch import Tensor
 from facerecon.sfs import gaussian_blur
 
 _DARKEST = 0.03  # intensity whose color is not believed
-_LEAST_SPREAD = 0.04  # log ratio, of the colors of one face's skin
+_MIN_SPREAD = 0.04  # log ratio, of the colors of one face's skin
 _FAR = 4.0  # spreads at which a color counts half
 _BLUR_MM = 1.2  # standard deviation: cameras and JPEG blur color
-_LEAST_PIXELS = 200
+_MIN_PIXELS = 200
 
 
 def skin_by_color(
@@ -21,7 +21,7 @@ def skin_by_color(
     """Weight in [0, 1] of each pixel's color among those of this face's skin.
 
     The usual ratios of red to green and of green to blue, and their spread, are read where the
-    coarse face has bare skin (medians, so that glasses and beard have no say). Grey photographs
+    coarse face has bare skin (medians, which glasses and a beard hardly change). Grey photographs
     have skin everywhere.
 
     Args:
@@ -33,9 +33,9 @@ def skin_by_color(
     area = gaussian_blur(torch.ones_like(ratios[:1]), sigma)
     ratios = gaussian_blur(ratios, sigma) / area
     chosen = ratios[:, 0, bare[0, 0]]
-    if chosen.shape[1] < _LEAST_PIXELS:
+    if chosen.shape[1] < _MIN_PIXELS:
         return torch.ones_like(rgb[:, :1])
     usual = chosen.median(dim=1, keepdim=True).values
     spread = 1.48 * (chosen - usual).abs().median(dim=1, keepdim=True).values
-    far = (ratios[:, 0] - usual[..., None]) / (_FAR * spread.clamp(min=_LEAST_SPREAD))[..., None]
+    far = (ratios[:, 0] - usual[..., None]) / (_FAR * spread.clamp(min=_MIN_SPREAD))[..., None]
     return (1 / (1 + far.square().sum(0).square()))[None, None]

@@ -18,16 +18,16 @@ from scipy.ndimage import binary_erosion
 
 from facerecon.evaluation.photometric_stereo import MeasuredFace, photometric_stereo
 
-FARTHEST_LAMP = 72.0
+MAX_LAMP_DEGREES = 72.0
 """Degrees off the camera's axis; beyond, most of a face lies in its own shadow."""
 
-MOST_BANDING = 0.03
+MAX_BANDING = 0.03
 """Mean distance of a row's level from its neighbors' mean, over the level of the photograph.
 
 A broken transfer leaves every other row of another picture: 0.044 to 0.17; the others have at most
 0.022."""
 
-LEAST_LIT = 26
+MIN_LIT = 26
 """Photographs that have to show a pixel before its normal counts."""
 
 _NAME = re.compile(r"_P(?P<pose>\d\d)A(?P<azimuth>[+-]\d{3})E(?P<elevation>[+-]\d\d)\.pgm$")
@@ -62,15 +62,15 @@ class YalePerson:
 
     @cached_property
     def measured(self) -> MeasuredFace:
-        """Normals and albedo by photometric stereo, from the lamps within `FARTHEST_LAMP`."""
-        near = self.directions[:, 2] > np.cos(np.radians(FARTHEST_LAMP))
+        """Normals and albedo by photometric stereo, from the lamps within `MAX_LAMP_DEGREES`."""
+        near = self.directions[:, 2] > np.cos(np.radians(MAX_LAMP_DEGREES))
         return photometric_stereo(self.images[near], self.directions[near])
 
     @cached_property
     def skin(self) -> Bool[np.ndarray, "height width"]:
         """Where the normals are measured well and belong to bare skin."""
         found = self.measured
-        known = (found.count > min(LEAST_LIT, len(self.images) // 2)) & (
+        known = (found.count > min(MIN_LIT, len(self.images) // 2)) & (
             found.normals[..., 2] > _STEEPEST
         )
         if not known.any():
@@ -118,7 +118,7 @@ def read_person(folder: str | Path) -> YalePerson:
         first = next(iter(found.values()), image)
         if image.shape != first.shape:
             _leave_out(path, f"has {image.shape} pixels, the others have {first.shape}")
-        elif _banding(image) > MOST_BANDING:
+        elif _banding(image) > MAX_BANDING:
             _leave_out(path, "shows rows of garbage: damaged in the publication")
         else:
             found[f"A{match['azimuth']}E{match['elevation']}"] = image

@@ -71,16 +71,16 @@ class LinedRelief(nn.Module):
     ) -> Float[Tensor, "batch 1 texels texels"]:
         """Relief in mm, for faces with these coefficients and ages in [0, 1]."""
         relief = self.relief.sample(coefficients, age, generator)
-        draw, variants = Sampler(len(age), generator), len(self.bank) // 3
-        chosen = [draw.choice(variants) + kind * variants for kind in range(3)]
-        strength = [draw.uniform(*self.lines, 1) * (0.3 + age) for _ in range(2)]
+        sampler, variants = Sampler(len(age), generator), len(self.bank) // 3
+        chosen = [sampler.choice(variants) + kind * variants for kind in range(3)]
+        strength = [sampler.uniform(*self.lines, 1) * (0.3 + age) for _ in range(2)]
         # Most faces are near the model's: the square makes strong bumps rare.
-        strength.append(draw.uniform(0, 1, 1) * draw.uniform(*self.bumps, 1))
+        strength.append(sampler.uniform(0, 1, 1) * sampler.uniform(*self.bumps, 1))
         weights = torch.zeros(len(age), len(self.bank), device=age.device)
         weights = weights.scatter(1, torch.stack(chosen, 1), torch.cat(strength, 1))
         lines, bumps = weights.split([2 * variants, variants], dim=1)
         relief = relief + self._mixed(lines, self.bank[: 2 * variants])
-        self.darkness = draw.uniform(*self.fold_shade) * self._below(relief) / _DARKENED_MM
+        self.darkness = sampler.uniform(*self.fold_shade) * self._below(relief) / _DARKENED_MM
         return relief + self._mixed(bumps, self.bank[2 * variants :])
 
     @staticmethod
@@ -119,18 +119,20 @@ class SpottedTexture(nn.Module):
         self.texture, self.config, self.spots = texture, texture.config, spots
         self.relief = relief
         rng = np.random.default_rng(seed)
-        drawn = [_spots(chart, relief.texel_mm, rng) for _ in range(variants)]
-        self.register_buffer("bank", torch.from_numpy(np.stack(drawn)).to(chart.mask.device))
+        spotted = [_spots(chart, relief.texel_mm, rng) for _ in range(variants)]
+        self.register_buffer("bank", torch.from_numpy(np.stack(spotted)).to(chart.mask.device))
 
     def sample(
         self, count: int, generator: torch.Generator, color: bool
     ) -> Float[Tensor, "batch channels texels texels"]:
         """Deviations from the mesh's albedo, as of `SkinTexture`."""
         deviation = self.texture.sample(count, generator, color)
-        draw = Sampler(count, generator)
-        first, second = (self.bank[draw.choice(len(self.bank))][:, None] for _ in range(2))
-        clear = draw.uniform(0, 1)  # most faces have few
-        absorbed = clear * (draw.uniform(*self.spots) * first + draw.uniform(*self.spots) * second)
+        sampler = Sampler(count, generator)
+        first, second = (self.bank[sampler.choice(len(self.bank))][:, None] for _ in range(2))
+        clear = sampler.uniform(0, 1)  # most faces have few
+        absorbed = clear * (
+            sampler.uniform(*self.spots) * first + sampler.uniform(*self.spots) * second
+        )
         if self.relief.darkness is not None:
             absorbed = absorbed + self.relief.darkness
         return (1 + deviation) * torch.exp(-absorbed) - 1

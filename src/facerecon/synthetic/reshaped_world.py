@@ -63,15 +63,15 @@ class ReshapedWorld(SyntheticWorld):
 
     def reshaping(self, count: int, generator: torch.Generator) -> Float[Tensor, "batch vertices"]:
         """Random movements toward the viewer in mm, model frame."""
-        draw = Sampler(count, generator)
+        sampler = Sampler(count, generator)
         x, y = (each[None, None] for each in self.model.mean[:, :2].T)
         low, high = (math.log(length) for length in LENGTHS_MM)
-        frequency = 2 * math.pi / draw.uniform(low, high, _WAVES, 1).exp()
-        angle = draw.uniform(0, math.pi, _WAVES, 1)
-        phase = draw.uniform(0, 2 * math.pi, _WAVES, 1)
+        frequency = 2 * math.pi / sampler.uniform(low, high, _WAVES, 1).exp()
+        angle = sampler.uniform(0, math.pi, _WAVES, 1)
+        phase = sampler.uniform(0, 2 * math.pi, _WAVES, 1)
         across, along = frequency * angle.cos() * x, frequency * angle.sin() * y + phase
         side = torch.cat([across[:, :_ASKEW].sin(), across[:, _ASKEW:].cos()], dim=1)
         # The mean square of such a wave's slope is a quarter of its frequency's square.
-        height = SLOPE * 2 / math.sqrt(_WAVES) / frequency * draw.normal(_WAVES, 1)
+        height = SLOPE * 2 / math.sqrt(_WAVES) / frequency * sampler.normal(_WAVES, 1)
         fall = ROUNDER[0] * x**2 + ROUNDER[1] * (y - MIDDLE_MM) ** 2
-        return (height * side * along.cos()).sum(1) - draw.uniform(*self.rounder, 1) * fall[:, 0]
+        return (height * side * along.cos()).sum(1) - sampler.uniform(*self.rounder, 1) * fall[:, 0]

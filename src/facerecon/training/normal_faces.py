@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from facerecon.camera import POSE_UNITS, join, split
 from facerecon.coarsenet import CoarseNet, iterate, step
+from facerecon.morphable_model import MorphableModel
 from facerecon.render import render
 from facerecon.synthetic.config import SyntheticConfig
 from facerecon.synthetic.lined_skin import LinedRelief, SpottedTexture
@@ -106,7 +107,7 @@ class NormalWorld:
     of crops of 200 pixels nearly the whole face, of larger ones a piece of it.
 
     Args:
-        model: MorphableModel. coarsenet: whose answers are corrected. seed: of the stream.
+        coarsenet: whose answers are corrected. seed: of the stream.
         window: pixels of the photographs. p_own: share of the groups that start from CoarseNet's
             answers to their own photographs; the others start from the truth with errors like
             CoarseNet's, as large or up to twice as large.
@@ -117,7 +118,7 @@ class NormalWorld:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: MorphableModel,
         coarsenet: CoarseNet,
         seed: int,
         window: int = 160,
@@ -189,9 +190,9 @@ class NormalWorld:
 
     def _middle(self, r: Tensor, crop: int, generator: torch.Generator) -> Tensor:
         """Where to look: on the face, within the crop, at whole pixels."""
-        draw, limit = Sampler(len(r), generator), (crop - self.window) // 2
+        sampler, limit = Sampler(len(r), generator), (crop - self.window) // 2
         pose = split(r, self.model.n_coefficients)[1] * POSE_UNITS.to(r)
-        reach = 0.3 * crop * pose[:, 5:].exp() * draw.uniform(-1, 1, 2)
+        reach = 0.3 * crop * pose[:, 5:].exp() * sampler.uniform(-1, 1, 2)
         return (crop * pose[:, 3:5] + reach).clamp(-limit, limit).round()
 
     def _cut(self, maps: Tensor, middle: Tensor) -> Tensor:
@@ -207,17 +208,17 @@ class NormalWorld:
 
     def _answers(self, image: Tensor, r: Tensor, generator: torch.Generator) -> tuple:
         """CoarseNet's answer from afar or from near the truth, and its next one."""
-        draw = Sampler(len(r), generator)
+        sampler = Sampler(len(r), generator)
         start = self._near(r, generator)
-        start = torch.where(draw.chance(0.3, 1), torch.zeros_like(start), start)
+        start = torch.where(sampler.chance(0.3, 1), torch.zeros_like(start), start)
         first = step(self.coarsenet, self.model, image, start, both_sides=False)
         return first, step(self.coarsenet, self.model, image, first, both_sides=False)
 
     def _near(self, r: Tensor, generator: torch.Generator) -> Tensor:
         """The truth with errors such as CoarseNet makes."""
-        draw, n = Sampler(len(r), generator), self.model.n_coefficients
-        shape = self.errors[draw.choice(len(self.errors))][:, :n] * draw.uniform(0.8, 2.0, 1)
-        pose = self.errors[draw.choice(len(self.errors))][:, n:] * draw.uniform(0.5, 1.5, 1)
+        sampler, n = Sampler(len(r), generator), self.model.n_coefficients
+        shape = self.errors[sampler.choice(len(self.errors))][:, :n] * sampler.uniform(0.8, 2.0, 1)
+        pose = self.errors[sampler.choice(len(self.errors))][:, n:] * sampler.uniform(0.5, 1.5, 1)
         return self.slope * r + join(shape, pose)
 
     @torch.no_grad()
@@ -233,7 +234,7 @@ class NormalWorld:
 
 
 def zoomed(
-    model: nn.Module,
+    model: MorphableModel,
     r: Float[Tensor, "batch n"],
     crop: int,
     window: int,

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from facerecon.batch import joined
 from facerecon.coarsenet import CoarseNet
+from facerecon.morphable_model import MorphableModel
 from facerecon.normalnet import (
     NormalEstimate,
     NormalNet,
@@ -21,6 +23,7 @@ from facerecon.normalnet import (
 from facerecon.synthetic.sampling import Sampler, mixed_seed
 from facerecon.training.engine import computes_bfloat16
 from facerecon.training.normal_faces import NormalFaces, NormalWorld, RenderedFaces, mirrored_faces
+from facerecon.training.presets import TrainingConfig
 from facerecon.training.processes import Processes
 
 _AGAIN_AFTER = 5  # batches until a group is used for the second time
@@ -28,7 +31,7 @@ _STEEPEST_SLOPE = 1.5  # of the relief term; steeper ones are rims
 
 
 @dataclass(frozen=True)
-class NormalTraining:
+class NormalTraining(TrainingConfig):
     """Supervised training of NormalNet."""
 
     network: NormalNetConfig = field(default_factory=NormalNetConfig)
@@ -43,15 +46,12 @@ class NormalTraining:
     likelihood_weight: float = 0.05  # of the stated errors
     learning_rate: float = 2e-3
     warmup: float = 0.003
-    cooldown: float = 0.3
     weight_decay: float = 1e-3
     gradient_clip: float = 1.0
     ema_decay: float = 0.998
-    bfloat16: bool = True  # where the processor computes in it
     validation_faces: int = 32
     validation_every: int = 5_000
     checkpoint_every: int = 60  # seconds
-    seed: int = 0
 
 
 NORMAL_PRESETS = {
@@ -70,7 +70,7 @@ class NormalTask:
     as learning from it.
 
     Args:
-        model: MorphableModel. coarsenet: whose answers are corrected. config: NormalTraining.
+        coarsenet: whose answers are corrected.
         start: NormalNet whose weights a new run begins with.
         world: of the faces; made as the configuration says if None.
     """
@@ -80,7 +80,7 @@ class NormalTask:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: MorphableModel,
         coarsenet: CoarseNet,
         config: NormalTraining,
         device: torch.device,
@@ -126,15 +126,16 @@ class NormalTask:
         generator = torch.Generator().manual_seed(mixed_seed("camera", self.config.seed, index))
         again = self.world.start(self._group(max(index - _AGAIN_AFTER, 0)), 1)
         new = self.world.start(self._group(index), 0)
-        both = NormalFaces(
-            *(torch.cat(pair) for pair in zip(new, mirrored_faces(again), strict=True))
-        )
+        both = joined([new, mirrored_faces(again)])
         return both._replace(image=rephotographed(both.image, generator))
 
     def losses(self, batch: NormalFaces) -> Iterator[dict[str, Tensor]]:
         """One step."""
-        batch = NormalFaces(*(each.to(self.device) for each in batch))
+        batch = self._moved(batch)
         yield self.criterion(self._estimate(self.networks["normalnet"], batch), batch)
+
+    def _moved(self, batch: NormalFaces) -> NormalFaces:
+        return NormalFaces(*(each.to(self.device) for each in batch))
 
     def _estimate(self, network: nn.Module, batch: NormalFaces) -> NormalEstimate:
         maps = normal_input(
@@ -175,8 +176,7 @@ class NormalTask:
             held_out = (self.world.group(g, 4, "validation") for g in groups)
             self._held_out = [self.world.start(group, 0) for group in held_out]
         totals: dict[str, float] = {}
-        for batch in self._held_out:
-            batch = NormalFaces(*(each.to(self.device) for each in batch))
+        for batch in map(self._moved, self._held_out):
             terms = self.criterion(self._estimate(networks["normalnet"], batch), batch)
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0.0) + value.item() / len(self._held_out)
@@ -185,7 +185,7 @@ class NormalTask:
     @torch.no_grad()
     def pictures(self, networks: nn.ModuleDict) -> dict[str, Tensor]:
         """Held-out faces: photograph, and coarse, estimated and true normals."""
-        batch = NormalFaces(*(each.to(self.device) for each in self._held_out[0]))
+        batch = self._moved(self._held_out[0])
         found = self._estimate(networks["normalnet"], batch).normals
         shown = [batch.start_normals, torch.where(batch.start_mask, found, 0), batch.normals]
         columns = [batch.image.expand(-1, 3, -1, -1), *(0.5 + 0.5 * each for each in shown)]
@@ -196,12 +196,12 @@ def rephotographed(
     image: Float[Tensor, "batch 1 size size"], generator: torch.Generator
 ) -> Float[Tensor, "batch 1 size size"]:
     """The same faces from another camera: tone curve, softness and noise."""
-    draw = Sampler(len(image), generator)
-    image = image.clamp(min=1e-4) ** (0.25 * draw.normal()).exp()
+    sampler = Sampler(len(image), generator)
+    image = image.clamp(min=1e-4) ** (0.25 * sampler.normal()).exp()
     soft = F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    image = torch.lerp(image, soft, draw.uniform(-0.3, 0.6))  # below 0 it sharpens
-    noise = draw.normal(*image.shape[1:]) * draw.uniform(0, 0.015)
-    return (image + noise * draw.chance(0.5)).clamp(0, 1)
+    image = torch.lerp(image, soft, sampler.uniform(-0.3, 0.6))  # below 0 it sharpens
+    noise = sampler.normal(*image.shape[1:]) * sampler.uniform(0, 0.015)
+    return (image + noise * sampler.chance(0.5)).clamp(0, 1)
 
 
 def _angle(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
