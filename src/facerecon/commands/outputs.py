@@ -83,6 +83,7 @@ class Outputs:
     def __init__(self, folder: Path, photos: Sequence[Path], options: Mapping[str, object]):
         self.folder, self.options = folder, dict(options)
         remove_partial(folder)
+        remove_partial(folder / FOLDER)
         self.records = read_records(folder)
         self._inputs = {_plain(_absolute(path)) for path in photos}
         self._owner: dict[str, str] = {}  # of each file's name: the photograph it was made of
@@ -117,8 +118,7 @@ class Outputs:
         if known := _read(path):
             return known.photo
         record = Record(mine, _hash(photo), self.options, [], False)
-        draft = path.with_name(f".facerecon-{uuid4().hex}.tmp")
-        write_file(draft, (json.dumps(asdict(record), indent=1) + "\n").encode())
+        draft = write_file(path.with_name(f".facerecon-{uuid4().hex}.tmp"), _text(record))
         try:
             os.link(draft, path)  # fails if another process was faster
         except FileExistsError:
@@ -150,8 +150,7 @@ class Outputs:
         mine = [r for r in self.records.values() if r.photo == _absolute(photo)]
         earlier = sorted({name for r in mine for name in r.all_files} - set(files))
         record = Record(_absolute(photo), _hash(photo), self.options, list(files), done, earlier)
-        text = json.dumps(asdict(record), indent=1) + "\n"
-        write_file(self.folder / FOLDER / f"{stem}.json", text.encode())
+        write_file(self.folder / FOLDER / f"{stem}.json", _text(record))
         self.records[stem] = record
 
     def _own(self, photo: str, names: Iterable[str]) -> None:
@@ -163,6 +162,10 @@ class Outputs:
             return True
         owner = self._owner.get(_plain(name))
         return os.path.lexists(path) if owner is None else owner != _absolute(photo)
+
+
+def _text(record: Record) -> bytes:
+    return (json.dumps(asdict(record), indent=1) + "\n").encode()
 
 
 def _absolute(path: Path) -> str:
