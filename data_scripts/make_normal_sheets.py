@@ -1,7 +1,7 @@
 """Sheets of photographs: coarse face, NormalNet, NormalNet and shading, as clay.
 
 python data_scripts/make_normal_sheets.py --out figures/normals   # of the package photographs
-python data_scripts/make_normal_sheets.py --photos a.jpg b.jpg --size 400 --out runs/sheets
+python data_scripts/make_normal_sheets.py --photos a.jpg b.jpg --sizes 400 --out runs/sheets
 """
 
 import argparse
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from facerecon.fit import fit
 from PIL import Image
 
 from facerecon.camera import pose_parameters, split
 from facerecon.coarsenet import CoarseNet
 from facerecon.depth import normals_from_depth
 from facerecon.detection.detect import NoFaceError, detect_faces
+from facerecon.detection.recrop import fit
 from facerecon.evaluation.sheets import clay
-from facerecon.imaging import crop, load_image, to_grey
+from facerecon.imaging import load_image, square_crop, to_bytes, to_grey
 from facerecon.morphable_model import MorphableModel
 from facerecon.normal_refinement import NormalRefinement
 from facerecon.normalnet import NormalNet
@@ -33,7 +33,7 @@ PANEL = 400
 def clay_of(depth: torch.Tensor, mask: torch.Tensor, mm_per_pixel: torch.Tensor) -> np.ndarray:
     """A depth map as grey clay, PANEL wide."""
     picture = clay(normals_from_depth(depth, mm_per_pixel, mask), mask)[0, 0].numpy()
-    shown = Image.fromarray(np.rint(255 * picture.clip(0, 1)).astype(np.uint8))
+    shown = Image.fromarray(to_bytes(picture))
     return np.asarray(shown.resize((PANEL, PANEL), Image.Resampling.BILINEAR).convert("RGB"))
 
 
@@ -47,9 +47,9 @@ def row(
 ) -> np.ndarray:
     """Photograph, coarse surface; for each size what the network and the shading make of it."""
     box = detect_faces(photo)[0]
-    _, square = crop(photo, box.crop_box(), COARSE_SIZE)
+    square = square_crop(box.crop_box(), photo.shape[:2], COARSE_SIZE)
     steps, square = fit(coarsenet, model, photo, square)
-    panels = [np.rint(255 * square.at(PANEL).cut(photo).clip(0, 1)).astype(np.uint8)]
+    panels = [to_bytes(square.at(PANEL).cut(photo))]
     for size in sizes:
         rgb = square.at(size).cut(photo)
         grey = torch.from_numpy(to_grey(rgb))[None, None]
