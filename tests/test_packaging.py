@@ -218,3 +218,14 @@ def test_the_diagram_of_the_imports_knows_the_modules():
     assert "coarsenet" in graph["pipeline"] and "coarsenet" not in direct["pipeline"]
     page = (ROOT / "docs/architecture.md").read_text("utf-8")
     assert {name for name in graph if f"`{name}" not in page} <= {"cli"}
+
+
+def test_scripts_import_what_is_there():
+    """Benchmarks, tools and data scripts are run by hand: a moved module would show there alone."""
+    folders = ("benchmarks", "data_scripts", "tools")
+    for path in sorted(path for name in folders for path in (ROOT / name).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("facerecon"):
+                names = {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+                found = own(names)
+                assert found or node.module == "facerecon", f"{path}: no {node.module}"
