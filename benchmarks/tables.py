@@ -213,6 +213,30 @@ def detail_table(report: dict) -> list[str]:
     return [*markdown(rows), "", foot]
 
 
+YALE = {
+    "coarse": "CoarseNet",
+    "finenet": 'with FineNet, the paper\'s (`refine="finenet"`)',
+    "normals": "with NormalNet",
+    "normals+sfs": 'with NormalNet and shading, ours (`refine="normals"`)',
+}
+
+
+def yale_table(report: dict) -> list[str]:
+    """Rows of detail stages on real people with measured normals."""
+    rows = [["", "normals", "relief", "added", "gain"]]
+    for row in report["means"]:
+        added = ["" if row[key] is None else f"{row[key]:.2f}" for key in ("added", "gain")]
+        rows.append([YALE[row["method"]], f"{row['normals']:.2f}°", f"{row['relief']:.2f}", *added])
+    people = len({row["person"] for row in report["rows"]})
+    lamps = len({row["lamp"] for row in report["rows"]})
+    foot = (
+        f"{people} people (yaleB01 to yaleB{people:02d}), {lamps} lamps,"
+        f" {report['means'][0]['photographs']} photographs, crops of {report['size']} pixels, the"
+        " weights that ship."
+    )
+    return [*markdown(rows), "", foot]
+
+
 def reconstruct_table(report: dict) -> list[str]:
     """Rows of steps from a photograph to a file."""
     settings = report["settings"]
@@ -229,7 +253,10 @@ def reconstruct_table(report: dict) -> list[str]:
 
 
 TABLES = {
-    "evaluation.md": {"detail": stored("detail.json", detail_table)},
+    "evaluation.md": {
+        "detail": stored("detail.json", detail_table),
+        "yale": stored("yale.json", yale_table),
+    },
     "performance.md": {
         "reconstruct": stored("reconstruct.json", reconstruct_table),
         "rasterize": stored("rasterize.json", rasterize_table),

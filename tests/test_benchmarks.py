@@ -1,5 +1,6 @@
 """The benchmarks run, and the pages in docs show the numbers that are stored."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -19,6 +20,15 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess:
 def test_the_page_shows_the_stored_numbers():
     result = run("tables.py", "--check")
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_measured_people_are_of_the_weights_that_ship():
+    report = json.loads((ROOT / "benchmarks/results/yale.json").read_text())
+    files = [report["weights"], report["model"], *report["refined_by"].values()]
+    assert len(files) == 4
+    for file in files:
+        content = (ROOT / "src/facerecon/assets" / file["file"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == file["sha256"], f"{file['file']}: is new"
 
 
 @pytest.mark.slow
