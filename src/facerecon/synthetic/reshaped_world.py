@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from facerecon.camera import split
 from facerecon.synthetic.config import SyntheticConfig
+from facerecon.synthetic.exaggeration import GAINS, Exaggeration
 from facerecon.synthetic.sampling import Sampler
 from facerecon.synthetic.world import SyntheticFaces, SyntheticWorld
 
@@ -27,6 +28,7 @@ by 5 to 10 degrees more than those of the default model's mean."""
 MIDDLE_MM = -25.0
 """y of the middle of the face."""
 
+_GAIN_WAVES_MM = (80.0, 240.0)
 _WAVES = 8
 _ASKEW = 2  # of the waves that differ between both sides of the face
 _CHUNK = 8
@@ -51,6 +53,7 @@ class ReshapedWorld(SyntheticWorld):
     ):
         super().__init__(model, config)
         self.rounder = rounder
+        self.exaggeration = Exaggeration(model)
 
     def _parts(
         self, r: Float[Tensor, "batch n"], generator: torch.Generator, color: bool
@@ -58,6 +61,9 @@ class ReshapedWorld(SyntheticWorld):
         vertices = self.model.vertices(split(r, self.model.n_coefficients)[0])
         for part in zip(r.split(_CHUNK), vertices.split(_CHUNK), strict=True):
             nearer = self.reshaping(len(part[0]), generator)
+            nearer = nearer + self.exaggeration(
+                part[1][..., 2], self.gains(len(part[0]), generator)
+            )
             shape = torch.cat([part[1][..., :2], part[1][..., 2:] + nearer[..., None]], dim=2)
             yield self._render(part[0], shape, generator, color)
 
@@ -75,3 +81,15 @@ class ReshapedWorld(SyntheticWorld):
         height = SLOPE * 2 / math.sqrt(_WAVES) / frequency * sampler.normal(_WAVES, 1)
         fall = ROUNDER[0] * x**2 + ROUNDER[1] * (y - MIDDLE_MM) ** 2
         return (height * side * along.cos()).sum(1) - sampler.uniform(*self.rounder, 1) * fall[:, 0]
+
+    def gains(self, count: int, generator: torch.Generator) -> Float[Tensor, "batch 3 vertices"]:
+        """Random shares by which each band of the features is deepened, varying over the face."""
+        sampler = Sampler(count, generator)
+        x, y = self.model.mean[:, :2].T
+        low, high = (torch.tensor(ends).to(x)[:, None] for ends in zip(*GAINS, strict=True))
+        angle = sampler.uniform(0, 2 * math.pi, 3, 1)
+        length = sampler.uniform(*_GAIN_WAVES_MM, 3, 1)
+        way = 2 * math.pi / length * (angle.cos() * x + angle.sin() * y)
+        wave = 0.5 + 0.5 * (way + sampler.uniform(0, 2 * math.pi, 3, 1)).sin()
+        share = torch.lerp(sampler.uniform(0, 1, 3, 1), wave, sampler.uniform(0, 0.7, 1, 1))
+        return low + (high - low) * share
