@@ -90,10 +90,11 @@ def test_mesh_lies_on_the_depth_map(face):
     column = face.vertices[:, 0] / face.mm_per_pixel + 99.5
     row = 99.5 - face.vertices[:, 1] / face.mm_per_pixel
     at = np.rint(row).astype(int), np.rint(column).astype(int)
-    np.testing.assert_allclose(column, at[1], atol=1e-3)
-    np.testing.assert_allclose(row, at[0], atol=1e-3)
-    seen = face.mask[at]
-    assert seen.mean() > 0.99
+    away = np.hypot(column - at[1], row - at[0])
+    inside = away < 1e-3  # the others lie on the smooth outline
+    assert inside.mean() > 0.97 and away.max() <= 0.71
+    seen = face.mask[at] & inside
+    assert seen.mean() > 0.96
     np.testing.assert_allclose(face.vertices[seen, 2], face.depth_mm[at][seen], atol=0.02)
     assert len(face.vertices) > 0.75 * face.mask.sum()  # the steep rim is trimmed
     np.testing.assert_allclose(face.uv[:, 0], (column + 0.5) / 200, atol=1e-4)
@@ -173,7 +174,8 @@ def test_the_mesh_of_a_turned_face_ends_before_ears_and_neck(model, portrait):
     column = turned.vertices[:, 0] / turned.mm_per_pixel + 99.5
     row = 99.5 - turned.vertices[:, 1] / turned.mm_per_pixel
     shown = beside[np.rint(row).astype(int), np.rint(column).astype(int)]
-    assert shown.max() < 0.5
+    assert np.quantile(shown, 0.999) < 0.5  # the outline's vertices move within a pixel
+    assert shown.max() < 0.9
     assert len(shown) > 8000 and (beside > 0.5).sum() > 1000
 
 

@@ -9,7 +9,7 @@ import torch
 
 from facerecon.camera import pose_parameters, split
 from facerecon.coarsenet import CoarseNet
-from facerecon.depth import depth_to_mesh, trim_rim
+from facerecon.depth import depth_to_mesh, smooth_outline, trim_rim
 from facerecon.detection.detect import Box, detect_faces
 from facerecon.detection.recrop import FittedFace, fit_face
 from facerecon.finenet import FineNet
@@ -232,6 +232,7 @@ class Reconstructor:
         mask &= interpolate(beside, fragments, self.model.triangles) < 0.5
         kept = trim_rim(fine[0, 0], mask[0, 0], pixel_mm)
         mesh = depth_to_mesh(fine[0, 0], kept, pixel_mm, MAX_JUMP_MM)
+        mesh = smooth_outline(mesh, kept, pixel_mm)
         coarse_vertices = surface.projected[0].clone()
         coarse_vertices[:, :2] -= (size - 1) / 2
         coarse_vertices[:, :2] /= scale * scale.new_tensor([1.0, -1.0])
