@@ -1,22 +1,35 @@
 """From the coarse face to a detailed one through normals: NormalNet, shading, integration."""
 
+import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, max_pool2d
 
 from facerecon.appearance import vertex_appearance
-from facerecon.integration import integrate
+from facerecon.integration import MAX_JUMP_MM, integrate
 from facerecon.morphable_model import MorphableModel
 from facerecon.normalnet import MIN_FACING, NormalNet, corrected, normal_input
 from facerecon.rasterize import interpolate, interpolate_maps
 from facerecon.render import CurvedSurface
+from facerecon.sfs import gaussian_blur
 from facerecon.shading_refinement import ShadingRefinement, refine_by_shading
 from facerecon.skin_map import skin_by_color
 
 FULLY_CORRECTED = 0.35
 """Coarse n_z from which on NormalNet's corrections count in full; at the rim, none does."""
+
+
+UNSURE = (0.2, 0.4)
+"""rad of NormalNet's expected error between which the depth is smoothed more and more.
+
+It expects half of a face's pixels to be off by less than the first. The others lie at lids,
+nostrils and lips, where the mesh has steps that the slopes do not take away."""
+
+SMOOTHED_MM = 1.5
+"""Standard deviation of that smoothing: wider than such a step, narrower than a lid."""
 
 
 class RefinedSurface(NamedTuple):
@@ -85,4 +98,27 @@ class NormalRefinement(nn.Module):
             shaded = refine_by_shading(*known, self.shading)
             slopes, light = shaded.slopes, shaded.light
         depth = integrate(slopes, surface.depth, mask, mm_per_pixel, error)
+        depth = smoothed_where_unsure(depth, error, mask, mm_per_pixel.item())
         return RefinedSurface(depth, error, light)
+
+
+def smoothed_where_unsure(
+    depth: Float[Tensor, "1 1 height width"],
+    error: Float[Tensor, "1 1 height width"],
+    mask: Bool[Tensor, "1 1 height width"],
+    mm_per_pixel: float,
+) -> Float[Tensor, "1 1 height width"]:
+    """The depth, smoothed where its normals are expected to be wrong; not near outlines and jumps.
+
+    Args:
+        depth: mm. error: rad. mm_per_pixel: width of a pixel.
+    """
+    sigma = SMOOTHED_MM / mm_per_pixel
+    known = torch.where(mask, depth, 0.0)
+    jump = max_pool2d(known, 3, 1, 1) + max_pool2d(-known, 3, 1, 1) > MAX_JUMP_MM
+    reach = 2 * math.ceil(3 * sigma) + 1
+    near = max_pool2d((~mask | jump).to(depth), reach, 1, reach // 2) > 0
+    least, most = UNSURE
+    share = ((error - least) / (most - least)).clamp(0, 1)
+    share = torch.where(near, 0.0, avg_pool2d(share, 3, 1, 1))
+    return torch.lerp(depth, gaussian_blur(known, sigma), share)
