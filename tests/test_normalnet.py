@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from facerecon.camera import join
 from facerecon.coarsenet import CoarseNet, CoarseNetConfig
 from facerecon.integration import integrate
 from facerecon.morphable_model import MorphableModel
-from facerecon.normal_refinement import NormalRefinement
+from facerecon.normal_refinement import NormalRefinement, smoothed_where_unsure
 from facerecon.normalnet import (
     NormalNet,
     NormalNetConfig,
@@ -213,3 +215,24 @@ def test_weights_come_back(tmp_path):
     assert back.config == SMALL
     maps = torch.randn(1, 9, 40, 48)
     torch.testing.assert_close(back(maps)[0], network(maps)[0], atol=2e-2, rtol=2e-2)
+
+
+def test_depth_is_smoothed_where_the_normals_are_unsure_only():
+    size, mm = 60, 1.0
+    generator = torch.Generator().manual_seed(0)
+    depth = torch.randn(1, 1, size, size, generator=generator)
+    mask = torch.ones(1, 1, size, size, dtype=torch.bool)
+    mask[..., 55:] = False
+    error = torch.full((1, 1, size, size), 0.1)
+    assert torch.equal(smoothed_where_unsure(depth, error, mask, mm), depth)
+    error[..., 20:40] = 0.5
+    found = smoothed_where_unsure(depth, error, mask, mm)
+    assert torch.equal(found[..., :19], depth[..., :19])
+    inner = np.s_[..., 12:48, 24:36]
+    expected = gaussian_filter(depth[0, 0].numpy(), 1.5)[None, None]
+    np.testing.assert_allclose(found[inner], expected[inner], atol=0.02)
+    error[:] = 0.5
+    depth[..., 30:] += 100.0  # one surface before another
+    found = smoothed_where_unsure(depth, error, mask, mm)
+    assert torch.equal(found[..., 26:34], depth[..., 26:34])
+    assert torch.equal(found[..., 51:], depth[..., 51:])  # the outline
