@@ -24,7 +24,8 @@ from facerecon.render import curved_surface, render
 from facerecon.shading_refinement import ShadingRefinement
 from facerecon.training.engine import Run
 from facerecon.training.normal_faces import NormalFaces, NormalWorld, mirrored_faces, zoomed
-from facerecon.training.normals import NORMAL_PRESETS, NormalTask
+from facerecon.training.normals import NormalTask
+from facerecon.training.presets import NORMAL_PRESETS
 from facerecon.weights import ModelCard, load_normalnet, save_weights
 
 SMALL = NormalNetConfig(widths=(8, 8, 16))

@@ -6,7 +6,7 @@ import torch
 from facerecon.cli import main
 from facerecon.morphable_model import MorphableModel
 from facerecon.training import plan
-from facerecon.weights import load_coarsenet, read_card
+from facerecon.weights import load_coarsenet, load_normalnet, read_card
 
 
 @pytest.mark.slow
@@ -74,3 +74,15 @@ def test_mistakes_get_one_line(options, message, capsys, tmp_path, monkeypatch):
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())  # nothing half-written
+
+
+@pytest.mark.slow
+def test_normal_training_exports_weights_that_load(tmp_path):
+    out = tmp_path / "normalnet.safetensors"
+    options = ["--preset", "quick", "--samples", "8", "--run", str(tmp_path / "run"), "--quiet"]
+    assert main(["train", "normals", *options, "--threads", "1", "--export", str(out)]) == 0
+    card = read_card(out)
+    assert card["task"] == "normals" and card["samples"] >= 8 and card["metrics"]["degrees"] > 0
+    assert load_normalnet(out).config.widths == (8, 16, 16)
+    further = ["train", "normals", *options[:-2], str(tmp_path / "more"), "--quiet"]
+    assert main([*further, "--normals", str(tmp_path / "none.safetensors")]) == 1

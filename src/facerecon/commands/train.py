@@ -12,21 +12,24 @@ from facerecon.training.aligned import AlignedTask
 from facerecon.training.coarse import CoarseTask
 from facerecon.training.engine import Run
 from facerecon.training.fine import FineData, FineTask
+from facerecon.training.normals import NormalTask
 from facerecon.training.plan import describe
 from facerecon.training.presets import (
     ALIGNED_PRESETS,
     COARSE_PRESETS,
     END_TO_END_PRESETS,
     FINE_PRESETS,
+    NORMAL_PRESETS,
     TrainingConfig,
 )
 from facerecon.training.processes import Processes, joined
-from facerecon.weights import ModelCard, load_coarsenet, load_finenet, save_weights
+from facerecon.weights import ModelCard, load_coarsenet, load_finenet, load_normalnet, save_weights
 
 PRESETS = {
     "coarse": COARSE_PRESETS,
     "fine": FINE_PRESETS,
     "end-to-end": END_TO_END_PRESETS,
+    "normals": NORMAL_PRESETS,  # NormalNet, which is not the paper's
     "aligned": ALIGNED_PRESETS,  # the compared method of Richardson et al. 2016
 }
 
@@ -90,8 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--coarse",
         type=Path,
-        help="CoarseNet weights (fine, end-to-end: default shipped; coarse, aligned: a new run"
-        " starts from them instead of random ones)",
+        help="CoarseNet weights (fine, normals, end-to-end: default shipped; coarse, aligned: a new"
+        " run starts from them instead of random ones)",
     )
     parser.add_argument(
         "--fine",
@@ -99,6 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="FineNet weights to start from (end-to-end: default shipped; fine: instead of random"
         " ones)",
     )
+    parser.add_argument("--normals", type=Path, help="NormalNet weights to start from (normals)")
     parser.add_argument(
         "--vgg", type=Path, help="VGG-Face or VGG-16 file to initialize FineNet from"
     )
@@ -126,7 +130,7 @@ def main(args: argparse.Namespace) -> int:
     if args.seed is not None:
         config = dataclasses.replace(config, seed=args.seed)
     if args.samples is not None:
-        field = "samples" if args.network in ("coarse", "aligned") else "crops"
+        field = "samples" if hasattr(config, "samples") else "crops"
         config = dataclasses.replace(config, **{field: args.samples})
     if args.cooldown is not None:
         if not 0 <= args.cooldown <= 1:
@@ -160,6 +164,9 @@ def _train(
     elif args.network == "aligned":
         start = load_coarsenet(args.coarse) if args.coarse else None
         task = AlignedTask(model, config, device, start=start, processes=processes)
+    elif args.network == "normals":
+        begin = load_normalnet(args.normals) if args.normals else None
+        task = NormalTask(model, load_coarsenet(args.coarse), config, device, start=begin)
     else:
         if args.data is not None or args.textures is not None:
             raise ValueError(
@@ -202,7 +209,8 @@ def _train(
     for name, value in metrics.items():
         print(f"  {name} {value:.3f}")
     if args.export:
-        started_from = args.coarse if args.network in ("coarse", "aligned") else args.fine
+        starts = {"coarse": args.coarse, "aligned": args.coarse, "normals": args.normals}
+        started_from = starts.get(args.network, args.fine)
         card = ModelCard.of(run, args.preset, metrics, started_from)
         for name, network in run.averaged.items():
             path = args.export

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,6 @@ from facerecon.morphable_model import MorphableModel
 from facerecon.normalnet import (
     NormalEstimate,
     NormalNet,
-    NormalNetConfig,
     corrected,
     normal_input,
     slopes_of,
@@ -23,43 +21,11 @@ from facerecon.normalnet import (
 from facerecon.synthetic.sampling import Sampler, mixed_seed
 from facerecon.training.engine import computes_bfloat16
 from facerecon.training.normal_faces import NormalFaces, NormalWorld, RenderedFaces, mirrored_faces
-from facerecon.training.presets import TrainingConfig
+from facerecon.training.presets import NormalTraining
 from facerecon.training.processes import Processes
 
 _AGAIN_AFTER = 5  # batches until a group is used for the second time
 _STEEPEST_SLOPE = 1.5  # of the relief term; steeper ones are rims
-
-
-@dataclass(frozen=True)
-class NormalTraining(TrainingConfig):
-    """Supervised training of NormalNet."""
-
-    network: NormalNetConfig = field(default_factory=NormalNetConfig)
-    samples: int = 300_000  # a face with a start
-    batch: int = 8  # half of them new, half seen once before, from another start
-    window: int = 160  # pixels of the photographs
-    p_own: float = 0.3  # share that starts from CoarseNet's own answers
-    p_strobe: float = 0.35  # share in the light of a single lamp
-    p_large: float = 0.45  # share of crops of more than 200 pixels
-    squared_weight: float = 4.0  # of 1 - cos of the angle, beside the angle in rad
-    relief_weight: float = 0.2  # of the slopes' changes from pixel to pixel and over five pixels
-    likelihood_weight: float = 0.05  # of the stated errors
-    learning_rate: float = 2e-3
-    warmup: float = 0.003
-    weight_decay: float = 1e-3
-    gradient_clip: float = 1.0
-    ema_decay: float = 0.998
-    validation_faces: int = 32
-    validation_every: int = 5_000
-    checkpoint_every: int = 60  # seconds
-
-
-NORMAL_PRESETS = {
-    "quick": NormalTraining(
-        network=NormalNetConfig(widths=(8, 16, 16)), samples=64, batch=4, validation_faces=4
-    ),
-    "cpu": NormalTraining(),
-}
 
 
 class NormalTask:

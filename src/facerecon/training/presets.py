@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from facerecon.coarsenet import CoarseNetConfig
 from facerecon.finenet import FineNetConfig
 from facerecon.losses import CriterionWeights
+from facerecon.normalnet import NormalNetConfig
 from facerecon.sfs import DetailBounds
 from facerecon.synthetic.config import PoseConfig, SyntheticConfig
 
@@ -119,6 +120,30 @@ class FineTraining(TrainingConfig):
         return DetailBounds(self.detail_radius, self.detail_limit, self.edge_contrast)
 
 
+@dataclass(frozen=True)
+class NormalTraining(TrainingConfig):
+    """Supervised training of NormalNet."""
+
+    network: NormalNetConfig = field(default_factory=NormalNetConfig)
+    samples: int = 300_000  # a face with a start
+    batch: int = 8  # half of them new, half seen once before, from another start
+    window: int = 160  # pixels of the photographs
+    p_own: float = 0.3  # share that starts from CoarseNet's own answers
+    p_strobe: float = 0.35  # share in the light of a single lamp
+    p_large: float = 0.45  # share of crops of more than 200 pixels
+    squared_weight: float = 4.0  # of 1 - cos of the angle, beside the angle in rad
+    relief_weight: float = 0.2  # of the slopes' changes from pixel to pixel and over five pixels
+    likelihood_weight: float = 0.05  # of the stated errors
+    learning_rate: float = 2e-3
+    warmup: float = 0.003
+    weight_decay: float = 1e-3
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.998
+    validation_faces: int = 32
+    validation_every: int = 5_000
+    checkpoint_every: int = 60  # seconds
+
+
 COARSE_PRESETS = {
     "quick": CoarseTraining(
         network=CoarseNetConfig(width=8),
@@ -176,4 +201,11 @@ END_TO_END_PRESETS = {
         learning_rate=1e-4,
         coarse_learning_rate=1e-5,
     ),
+}
+
+NORMAL_PRESETS = {
+    "quick": NormalTraining(
+        network=NormalNetConfig(widths=(8, 16, 16)), samples=64, batch=4, validation_faces=4
+    ),
+    "cpu": NormalTraining(),
 }
