@@ -40,7 +40,7 @@ def normals_config(texels: int, variants: int = 6) -> SyntheticConfig:
             youth_strength=(0.0, 0.7),
         ),
         skin=replace(
-            config.skin, p_glasses=0.16, p_sunglasses=0.08, mottling=(0.0, 0.16), p_freckles=0.4
+            config.skin, p_glasses=0.25, p_sunglasses=0.08, mottling=(0.0, 0.16), p_freckles=0.4
         ),
         hair=replace(config.hair, p_hat=0.08, p_scarf=0.05, p_bald=0.08),
         light=replace(
