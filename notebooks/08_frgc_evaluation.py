@@ -17,7 +17,8 @@ seed = 0  # of the benchmark and the bootstrap
 output_dir = "../runs/frgc_evaluation"
 frgc = ""  # folder of FRGC v2 instead of the benchmark
 coarse_weights = ""  # files of weights instead of those that ship
-fine_weights = ""
+fine_weights = ""  # FineNet's
+normals_weights = ""  # NormalNet's
 
 # %% tags=["imports"]
 from dataclasses import replace
@@ -99,7 +100,9 @@ print({name: f"{100 * value:.2f} %" for name, value in misfit.items()})
 # one that leaves out the hard ones makes the task easier for all.
 
 # %%
-settings = MethodSettings(coarse_weights or None, fine_weights or None)
+settings = MethodSettings(
+    coarse_weights or None, fine_weights or None, normals=normals_weights or None
+)
 names, kept, estimates, failures = list(method_names()), [], [], {}
 for item in scans:
     try:
@@ -415,6 +418,7 @@ assert off < 0.12, f"{low:.2f} to {high:.2f}, expected {wanted} up to 0.12"
 # %% tags=["record"]
 files = [coarse_weights or weights.shipped("coarsenet.safetensors")]
 files.append(fine_weights or weights.shipped("finenet.safetensors"))
+files.append(normals_weights or weights.shipped("normalnet.safetensors"))
 where = f"{dataset}, {len(kept)} scans"
 record = repro.Recorder(output, preset, seed, weights=files, data=where)
 record("methods", names)

@@ -31,7 +31,7 @@ def weights(tmp_path_factory, model):
     network = CoarseNet(model.n_coefficients, CoarseNetConfig(width=4, points=0)).eval()
     save_weights(coarse, network, CARD)
     save_weights(fine, FineNet(FineNetConfig(width=4, regressor=(8, 8))).eval(), CARD)
-    return ["--coarse", str(coarse), "--fine", str(fine)]
+    return ["--coarse", str(coarse), "--fine", str(fine), "--refine", "finenet"]
 
 
 @pytest.fixture

@@ -161,7 +161,12 @@ def test_command(model, tmp_path, capsys):
         ("heads", 200),
         ("heads", 400),
     }
-    assert {row["method"] for row in rows} == {"coarse", "fine", "sfs", "unsupervised"}
+    ours, others = {"normals", "normals+sfs"}, {"coarse", "fine", "sfs", "unsupervised"}
+    by_kind = {}
+    for row in rows:
+        by_kind.setdefault((row["faces"], row["start"]), set()).add(row["method"])
+    assert by_kind["synthetic", "true coarse"] == by_kind["heads", "CoarseNet"] == ours | others
+    assert by_kind["heads", "true coarse"] == others  # no surface of the model to correct
     assert all(row["normals"] > 0 for row in rows if row["start"] == "true coarse")
     with Image.open(tmp_path / "detail_heads_400_true.png") as sheet:
         assert sheet.width > 800

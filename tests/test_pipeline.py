@@ -226,7 +226,7 @@ def test_our_detail_stage_by_name(model, astronaut):
     assert 0.3 < moved.mean() < 5  # it corrects the whole surface by some mm
     np.testing.assert_allclose(coarse.depth_mm, coarse.coarse_depth_mm)
     assert np.isfinite(face.vertices).all() and len(face.vertices) > 5_000
-    with pytest.raises(ValueError, match="refine must be one of finenet, normals or None"):
+    with pytest.raises(ValueError, match="refine must be one of normals, finenet or None"):
         Reconstructor.from_pretrained(refine="wrinkles")
 
 

@@ -58,13 +58,25 @@ def test_landmarks_lie_on_the_features(reconstructor, name):
 
 
 @pytest.mark.parametrize("name", FEATURES)
-def test_fine_surface_shows_more_than_the_coarse_one(reconstructor, name):
+def test_finenet_shows_more_than_the_coarse_surface(name):
     """More relief at the scale of a few pixels, and not by moving the face."""
-    face = reconstructor(photograph(name))
+    face = Reconstructor.from_pretrained(refine="finenet")(photograph(name))
     detail = (face.depth_mm - face.coarse_depth_mm)[face.mask]
     assert 0.055 < detail.std() < 0.12  # mm: 0.091 and 0.073
     assert abs(detail.mean()) < 0.06  # 0.046
     assert torch.isfinite(torch.from_numpy(face.vertices)).all()
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_our_detail_bends_the_surface_and_leaves_the_head_where_it_is(reconstructor, name):
+    face = reconstructor(photograph(name))
+    moved = (face.depth_mm - face.coarse_depth_mm)[face.mask]
+    assert 0.5 < moved.std() < 3.0, moved.std()  # mm
+    assert abs(np.median(moved)) < 1.5 and np.abs(moved).max() < 20
+    coarse = reconstructor(photograph(name), refine=False)
+    cosine = (face.normals * coarse.normals).sum(2)[face.mask]
+    angle = np.degrees(np.arccos(cosine.clip(-1, 1)))
+    assert 6 < angle.mean() < 18, angle.mean()
 
 
 @pytest.mark.slow

@@ -6,9 +6,10 @@
 #
 # Ours: two public-domain portraits that come with installed packages, and simulated
 # subjects of facerecon-bench, whose faces are not of the training world and whose true
-# shape is known. Each photograph is followed by its geometry from the front and turned.
-# What to see: proportions, pose and expression of the photograph in the geometry, and
-# folds where it has folds.
+# shape is known. Each photograph is followed by the geometry of the paper's method
+# (CoarseNet and FineNet), then by that of our detail stage, which is not the paper's
+# (`refine="normals"`), from the front and turned. What to see: proportions, pose and
+# expression of the photograph in the geometry, and folds where it has folds.
 
 # %% tags=["parameters"]
 preset = "quick"
@@ -16,7 +17,8 @@ seed = 0
 output_dir = "../../runs/fig_01"
 photos = []  # files to use instead
 coarse_weights = ""  # files of weights instead of those that ship
-fine_weights = ""
+fine_weights = ""  # FineNet's
+normals_weights = ""  # NormalNet's
 
 # %% tags=["imports"]
 from pathlib import Path
@@ -35,28 +37,47 @@ output = Path(output_dir)
 output.mkdir(parents=True, exist_ok=True)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 fine_file = fine_weights or weights.shipped("finenet.safetensors")
-small = Reconstructor.from_pretrained(coarse_file, fine_file)
-large = Reconstructor(small.model, small.coarsenet, small.finenet, size=400)
+normals_file = normals_weights or weights.shipped("normalnet.safetensors")
+ours = {
+    size: Reconstructor.from_pretrained(coarse_file, normals_file, size=size)
+    for size in (200, 400)
+}
+papers = {
+    size: Reconstructor.from_pretrained(
+        coarse_file, fine_file, size=size, refine="finenet"
+    )
+    for size in (200, 400)
+}
 known = {}
 if not photos:
     for index in range({"quick": 4, "full": 14}[preset]):
         known[f"subject {index}"] = cached_photograph(repro.cache_folder(), index, seed)
 images = {Path(file).stem: imaging.load_image(file) for file in photos} or portraits()
 images |= {name: photograph.scan.image for name, photograph in known.items()}
-faces = {name: small(image) for name, image in images.items()}
-for name, face in faces.items():
-    if face.crop.side > 200:  # enough pixels for the finer crop
-        faces[name] = large(images[name])
+faces, finenets = {}, {}
+for name, image in images.items():
+    faces[name] = ours[200](image)
+    size = (
+        400 if faces[name].crop.side > 200 else 200
+    )  # enough pixels for the finer crop
+    if size == 400:
+        faces[name] = ours[size](image)
+    finenets[name] = papers[size](image)
 
 # %%
 pictures = []
-for face in faces.values():
-    width = face.crop.side * face.mm_per_pixel
+for name, face in faces.items():
+    width, papers_face = face.crop.side * face.mm_per_pixel, finenets[name]
     pictures.append(face.crop.at(400).cut(face.image))
+    normals = viz.mesh_normals(
+        papers_face.vertices, papers_face.faces, 400, width_mm=width
+    )
+    pictures.append(viz.shaded(normals))
     for yaw in (0, -35 if face.pose[1] > 0 else 35):
         normals = viz.mesh_normals(face.vertices, face.faces, 400, yaw, width_mm=width)
         pictures.append(viz.shaded(normals))
-figure = viz.gallery(pictures, columns=6, inches=1.9)
+titles = ["photograph", "with FineNet", "ours", "ours, turned"]
+figure = viz.gallery(pictures, titles, columns=8, inches=1.9)
 figure.savefig(output / "figure.jpg", pil_kwargs={"quality": 88})
 figure
 
@@ -81,7 +102,7 @@ for name, photograph in known.items():
     assert off < 0.2, f"not this face: landmarks {off:.0%}, not below 20 %"
 
 # %% tags=["record"]
-files = [coarse_file, fine_file]
+files = [coarse_file, fine_file, normals_file]
 people = f"two portraits; {len(known)} simulated subjects of facerecon-bench"
 people = "given photographs" if photos else people
 record = repro.Recorder(output, preset, seed, weights=files, data=people)

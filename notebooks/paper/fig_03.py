@@ -38,7 +38,7 @@ output = Path(output_dir)
 output.mkdir(parents=True, exist_ok=True)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 fine_file = fine_weights or weights.shipped("finenet.safetensors")
-reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file)
+reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file, refine="finenet")
 model, coarsenet = reconstructor.model, reconstructor.coarsenet
 finenet = reconstructor.finenet
 finenet.folded = (

@@ -35,7 +35,7 @@ output = Path(output_dir)
 output.mkdir(parents=True, exist_ok=True)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 fine_file = fine_weights or weights.shipped("finenet.safetensors")
-reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file)
+reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file, refine="finenet")
 model, size = reconstructor.model, 200
 photo = portraits()["grace_hopper"]
 box = detect.detect_faces(photo)[0].crop_box()

@@ -37,7 +37,7 @@ output = Path(output_dir)
 output.mkdir(parents=True, exist_ok=True)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 fine_file = fine_weights or weights.shipped("finenet.safetensors")
-reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file)
+reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file, refine="finenet")
 model, size = reconstructor.model, 200
 coarsenet = reconstructor.coarsenet.requires_grad_(True)
 finenet = reconstructor.finenet.requires_grad_(True)

@@ -18,7 +18,8 @@ seed = 0
 output_dir = "../../runs/fig_08"
 count = 100  # photographs of the person
 coarse_weights = ""  # files of weights instead of those that ship
-fine_weights = ""
+fine_weights = ""  # FineNet's
+normals_weights = ""  # NormalNet's
 
 # %% tags=["imports"]
 from pathlib import Path
@@ -44,7 +45,8 @@ output = Path(output_dir)
 output.mkdir(parents=True, exist_ok=True)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 fine_file = fine_weights or weights.shipped("finenet.safetensors")
-reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file)
+normals_file = normals_weights or weights.shipped("normalnet.safetensors")
+reconstructor = Reconstructor.from_pretrained(coarse_file, normals_file)
 model = reconstructor.model
 world = SyntheticWorld(model, SyntheticConfig(size=300))
 identity = torch.randn(model.n_identity, generator=torch.Generator().manual_seed(seed))

@@ -36,7 +36,7 @@ output = Path(output_dir)
 output.mkdir(parents=True, exist_ok=True)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 fine_file = fine_weights or weights.shipped("finenet.safetensors")
-reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file)
+reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file, refine="finenet")
 yaws = [0, 30, 50, 70, 85] if preset == "quick" else list(range(0, 91, 10))
 subjects = range(2 if preset == "quick" else 20)
 photographs = {

@@ -19,7 +19,8 @@ output_dir = "../../runs/fig_10"
 photos = []  # files to use instead
 frgc = ""  # folder of FRGC v2, whose scans are used instead of the simulated subjects
 coarse_weights = ""  # files of weights instead of those that ship
-fine_weights = ""
+fine_weights = ""  # FineNet's
+normals_weights = ""  # NormalNet's
 
 # %% tags=["imports"]
 from pathlib import Path
@@ -41,7 +42,9 @@ import torch  # after facerecon, which tells its threads how to wait
 # %%
 output = Path(output_dir)
 output.mkdir(parents=True, exist_ok=True)
-settings = MethodSettings(coarse_weights or None, fine_weights or None)
+settings = MethodSettings(
+    coarse_weights or None, fine_weights or None, normals=normals_weights or None
+)
 methods = [name for name in method_names() if name != "mean face"]
 images = {Path(file).stem: imaging.load_image(file) for file in photos} or portraits()
 scans = {}
@@ -122,6 +125,7 @@ for name, scan in scans.items():
 # %% tags=["record"]
 files = [coarse_weights or weights.shipped("coarsenet.safetensors")]
 files.append(fine_weights or weights.shipped("finenet.safetensors"))
+files.append(normals_weights or weights.shipped("normalnet.safetensors"))
 kind = "FRGC v2" if frgc else "simulated subjects of facerecon-bench"
 people = "given photographs" if photos else f"two portraits; {kind}"
 record = repro.Recorder(output, preset, seed, weights=files, data=people)

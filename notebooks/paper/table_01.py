@@ -29,7 +29,8 @@ subjects = 0  # of the benchmark; 0: as the preset says
 jobs = 1  # processes
 methods = []  # names; the first is the one that the others are compared with
 coarse_weights = ""  # files of weights instead of those that ship
-fine_weights = ""
+fine_weights = ""  # FineNet's
+normals_weights = ""  # NormalNet's
 
 # %% tags=["imports"]
 import json
@@ -50,7 +51,9 @@ output.mkdir(parents=True, exist_ok=True)
 target = repro.target("table_01")
 names = list(methods) or list(method_names())
 count = subjects or {"quick": 30, "full": 100}[preset]
-settings = MethodSettings(coarse_weights or None, fine_weights or None)
+settings = MethodSettings(
+    coarse_weights or None, fine_weights or None, normals=normals_weights or None
+)
 datasets = {"FRGC v2": (frgc, "frgc"), "Bosphorus": (bosphorus, "bosphorus")}
 datasets = {name: value for name, value in datasets.items() if value[0]}
 if not datasets:
@@ -145,8 +148,9 @@ print(f"; not told apart: {equal or 'none'}")
 # A method whose interval of `behind` lies above zero is worse than the first one on
 # these scans beyond what the choice of subjects explains. `mean face` is no method of
 # the paper: it is the mean face in CoarseNet's pose, and says what knowing nobody's
-# shape costs. `ours (coarse)` is our result without FineNet: FineNet's detail is tenths
-# of a mm, while the errors of this table are those of the large shape.
+# shape costs. `ours` has our own detail stage, `ours (finenet)` the paper's, and
+# `ours (coarse)` none: detail is tenths of a mm, while the errors of this table are
+# those of the large shape.
 
 # %% tags=["check"]
 report = tables[first_name].report
@@ -164,6 +168,7 @@ for row in report["table"]:
 # %% tags=["record"]
 files = [coarse_weights or weights.shipped("coarsenet.safetensors")]
 files.append(fine_weights or weights.shipped("finenet.safetensors"))
+files.append(normals_weights or weights.shipped("normalnet.safetensors"))
 used = report["scans"]["used"]
 record = repro.Recorder(
     output, preset, seed, weights=files, data=f"{first_name}, {used} scans, seed {seed}"

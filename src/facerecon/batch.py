@@ -8,10 +8,17 @@ _Batch = TypeVar("_Batch", bound=tuple)
 
 
 def rows(batch: _Batch, chosen: slice | torch.Tensor) -> _Batch:
-    """Some images of a batch: the same rows of every tensor of a NamedTuple, nested ones too."""
-    return type(batch)(
-        *(rows(field, chosen) if isinstance(field, tuple) else field[chosen] for field in batch)
-    )
+    """Some images of a batch: the same rows of every tensor of a NamedTuple, nested ones too.
+
+    A field that is None stays so.
+    """
+
+    def part(field: object) -> object:
+        if field is None:
+            return None
+        return rows(field, chosen) if isinstance(field, tuple) else field[chosen]
+
+    return type(batch)(*map(part, batch))
 
 
 def joined(parts: list[_Batch]) -> _Batch:

@@ -1,4 +1,4 @@
-"""From a photograph to a detailed face: detection, CoarseNet, rendering, FineNet (Figure 3)."""
+"""From a photograph to a detailed face: detection, CoarseNet, rendering, detail (Figure 3)."""
 
 import warnings
 from pathlib import Path
@@ -21,13 +21,13 @@ from facerecon.rasterize import interpolate
 from facerecon.reconstruction import Reconstruction
 from facerecon.render import curved_surface
 from facerecon.shading_refinement import ShadingRefinement
-from facerecon.weights import load_coarsenet, load_finenet, load_normalnet
+from facerecon.weights import WeightsError, load_coarsenet, load_finenet, load_normalnet
 
 COARSE_SIZE = 200
 """Pixels of the crop that CoarseNet sees (3.4)."""
 
-REFINEMENTS = ("finenet", "normals")
-"""What may refine the coarse face: the paper's FineNet, or our normals."""
+REFINEMENTS = ("normals", "finenet")
+"""What may refine the coarse face: our normals, or the paper's FineNet."""
 
 FINE_SIZES = (200, 400)
 """Pixels of the crop that FineNet may see (Figure 11)."""
@@ -99,14 +99,14 @@ class Reconstructor:
         device: str | torch.device = "cpu",
         iterations: int = 4,
         size: int = 200,
-        refine: str | None = "finenet",
+        refine: str | None = "normals",
     ) -> "Reconstructor":
         """With the default morphable model and the weights in these files, or those that ship.
 
         Args:
             fine: weights of the stage that `refine` names.
-            refine: "finenet", the paper's; "normals", ours (`normal_refinement`), which is nearer
-                to measured normals of real faces; None: the coarse face alone.
+            refine: "normals", ours (`normal_refinement`), which is the nearest to measured
+                normals of real faces; "finenet", the paper's; None: the coarse face alone.
 
         Raises:
             WeightsError: a file is missing, damaged, or another network's.
@@ -116,18 +116,17 @@ class Reconstructor:
             known = ", ".join(REFINEMENTS)
             raise ValueError(f"refine must be one of {known} or None, got {refine!r}")
         model = MorphableModel.default().to(device)
-        normals = None
-        if refine == "normals":
-            network = load_normalnet(fine).to(device)
-            normals = NormalRefinement(model, network, ShadingRefinement()).to(device)
-        return cls(
-            model,
-            load_coarsenet(coarse).to(device),
-            load_finenet(fine).to(device) if refine == "finenet" else None,
-            iterations,
-            size,
-            normals,
-        )
+        finenet, normals = None, None
+        try:
+            if refine == "finenet":
+                finenet = load_finenet(fine).to(device)
+            elif refine == "normals":
+                network = load_normalnet(fine).to(device)
+                normals = NormalRefinement(model, network, ShadingRefinement()).to(device)
+        except WeightsError as error:
+            raise WeightsError(f"{error} (the detail stage is {refine!r})") from None
+        coarsenet = load_coarsenet(coarse).to(device)
+        return cls(model, coarsenet, finenet, iterations, size, normals)
 
     @overload
     def __call__(

@@ -75,10 +75,10 @@ def add_reconstruct(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--all-faces", action="store_true", help="not only the largest face")
     parser.add_argument(
         "--refine",
-        choices=("finenet", "normals"),
-        default="finenet",
-        help="finenet: the paper's detail; normals: ours, nearer to measured real faces, slower"
-        " (default: finenet)",
+        choices=("normals", "finenet"),
+        default="normals",
+        help="normals: our detail, the nearest to measured real faces; finenet: the paper's"
+        " (default: normals)",
     )
     parser.add_argument("--no-refine", action="store_true", help="coarse shape only")
     parser.add_argument("--coarse", type=Path, metavar="FILE", help="other CoarseNet weights")

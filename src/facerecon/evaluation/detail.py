@@ -46,7 +46,8 @@ class DetailFaces(NamedTuple):
 
     image (N, 1, S, S): grey. depth (N, 1, S, S), normals (N, 3, S, S): true, with wrinkles.
     smooth: the same surface without wrinkles, the best that a coarse method can find.
-    face (N, 1, S, S): visible skin, where errors count.
+    face (N, 1, S, S): visible skin, where errors count. r: of the morphable model's faces; None
+    for heads that it does not span.
     """
 
     image: Float[Tensor, "n 1 size size"]
@@ -54,6 +55,7 @@ class DetailFaces(NamedTuple):
     normals: Float[Tensor, "n 3 size size"]
     smooth: FaceMaps
     face: Bool[Tensor, "n 1 size size"]
+    r: Float[Tensor, "n numbers"] | None = None
 
 
 def halved(faces: DetailFaces) -> DetailFaces:
@@ -77,6 +79,7 @@ def halved(faces: DetailFaces) -> DetailFaces:
             bare=(avg_pool2d(smooth.bare.float(), 2) == 1) & whole,
         ),
         face=(avg_pool2d(faces.face.float(), 2) == 1) & whole,
+        r=faces.r,
     )
 
 
@@ -96,19 +99,19 @@ def synthetic_faces(world: SyntheticWorld, count: int, seed: int) -> DetailFaces
     smooth = model_maps(model, r, world.config.size)
     face = smooth.mask & (smooth.skin > 0.5) & (faces.rendering.normals[:, 2:] > MIN_NORMAL_Z)
     depth = smooth.depth + faces.fine_depth - faces.rendering.depth
-    return DetailFaces(faces.image, depth, faces.fine_normals, smooth, face)
+    return DetailFaces(faces.image, depth, faces.fine_normals, smooth, face, r)
 
 
 @torch.no_grad()
-def coarsenet_maps(
+def coarsenet_answer(
     network: CoarseNet,
     model: MorphableModel,
     image: Float[Tensor, "n 1 size size"],
     iterations: int,
-) -> FaceMaps:
-    """CoarseNet's own surface of each photograph, at its size; the network sees 200 pixels."""
+) -> Float[Tensor, "n numbers"]:
+    """CoarseNet's own r of each photograph; the network sees 200 pixels."""
     small = interpolate(image, size=(COARSE_SIZE, COARSE_SIZE), mode="area")
-    return model_maps(model, iterate(network, model, small, iterations)[-1], image.shape[-1])
+    return iterate(network, model, small, iterations)[-1]
 
 
 class ShapeFromShading(NamedTuple):

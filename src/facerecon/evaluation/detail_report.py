@@ -7,7 +7,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from facerecon.appearance import FaceMaps
+from facerecon.appearance import FaceMaps, model_maps
 from facerecon.batch import rows
 from facerecon.coarsenet import CoarseNet
 from facerecon.depth import normals_from_depth
@@ -15,12 +15,14 @@ from facerecon.evaluation.detail import (
     METRICS,
     DetailFaces,
     ShapeFromShading,
-    coarsenet_maps,
+    coarsenet_answer,
     detail_metrics,
 )
 from facerecon.evaluation.sheets import clay, contact_sheet, grey_picture
 from facerecon.finenet import FineNet
 from facerecon.morphable_model import MorphableModel
+from facerecon.normal_refinement import NormalRefinement
+from facerecon.render import curved_surface
 
 STRENGTH = (0.7, 1.0)
 """Depth of the benchmark's wrinkles, as a share of the deepest: people beyond their youth."""
@@ -30,10 +32,15 @@ _BATCH = 4
 
 
 class Refiners(NamedTuple):
-    """Methods that refine a coarse surface: FineNets by name, and perhaps shape from shading."""
+    """Methods that refine a coarse surface: FineNets by name, and perhaps two others.
+
+    sfs: the minimum of Eq. (14) for each photograph. normals: our stage, by name without and with
+    shading; only from surfaces of the morphable model.
+    """
 
     networks: dict[str, FineNet]
     sfs: ShapeFromShading | None = None
+    normals: dict[str, NormalRefinement] | None = None
 
 
 def measure_detail(
@@ -56,10 +63,14 @@ def measure_detail(
     panels = []
     for first in range(0, len(faces.image), _BATCH):
         part = rows(faces, slice(first, first + _BATCH))
-        base = part.smooth
+        base, r = part.smooth, part.r
         if coarsenet is not None:
-            base = coarsenet_maps(coarsenet, model, part.image, iterations)
+            r = coarsenet_answer(coarsenet, model, part.image, iterations)
+            base = model_maps(model, r, part.image.shape[-1])
         depths = _refined(part.image, base, refiners)
+        if r is not None:
+            for name, refinement in (refiners.normals or {}).items():
+                depths[name] = _by_normals(refinement, model, part.image, base, r)
         for name, depth in depths.items():
             values.setdefault(name, []).append(detail_metrics(depth, base, part))
         pictures = [clay(part.normals, part.smooth.mask)]
@@ -91,6 +102,21 @@ def _refined(
     if refiners.sfs is not None:
         depths["sfs"] = refiners.sfs(image, start)
     return depths
+
+
+@torch.no_grad()
+def _by_normals(
+    refinement: NormalRefinement,
+    model: MorphableModel,
+    image: Float[Tensor, "n 1 size size"],
+    start: FaceMaps,
+    r: Float[Tensor, "n numbers"],
+) -> Float[Tensor, "n 1 size size"]:
+    found = []
+    for grey, one, pixel in zip(image.split(1), r.split(1), start.mm_per_pixel, strict=True):
+        surface = curved_surface(model, one, image.shape[-1])
+        found.append(refinement(grey, surface, pixel.view(1)).depth)
+    return torch.cat(found)
 
 
 def detail_table(results: list[dict]) -> str:

@@ -35,9 +35,10 @@ class MethodSettings:
     """What our own methods are built from; None: the weights that ship."""
 
     coarse: str | None = None
-    fine: str | None = None
+    fine: str | None = None  # FineNet's
     size: int = 200
     device: str = "cpu"
+    normals: str | None = None
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,10 @@ def _imported(name: str) -> Method:
 class _Ours:
     """Our pipeline; methods that differ only in what they take from it share its last result."""
 
-    def __init__(self, settings: MethodSettings) -> None:
+    def __init__(self, settings: MethodSettings, refine: str) -> None:
+        fine = settings.normals if refine == "normals" else settings.fine
         self._reconstructor = Reconstructor.from_pretrained(
-            settings.coarse, settings.fine, settings.device, size=settings.size
+            settings.coarse, fine, settings.device, size=settings.size, refine=refine
         )
         self._image: np.ndarray | None = None
         self._face: Reconstruction | None = None
@@ -178,9 +180,9 @@ class _Ours:
         return model_on_photo(model, r, face.crop, face.mask.shape)
 
 
-@lru_cache(maxsize=2)
-def _ours(settings: MethodSettings) -> _Ours:
-    return _Ours(settings)
+@lru_cache(maxsize=4)
+def _ours(settings: MethodSettings, refine: str = "normals") -> _Ours:
+    return _Ours(settings, refine)
 
 
 @lru_cache(maxsize=1)
@@ -206,7 +208,14 @@ def _fine_files(settings: MethodSettings) -> list[Path]:
     return [*_coarse_files(settings), fine]
 
 
-register("ours", lambda settings: _ours(settings).fine, _fine_files)
+def _normals_files(settings: MethodSettings) -> list[Path]:
+    normals = Path(settings.normals) if settings.normals else shipped("normalnet.safetensors")
+    return [*_coarse_files(settings), normals]
+
+
+# Ours with our detail stage, with the paper's, and without any.
+register("ours", lambda settings: _ours(settings).fine, _normals_files)
+register("ours (finenet)", lambda settings: _ours(settings, "finenet").fine, _fine_files)
 register("ours (coarse)", lambda settings: _ours(settings).coarse, _coarse_files)
 register("mean face", lambda settings: _ours(settings).mean_face, _coarse_files)
 # The methods that the paper compares with, from their publications (docs/methods.md).

@@ -69,7 +69,7 @@ def evaluate_scans(
     root: str | Path,
     out: str | Path,
     layout: str = "frgc",
-    methods: Sequence[str] = ("ours", "ours (coarse)", "mean face"),
+    methods: Sequence[str] = ("ours", "ours (finenet)", "ours (coarse)", "mean face"),
     config: ProtocolConfig | None = None,
     settings: MethodSettings | None = None,
     scan_list: str | Path | None = None,

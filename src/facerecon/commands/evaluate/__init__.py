@@ -108,14 +108,16 @@ def _add_detail(kinds: argparse._SubParsersAction) -> None:
         description=(
             "Depth error (mm), normal error (degrees) and correlation of the high-pass depth with"
             " the truth, on synthetic faces (and on other --heads) with displacement wrinkles, for"
-            " the coarse surface, FineNet, the per-image minimum of Eq. (14) (sfs) and other"
-            " FineNets. Two coarse surfaces: the true one without wrinkles, and CoarseNet's. --out"
-            " gets detail.json and a picture of each kind of face."
+            " the coarse surface, FineNet, the per-image minimum of Eq. (14) (sfs), NormalNet"
+            " without and with shading, and other FineNets. Two coarse surfaces: the true one"
+            " without wrinkles, and CoarseNet's. --out gets detail.json"
+            " and a picture of each kind of face."
             " docs/evaluation.md defines the measures."
         ),
         epilog=EXIT_CODES,
     )
     parser.add_argument("--fine", type=Path, metavar="FILE", help="other FineNet weights")
+    parser.add_argument("--normals", type=Path, metavar="FILE", help="other NormalNet weights")
     parser.add_argument(
         "--other",
         type=Path,

@@ -17,17 +17,19 @@ from facerecon.evaluation.detail_report import STRENGTH, Refiners, detail_table,
 from facerecon.evaluation.heads.models import load_heads
 from facerecon.evaluation.heads.views import Heads
 from facerecon.morphable_model import MorphableModel
+from facerecon.normal_refinement import NormalRefinement
+from facerecon.shading_refinement import ShadingRefinement
 from facerecon.synthetic.detail import detail_config
 from facerecon.synthetic.world import SyntheticWorld
 from facerecon.training.presets import FINE_PRESETS
-from facerecon.weights import load_finenet
+from facerecon.weights import load_finenet, load_normalnet
 
 
 def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel) -> Results:
     """Print the table; the JSON file gets the values of every face."""
     networks = {"fine": load_finenet(args.fine).to(args.device)}
     for path in args.other:
-        if path.stem in {"coarse", "sfs", *networks}:
+        if path.stem in {"coarse", "sfs", "normals", "normals+sfs", *networks}:
             raise ValueError(f"--other {path}: another method has this name; rename the file")
         networks[path.stem] = load_finenet(path).to(args.device)
     large = 2 * COARSE_SIZE
@@ -42,7 +44,10 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
         sfs = ShapeFromShading(
             energy.detail_bounds, energy.criterion_weights, energy.light_order, args.sfs_steps
         )
-    refiners = Refiners(networks, sfs)
+    normalnet = load_normalnet(args.normals).to(args.device)
+    shadings = {"normals": None, "normals+sfs": ShadingRefinement()}
+    ours = {name: NormalRefinement(model, normalnet, each) for name, each in shadings.items()}
+    refiners = Refiners(networks, sfs, ours)
     rows, sheets = [], {}
     for name, most in sets.items():
         for faces in (halved(most), most):
@@ -59,6 +64,7 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
         "wrinkle_strength": STRENGTH,
         "sfs_steps": args.sfs_steps,
         "fine_weights": [str(args.fine or "shipped"), *map(str, args.other)],
+        "normals_weights": str(args.normals or "shipped"),
         "rows": rows,
     }
     return Results(about, sheets)

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 LAYOUTS = ("frgc", "bosphorus")
-METHODS = "ours,ours (coarse),mean face"
+METHODS = "ours,ours (finenet),ours (coarse),mean face"
 
 
 def add_scans(kinds: argparse._SubParsersAction, epilog: str) -> None:
@@ -41,6 +41,7 @@ def add_scans(kinds: argparse._SubParsersAction, epilog: str) -> None:
     )
     parser.add_argument("--coarse", type=Path, metavar="FILE", help="other CoarseNet weights")
     parser.add_argument("--fine", type=Path, metavar="FILE", help="other FineNet weights")
+    parser.add_argument("--normals", type=Path, metavar="FILE", help="other NormalNet weights")
     parser.add_argument("--size", type=int, choices=(200, 400), default=200, help="of the crop")
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     protocol = parser.add_argument_group("protocol")
@@ -79,6 +80,7 @@ def _evaluate_scans(args: argparse.Namespace) -> int:
         str(args.fine) if args.fine else None,
         args.size,
         args.device,
+        str(args.normals) if args.normals else None,
     )
     config = ProtocolConfig(
         translation=args.translation,
