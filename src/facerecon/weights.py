@@ -18,6 +18,7 @@ from torch import nn
 from facerecon.coarsenet import CoarseNet
 from facerecon.files import write_file
 from facerecon.finenet import FineNet
+from facerecon.messages import OneLine, cause_of
 from facerecon.normalnet import NormalNet
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -25,7 +26,7 @@ Network = TypeVar("Network", bound=nn.Module)
 `config`, and `sizes`, the names of whole numbers beside it that are attributes and arguments."""
 
 
-class WeightsError(ValueError):
+class WeightsError(OneLine, ValueError):
     """A weights file is missing, damaged, or another network's; the message says what to do."""
 
 
@@ -131,7 +132,7 @@ def load_weights(kind: type[Network], path: str | Path | None, asset: str) -> Ne
         sizes = {name: int(metadata[name]) for name in kind.sizes}
         network = kind(**sizes, config=kind.config_class(**values))
     except Exception as error:  # of JSON, or of a network that is no network
-        cause = " ".join(str(error).split())[:200]
+        cause = cause_of(error)
         raise WeightsError(
             f"{path}: its {kind.__name__} configuration cannot be read ({cause})"
         ) from error
@@ -151,7 +152,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
     except Exception as error:  # of safetensors, torch or the disk
-        cause = " ".join(str(error).split())[:200]
+        cause = cause_of(error)
         raise WeightsError(f"{path}: not a readable safetensors file ({cause})") from error
     # Files that older versions wrote carry no checksum.
     if metadata.get("sha256", digest := _digest(tensors)) != digest:
