@@ -17,7 +17,7 @@ import torch
 
 from facerecon.cli import main
 from facerecon.coarsenet import CoarseNetConfig
-from facerecon.commands.outcome import FAILED, OK
+from facerecon.commands.outcome import FAILED, OK, USAGE
 from facerecon.files import OutputError
 from facerecon.synthetic.sampling import mixed_seed
 from facerecon.synthetic.shards import (
@@ -276,8 +276,8 @@ def test_command_line(written, copy, tmp_path, capsys):
     damage(copy / "shard_00000.safetensors")
     assert main(["data", "verify", str(copy)]) == FAILED
     assert main(["train", "coarse", *options, *run, "--data", str(copy)]) == FAILED
-    assert main(["train", "fine", *options, *run, "--data", str(written)]) == FAILED
+    assert main(["train", "fine", *options, *run, "--data", str(written)]) == USAGE
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert all("shard_00000.safetensors: damaged" in line for line in lines[:2])
-    assert "--data and --textures are for coarse" in lines[2]
+    assert "--data is for coarse, not fine" in lines[2]
