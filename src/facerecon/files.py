@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 
 from facerecon.imaging import to_bytes
+from facerecon.messages import OneLine, cause_of
 
 
-class OutputError(OSError):
+class OutputError(OneLine, OSError):
     """A result could not be written; the message is one line that names the file and the cause."""
 
 
@@ -36,6 +37,22 @@ def write_file(path: Path, data: bytes) -> Path:
     return path
 
 
+def require_writable(folder: Path) -> None:
+    """Raise, before any work, if files could not be written into a folder that may not exist yet.
+
+    Raises:
+        OutputError: with one line that names the folder and the cause.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    probe = there / f".facerecon-{uuid4().hex}.tmp"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        cause = error.strerror or type(error).__name__
+        raise OutputError(f"{folder}: cannot be written ({cause.lower()})") from None
+
+
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a .npz file by name; pickled objects are refused.
 
@@ -52,7 +69,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise
     except Exception as error:  # of zip, zlib, NumPy's header or the disk
-        raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+        raise ValueError(cause_of(error)) from error
 
 
 def remove_partial(folder: Path) -> None:
