@@ -3,7 +3,8 @@
 import io
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,6 +13,11 @@ from PIL import Image
 
 from facerecon.imaging import to_bytes
 from facerecon.messages import OneLine, cause_of
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 class OutputError(OneLine, OSError):
@@ -51,6 +57,39 @@ def require_writable(folder: Path) -> None:
     except OSError as error:
         cause = error.strerror or type(error).__name__
         raise OutputError(f"{folder}: cannot be written ({cause.lower()})") from None
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for the same out of a folder, which is made if need be.
+
+    The lock is the system's own, on the folder: it ends with the process, however that dies, and
+    leaves no file. Where the system has none (Windows, some network drives), nothing is kept out.
+
+    Raises:
+        OutputError: another process is at work there, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        cause = error.strerror or type(error).__name__
+        raise OutputError(f"{folder}: cannot be written ({cause.lower()})") from None
+    if fcntl is None:
+        yield
+        return
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"{folder}: another process is at work there; wait for it, or name another folder"
+            ) from None
+        except OSError:  # no locks on this file system
+            pass
+        yield
+    finally:
+        os.close(place)
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

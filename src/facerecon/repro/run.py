@@ -261,26 +261,28 @@ def _outcome(result: Callable[[], tuple[str, float]]) -> tuple[str, float]:
 
 def run(plan: Plan, progress: bool = False) -> tuple[str, float]:
     """Run one notebook; returns what went wrong ("": nothing) and the seconds it took."""
-    from facerecon.files import require_writable, write_file
+    from facerecon.files import remove_partial, require_writable, sole_writer, write_file
 
     papermill = _papermill()
     target = plan.folder / "notebook.ipynb"
     draft = plan.folder / ".facerecon-running.ipynb"  # rewritten after every cell, not at once
     start = time.monotonic()
     try:
-        require_writable(plan.folder)
-        plan.folder.mkdir(parents=True, exist_ok=True)
         bar = {"desc": plan.item, "disable": None} if progress else False
-        try:
-            papermill.execute_notebook(plan.notebook, draft, plan.given, progress_bar=bar)
-            content = json.loads(draft.read_bytes())
-            content["metadata"][KEY] = {"key": plan.key, "result": _result_hash(plan.folder)}
-            write_file(target, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-        except papermill.PapermillExecutionError:
-            os.replace(draft, target)  # with the error in it
-            raise
-        finally:
-            draft.unlink(missing_ok=True)
+        with sole_writer(plan.folder):
+            require_writable(plan.folder)
+            remove_partial(plan.folder)
+            try:
+                papermill.execute_notebook(plan.notebook, draft, plan.given, progress_bar=bar)
+                content = json.loads(draft.read_bytes())
+                content["metadata"][KEY] = {"key": plan.key, "result": _result_hash(plan.folder)}
+                text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+                write_file(target, text.encode())
+            except papermill.PapermillExecutionError:
+                os.replace(draft, target)  # with the error in it
+                raise
+            finally:
+                draft.unlink(missing_ok=True)
     except Exception as error:  # of the notebook, its kernel or the disk: others may still run
         cause = f"{type(error).__name__}: {error}"
         if isinstance(error, papermill.PapermillExecutionError):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from facerecon.files import OutputError, require_writable, write_file
+from facerecon.files import OutputError, remove_partial, require_writable, write_file
 from facerecon.imaging import to_bytes
 from facerecon.messages import OneLine
 from facerecon.morphable_model import MorphableModel
@@ -109,8 +109,7 @@ def write_shards(
                     f"{folder}: holds another data set ({key} {manifest.get(key)} instead of"
                     f" {value}); choose another folder or delete this one"
                 )
-    for stale in folder.glob(".*.tmp"):  # of a writer that was killed
-        stale.unlink()
+    remove_partial(folder)
     missing = [k for k in range(shards) if _fault(folder, manifest, k)]
     bounds = [k * count // shards for k in range(shards + 1)]
     missing_faces = sum(bounds[k + 1] - bounds[k] for k in missing)
