@@ -78,7 +78,9 @@ def lineage(path: Path) -> str:
 
 def commit() -> str:
     """The commit of the repository that this package runs from, "unknown" outside of one."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    # Asking must not write: it would refresh the index, and leave its lock behind if killed.
+    git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]
+    command = [*git, "describe", "--always", "--dirty"]
     try:
         done = subprocess.run(
             [*command, "--abbrev=12"], capture_output=True, text=True, check=True, timeout=10
