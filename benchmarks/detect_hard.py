@@ -142,15 +142,17 @@ def main() -> None:
     paths = [p for p in paths if p.stem.isdigit() and int(p.stem) % 2]  # not of the training
     cases = portraits(paths[:: max(1, len(paths) // args.limit)][: args.limit])
     rng = np.random.default_rng(args.seed)
-    report: dict[str, object] = {"machine": machine(), "whole": judged(cases)}
+    report = {"whole portrait": judged(cases)}
     for edge in EDGES:
         for share in CUTS:
-            report[f"{edge} {share:.0%} cut"] = judged([cut(case, edge, share) for case in cases])
+            report[f"{share:.0%} cut at the {edge}"] = judged(
+                [cut(case, edge, share) for case in cases]
+            )
     report["groups of twenty"] = judged(list(groups(cases, args.groups, rng)))
     report["painted sunglasses"] = judged(list(painted(cases, rng)))
     if args.portraits:
         report["sunglasses"] = judged(list(sunglasses(args.portraits)))
-    text = json.dumps(report, indent=1)
+    text = json.dumps({"machine": machine(), "cases": report}, indent=1)
     if args.out:
         args.out.write_text(text + "\n")
     print(text)

@@ -21,7 +21,7 @@ from facerecon.cli import main
 from facerecon.coarsenet import CoarseNet, CoarseNetConfig
 from facerecon.commands.outcome import FAILED, OK, say
 from facerecon.commands.outputs import Outputs, read_records, without_results
-from facerecon.files import remove_partial, write_file
+from facerecon.files import remove_partial, sole_writer, write_file
 from facerecon.imaging import ImageError, load_image
 from facerecon.messages import one_line
 from facerecon.pipeline import Reconstructor
@@ -244,6 +244,24 @@ def test_every_error_of_the_package_is_one_line():
             kind = getattr(import_module(".".join(module.parts)), name)
             error = kind("damaged", "a\nb") if name == "ScanError" else kind("a\nb")
             assert str(error) == r"a\nb", name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such locks on this system")
+def test_a_folder_has_one_writer_until_it_ends(tmp_path):
+    folder = tmp_path / "new"
+    code = (
+        "import sys, pathlib, facerecon.files as f\nwith f.sole_writer(pathlib.Path(sys.argv[1])):"
+    )
+    other = [sys.executable, "-c", f"{code}\n    print(1)", str(folder)]
+    with sole_writer(folder):
+        done = subprocess.run(other, capture_output=True, text=True)
+        assert f"{folder}: another process is at work there" in done.stderr
+    killed = subprocess.run(
+        [sys.executable, "-c", f"{code}\n    f.os.kill(f.os.getpid(), 9)", folder]
+    )
+    assert killed.returncode == -9
+    assert subprocess.run(other, capture_output=True, text=True).stdout == "1\n"
+    assert not list(folder.iterdir())
 
 
 def test_the_longest_name_that_a_file_system_takes(tmp_path):
