@@ -220,6 +220,7 @@ def test_wrong_usage_is_exit_code_2(argv, capsys):
         (["train", "coarse", "--supervised"], "--supervised is for fine, not coarse"),
         (["train", "fine", "--heads", "x", "--photos", "x"], "--heads is for coarse, not fine"),
         (["train", "aligned", "--data", "x"], "--data is for coarse, not aligned"),
+        (["train", "fine", "--normals", "x", "--supervised"], "--normals is for normals, not fine"),
         (["train", "fine"], "needs --photos"),
         (["evaluate", "scans", "x", "--out", "x", "--methods", "magic"], "unknown method 'magic'"),
     ],

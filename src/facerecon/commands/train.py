@@ -45,6 +45,7 @@ ONLY_FOR = {
     "supervised": ("fine",),
     "fine": ("fine", "end-to-end"),
     "vgg": ("fine", "end-to-end"),
+    "normals": ("normals",),
 }
 """The networks whose training uses an option that the others do not."""
 
