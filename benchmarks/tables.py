@@ -196,15 +196,6 @@ def photographs_table(report: dict) -> list[str]:
     return [*markdown(rows), "", foot]
 
 
-def hard_table(report: dict) -> list[str]:
-    """Rows of kinds of images that are hard for a detector."""
-    rows = [["", "images", "faces", "found", "false boxes"]]
-    for name, row in report["cases"].items():
-        counts = [str(row["images"]), str(row["faces"]), f"{row['found_pct']:.1f} %"]
-        rows.append([name, *counts, f"{row['false_boxes_per_100_images']:.1f}"])
-    return [*markdown(rows), "", "False boxes per 100 images."]
-
-
 def detail_table(report: dict) -> list[str]:
     """Rows of the detail benchmark: each method from each start, on each kind of faces."""
     rows = [["faces, pixels", "from", "", "depth, mm", "normals", "gain", "highpass", "detail"]]
@@ -276,7 +267,6 @@ TABLES = {
     "detection.md": {
         "heads": stored("detect.json", heads_table),
         "photographs": stored("detect.json", photographs_table),
-        "hard": stored("detect_hard.json", hard_table),
     },
     "training.md": {
         "ablations": stored("ablations.json", ablations_table),
