@@ -140,3 +140,5 @@ def test_asking_for_the_commit_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "__file__", str(file))
     assert len(weights.commit()) == 12
     assert (tmp_path / ".git" / "index").read_bytes() == before
+    file.write_text("y")
+    assert weights.commit().endswith("-dirty")

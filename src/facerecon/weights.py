@@ -78,16 +78,18 @@ def lineage(path: Path) -> str:
 
 def commit() -> str:
     """The commit of the repository that this package runs from, "unknown" outside of one."""
-    # Asking must not write: it would refresh the index, and leave its lock behind if killed.
+    # `describe --dirty` would write: it refreshes the index, and leaves its lock behind if killed.
     git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]
-    command = [*git, "describe", "--always", "--dirty"]
+    name = ["describe", "--always", "--abbrev=12"]
+    changes = ["status", "--porcelain", "--untracked-files=no"]
     try:
-        done = subprocess.run(
-            [*command, "--abbrev=12"], capture_output=True, text=True, check=True, timeout=10
+        found, changed = (
+            subprocess.run([*git, *ask], capture_output=True, text=True, check=True, timeout=10)
+            for ask in (name, changes)
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return done.stdout.strip()
+    return found.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
 
 
 def save_weights(path: str | Path, network: nn.Module, card: ModelCard) -> None:
