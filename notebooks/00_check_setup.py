@@ -12,7 +12,7 @@
 # %% tags=["parameters"]
 preset = "quick"  # "full" does the same
 seed = 0  # of the faces that compare the backends
-output_dir = "../runs/check_setup"  # where result.json goes
+output_dir = "runs/check_setup"  # where result.json goes
 
 # %% tags=["imports"]
 import os

@@ -14,7 +14,7 @@
 # %% tags=["parameters"]
 preset = "quick"  # "full": section 2 samples ten times as many faces
 seed = 0  # of the sampled faces
-output_dir = "../runs/morphable_model"  # where figures and result.json go
+output_dir = "runs/morphable_model"  # where figures and result.json go
 
 # %% tags=["imports"]
 from pathlib import Path

@@ -15,7 +15,7 @@
 # %% tags=["parameters"]
 preset = "quick"  # "full": section 10 compares with five times as many photographs
 seed = 0  # of everything that is sampled
-output_dir = "../runs/synthetic_data"  # where figures and result.json go
+output_dir = "runs/synthetic_data"  # where figures and result.json go
 
 # %% tags=["imports"]
 import time

@@ -14,7 +14,7 @@
 # %% tags=["parameters"]
 preset = "quick"  # "full": section 6 trains for much longer
 seed = 0  # of the faces, of the training and of the random numbers in the checks
-output_dir = "../runs/coarsenet"  # where figures, the small network and result.json go
+output_dir = "runs/coarsenet"  # where figures, the small network and result.json go
 coarse_weights = ""  # file of CoarseNet weights instead of those that ship
 
 # %% tags=["imports"]

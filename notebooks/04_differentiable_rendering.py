@@ -13,7 +13,7 @@
 # %% tags=["parameters"]
 preset = "quick"  # "full": section 7 fits with larger maps and for longer
 seed = 0  # of the face and of the random numbers in the checks
-output_dir = "../runs/differentiable_rendering"  # where figures and result.json go
+output_dir = "runs/differentiable_rendering"  # where figures and result.json go
 
 # %% tags=["imports"]
 import time

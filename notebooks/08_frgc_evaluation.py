@@ -14,7 +14,7 @@
 # %% tags=["parameters"]
 preset = "quick"  # "full": 40 scans
 seed = 0  # of the benchmark and the bootstrap
-output_dir = "../runs/frgc_evaluation"
+output_dir = "runs/frgc_evaluation"
 frgc = ""  # folder of FRGC v2 instead of the benchmark
 coarse_weights = ""  # files of weights instead of those that ship
 fine_weights = ""  # FineNet's

@@ -2,7 +2,7 @@ import json
 import re
 import subprocess
 import sys
-from types import ModuleType
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ import trimesh
 from PIL import Image
 from skimage import data as photographs
 
+import facerecon
 from facerecon import __version__
 from facerecon.cli import _parser, main
 from facerecon.coarsenet import CoarseNet, CoarseNetConfig
@@ -121,7 +122,7 @@ def test_all_faces_are_numbered(tmp_path, weights):
 
 def test_box_size_and_no_refine(tmp_path, photo, weights, capsys):
     out = ["--out", str(tmp_path / "out")]
-    assert main(["reconstruct", str(photo), *out, *BOX, "--no-refine", *weights]) == OK
+    assert main(["reconstruct", str(photo), *out, *BOX, "--no-refine", *weights[:2]]) == OK
     assert main(["reconstruct", str(photo), *out, *BOX, "--size", "400", *weights]) == OK
     assert f"{photo}: the face's crop is 112 pixels wide" in capsys.readouterr().err
     far = ["--box", "9000", "0", "50", "50"]
@@ -160,7 +161,7 @@ def test_an_unknown_device_is_one_line(tmp_path, photo, weights, capsys):
         argv = ["reconstruct", str(photo), "--out", str(tmp_path), "--device", device, *weights]
         assert main(argv) == FAILED
         (line,) = capsys.readouterr().err.splitlines()
-        assert f"--device {device}: not available" in line
+        assert f"device '{device}': " in line and "there is: cpu" in line
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,20 @@ def test_an_unknown_device_is_one_line(tmp_path, photo, weights, capsys):
         ["reconstruct", "a.jpg", "--out", "x", "--box", "1", "2", "3"],
         ["reconstruct", "a.jpg", "b.jpg", "--out", "x", *BOX],
         ["reconstruct", "a.jpg", "--out", "x", "--all-faces", *BOX],
+        ["reconstruct", "a.jpg", "--out", "x", "--box", "nan", "2", "3", "3"],
+        ["reconstruct", "a.jpg", "--out", "x", "--box", "1", "2", "0", "3"],
+        ["reconstruct", "a.jpg", "--out", "x", "--solid", "nan"],
+        ["reconstruct", "a.jpg", "--out", "x", "--no-refine", "--fine", "x.safetensors"],
+        ["reproduce", "--jobs", "0"],
         ["train", "everything"],
+        ["train", "coarse", "--samples", "0"],
+        ["train", "coarse", "--cooldown", "1.5"],
+        ["train", "coarse", "--minutes", "nan"],
+        ["train", "coarse", "--threads", "0"],
+        ["evaluate", "synthetic", "--count", "0"],
+        ["evaluate", "synthetic", "--iterations", "none"],
+        ["evaluate", "scans", "x", "--out", "x", "--jobs", "0"],
+        ["bench", "write", "x", "--subjects", "-1"],
         ["data"],
         ["data", "write", "--out", "x", "--count", "0", "--shards", "1"],
         ["data", "write", "--out", "x", "--count", "9", "--shards", "1", "--seed", "-1"],
@@ -186,6 +200,47 @@ def test_an_unknown_device_is_one_line(tmp_path, photo, weights, capsys):
 def test_wrong_usage_is_exit_code_2(argv, capsys):
     assert usage_error(argv) == USAGE
     assert capsys.readouterr().err.startswith("usage: facerecon")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["reproduce", "fig_99"], "unknown item 'fig_99'"),
+        (["reproduce", "fig_03", "--preset", "silly"], "unknown preset 'silly'"),
+        (["reproduce", "fig_03", "-p", "nope", "3"], "has no parameter 'nope'"),
+        (["reproduce", "fig_03", "-p", "seed", "x"], "is not of type int"),
+        (["reproduce", "fig_03", "-p", "output_dir", "x"], "give --out instead"),
+        (["reproduce", "fig_03", "-p", "preset", "full"], "give --preset instead"),
+        (["reproduce", "fig_03", "-p", "seed", "1", "-p", "seed", "2"], "given 2 times"),
+        (["reproduce", "table_01", "--frgc", ".", "-p", "frgc", "x"], "give --frgc instead"),
+        (["reproduce", "fig_03", "--out", "x", "--against", "x"], "the results themselves"),
+        (["data", "write", "--out", "x", "--count", "9", "--shards", "1", "--preset", "z"], "z"),
+        (["train", "coarse", "--preset", "silly"], "--preset silly: unknown"),
+        (["train", "coarse", "--photos", "x"], "--photos is for fine and end-to-end"),
+        (["train", "coarse", "--supervised"], "--supervised is for fine, not coarse"),
+        (["train", "fine", "--heads", "x", "--photos", "x"], "--heads is for coarse, not fine"),
+        (["train", "aligned", "--data", "x"], "--data is for coarse, not aligned"),
+        (["train", "fine", "--normals", "x", "--supervised"], "--normals is for normals, not fine"),
+        (["train", "fine"], "needs --photos"),
+        (["evaluate", "scans", "x", "--out", "x", "--methods", "magic"], "unknown method 'magic'"),
+    ],
+)
+def test_what_is_not_there_or_would_be_ignored_is_wrong_usage(
+    argv, said, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FACERECON_ROOT", str(Path(__file__).parents[1]))
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == USAGE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_info_lists_all_weights_that_ship(capsys):
+    assert main(["info"]) == OK
+    assets = Path(facerecon.__file__).parent / "assets"
+    shown = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    assert {path.stem for path in assets.glob("*.safetensors")} <= shown
 
 
 @pytest.mark.parametrize(
@@ -217,7 +272,7 @@ def test_data_mistakes_get_one_line(tmp_path, capsys):
     out = ["--out", str(tmp_path / "out"), "--quiet"]
     few = ["data", "write", "--count", "3", "--shards"]
     assert main([*few, "4", *out]) == FAILED
-    assert main([*few, "1", "--preset", "huge", *out]) == FAILED
+    assert main([*few, "1", "--preset", "huge", *out]) == USAGE
     assert main([*few, "1", "--model", "none.npz", *out]) == FAILED
     assert main(["data", "verify", str(tmp_path / "nowhere")]) == FAILED
     assert main(["data", "report", "--photos", str(tmp_path), *out]) == FAILED
@@ -234,9 +289,7 @@ def test_data_mistakes_get_one_line(tmp_path, capsys):
 
 def test_reproduce_hands_over(monkeypatch, tmp_path):
     calls = []
-    repro = ModuleType("facerecon.repro")
-    repro.reproduce = lambda *args: calls.append(args) or 1
-    monkeypatch.setitem(sys.modules, "facerecon.repro", repro)
+    monkeypatch.setattr("facerecon.repro.reproduce", lambda *args: calls.append(args) or 1)
     argv = [
         "reproduce",
         "end_to_end",

@@ -5,6 +5,7 @@ That they run is tested by `make test`, with nbmake.
 
 import ast
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -398,7 +399,40 @@ def test_a_reproduction_quotes_the_paper_and_sets_its_outcome_beside(source: Pat
     assert {tag for cell in cells for tag in tags_of(cell)} <= TAGS
     (recorded,) = [cell for cell in cells if "record.outcome(" in cell.source]
     assert recorded is cells[-1] and tags_of(recorded) == ["record"]
-    assert f"../../runs/{source.stem}" in tagged(source, "parameters")[0].source
+    assert f'"runs/{source.stem}"' in tagged(source, "parameters")[0].source
+
+
+ELSEWHERE = [source for source in [*SOURCES, *PAPER] if source.stem[:2] not in ("05", "06", "07")]
+
+
+@pytest.mark.parametrize("source", ELSEWHERE, ids=lambda path: path.stem)
+def test_a_notebook_writes_below_the_folder_that_it_runs_in(source: Path) -> None:
+    """So that papermill, called anywhere, leaves nothing but in the folder of its output."""
+    scope: dict[str, object] = {}
+    exec(tagged(source, "parameters")[0].source, scope)
+    place = Path(str(scope["output_dir"]))
+    assert not place.is_absolute() and ".." not in place.parts and place.parts[0] == "runs"
+
+
+@pytest.mark.slow
+def test_papermill_in_another_folder_writes_nowhere_else(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "er"
+    folder.mkdir(parents=True)
+    before = git_status()
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar"]
+    notebook = ROOT / "notebooks" / "paper" / "fig_03.ipynb"
+    subprocess.run([*command, str(notebook), "out.ipynb"], cwd=folder, check=True)
+    files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    results = {"runs/fig_03/figure.png", "runs/fig_03/result.json", "out.ipynb"}
+    assert files == {f"deep/er/{name}" for name in results}
+    assert git_status() == before
+
+
+def git_status() -> str:
+    """Which files of the clone are new or changed, also of those that git ignores."""
+    command = ["git", "-C", str(ROOT), "status", "--porcelain", "--ignored=matching"]
+    status = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    return "\n".join(line for line in status if "__pycache__" not in line)
 
 
 def run(*cells: str) -> None:

@@ -16,6 +16,7 @@ from facerecon.repro import (
     ITEMS,
     Recorder,
     ReproductionError,
+    RequestError,
     cache_folder,
     check_parameters,
     differences,
@@ -170,6 +171,21 @@ def test_mistakes_are_found_before_anything_runs(
         reproduce(items, preset, parameters, clone / "figures")
     assert message in str(error.value)
     assert not (clone / "figures").exists()
+
+
+def test_nothing_to_compare_with_is_found_before_anything_runs(clone: Path) -> None:
+    out, earlier = clone / "figures", clone / "earlier"
+    with pytest.raises(ReproductionError, match=r"second: holds no result\.json to compare with"):
+        reproduce(["second"], out=out, against=earlier)
+    with pytest.raises(ReproductionError, match="the results themselves"):
+        reproduce(["second"], out=out, against=out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["output_dir", "preset", "frgc"])
+def test_a_parameter_that_an_argument_sets_is_refused(clone: Path, name: str) -> None:
+    with pytest.raises(RequestError, match=f"parameter {name}: give --"):
+        reproduce(["second"], "quick", {name: "x"}, clone / "figures", data={"frgc": "y"})
 
 
 def test_scans_go_to_the_items_that_take_them(clone: Path) -> None:

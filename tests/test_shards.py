@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import pickle
 import shutil
 import signal
@@ -17,7 +18,7 @@ import torch
 
 from facerecon.cli import main
 from facerecon.coarsenet import CoarseNetConfig
-from facerecon.commands.outcome import FAILED, OK
+from facerecon.commands.outcome import FAILED, OK, USAGE
 from facerecon.files import OutputError
 from facerecon.synthetic.sampling import mixed_seed
 from facerecon.synthetic.shards import (
@@ -102,7 +103,9 @@ def test_a_killed_writer_is_finished_with_the_same_bytes(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert second.exists()
-    (parts / ".shard_00002.safetensors.1.tmp").write_bytes(b"left behind")
+    left = parts / ".facerecon-shard_00002.safetensors-1.tmp"
+    left.write_bytes(b"left behind")
+    os.utime(left, (0, 0))
     assert verify_shards(parts), "it was killed too late to tell anything"
     kept = (parts / "shard_00000.safetensors").stat().st_mtime_ns
     assert main(command(parts)[3:]) == OK
@@ -276,8 +279,8 @@ def test_command_line(written, copy, tmp_path, capsys):
     damage(copy / "shard_00000.safetensors")
     assert main(["data", "verify", str(copy)]) == FAILED
     assert main(["train", "coarse", *options, *run, "--data", str(copy)]) == FAILED
-    assert main(["train", "fine", *options, *run, "--data", str(written)]) == FAILED
+    assert main(["train", "fine", *options, *run, "--data", str(written)]) == USAGE
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert all("shard_00000.safetensors: damaged" in line for line in lines[:2])
-    assert "--data and --textures are for coarse" in lines[2]
+    assert "--data is for coarse, not fine" in lines[2]

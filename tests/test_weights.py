@@ -1,9 +1,13 @@
 """Weights files: round trip, card, and every way in which a file can be wrong."""
 
+import os
+import subprocess
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from facerecon import weights
 from facerecon.coarsenet import CoarseNet, CoarseNetConfig
 from facerecon.finenet import FineNet, FineNetConfig
 from facerecon.weights import (
@@ -121,3 +125,20 @@ def test_an_altered_byte_is_refused(tmp_path, finenet):
     path.write_bytes(content)
     with pytest.raises(WeightsError, match="altered or damaged; copy the file again"):
         load_finenet(path)
+
+
+def test_asking_for_the_commit_writes_nothing(tmp_path, monkeypatch):
+    """`git describe --dirty` alone refreshes the index of the clone: killed, it leaves a lock."""
+    file, git = tmp_path / "weights.py", ["git", "-C", str(tmp_path)]
+    file.write_text("x")
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    name = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, *name, "commit", "-qm", "first"], check=True)
+    os.utime(file, (0, 0))
+    before = (tmp_path / ".git" / "index").read_bytes()
+    monkeypatch.setattr(weights, "__file__", str(file))
+    assert len(weights.commit()) == 12
+    assert (tmp_path / ".git" / "index").read_bytes() == before
+    file.write_text("y")
+    assert weights.commit().endswith("-dirty")

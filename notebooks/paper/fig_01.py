@@ -14,7 +14,7 @@
 # %% tags=["parameters"]
 preset = "quick"
 seed = 0
-output_dir = "../../runs/fig_01"
+output_dir = "runs/fig_01"
 photos = []  # files to use instead
 coarse_weights = ""  # files of weights instead of those that ship
 fine_weights = ""  # FineNet's

@@ -13,7 +13,7 @@
 # %% tags=["parameters"]
 preset = "quick"
 seed = 0
-output_dir = "../../runs/fig_02"
+output_dir = "runs/fig_02"
 coarse_weights = ""  # file of CoarseNet weights instead of those that ship
 
 # %% tags=["imports"]

@@ -15,7 +15,7 @@
 # %% tags=["parameters"]
 preset = "quick"
 seed = 0
-output_dir = "../../runs/fig_03"
+output_dir = "runs/fig_03"
 coarse_weights = ""  # files of weights instead of those that ship
 fine_weights = ""
 

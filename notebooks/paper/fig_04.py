@@ -14,7 +14,7 @@
 # %% tags=["parameters"]
 preset = "quick"
 seed = 0
-output_dir = "../../runs/fig_04"
+output_dir = "runs/fig_04"
 photos = []  # files to use instead of the two portraits
 iterations = 4
 coarse_weights = ""  # file of CoarseNet weights instead of those that ship

@@ -13,7 +13,7 @@
 # %% tags=["parameters"]
 preset = "quick"
 seed = 0
-output_dir = "../../runs/fig_05"
+output_dir = "runs/fig_05"
 coarse_weights = ""  # files of weights instead of those that ship
 fine_weights = ""
 

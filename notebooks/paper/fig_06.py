@@ -14,7 +14,7 @@
 # %% tags=["parameters"]
 preset = "quick"
 seed = 0
-output_dir = "../../runs/fig_06"
+output_dir = "runs/fig_06"
 photos = []  # files to use instead of the portraits and the simulated subjects
 coarse_weights = ""  # file of CoarseNet weights instead of those that ship
 

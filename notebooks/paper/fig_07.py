@@ -13,7 +13,7 @@
 # %% tags=["parameters"]
 preset = "quick"
 seed = 0
-output_dir = "../../runs/fig_07"
+output_dir = "runs/fig_07"
 steps = 5  # of training before the look
 coarse_weights = ""  # files of weights instead of those that ship
 fine_weights = ""

@@ -15,7 +15,7 @@
 # %% tags=["parameters"]
 preset = "quick"
 seed = 0
-output_dir = "../../runs/fig_08"
+output_dir = "runs/fig_08"
 count = 100  # photographs of the person
 coarse_weights = ""  # files of weights instead of those that ship
 fine_weights = ""  # FineNet's

@@ -13,7 +13,7 @@
 # %% tags=["parameters"]
 preset = "quick"
 seed = 0
-output_dir = "../../runs/fig_09"
+output_dir = "runs/fig_09"
 coarse_weights = ""  # files of weights instead of those that ship
 fine_weights = ""
 

@@ -15,7 +15,7 @@
 # %% tags=["parameters"]
 preset = "quick"
 seed = 0
-output_dir = "../../runs/fig_10"
+output_dir = "runs/fig_10"
 photos = []  # files to use instead
 frgc = ""  # folder of FRGC v2, whose scans are used instead of the simulated subjects
 coarse_weights = ""  # files of weights instead of those that ship

@@ -21,7 +21,7 @@
 # %% tags=["parameters"]
 preset = "quick"  # "full": 100 subjects
 seed = 0
-output_dir = "../../runs/table_01"
+output_dir = "runs/table_01"
 frgc = ""  # folder of FRGC v2
 bosphorus = ""  # folder of Bosphorus
 heads = ""  # another population for a second benchmark: ICT-FaceKit, packed as .npz

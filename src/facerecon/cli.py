@@ -9,7 +9,7 @@ from facerecon import __version__
 from facerecon.commands.bench import add_bench
 from facerecon.commands.evaluate import add_evaluate
 from facerecon.commands.model import add_model
-from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, check_device, fail
+from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, fail
 from facerecon.commands.reconstruct import add_reconstruct
 from facerecon.commands.reproduce import add_reproduce
 
@@ -84,7 +84,6 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
 def _train(args: argparse.Namespace) -> int:
     from facerecon.commands.train import main as train
 
-    check_device(args.device)
     return train(args)
 
 
@@ -104,13 +103,14 @@ def _info(args: argparse.Namespace) -> int:
         f" {model.n_expression} expression and {model.n_albedo} albedo coefficients"
     )
     code = OK
-    for name in ("coarsenet", "finenet"):
+    for name in ("coarsenet", "finenet", "normalnet", "detector", "alignednet"):
         path = Path(str(files("facerecon") / "assets" / f"{name}.safetensors"))
         try:
             if not path.is_file():
                 raise WeightsError(f"missing ({path})")
             card = read_card(path)
-            text = f"{card['task']} training, preset {card['preset']}, {card['samples']:,} samples"
+            preset = f", preset {card['preset']}" if card["preset"] else ""
+            text = f"{card['task']} training{preset}, {card['samples']:,} samples"
         except WeightsError as error:
             text, code = str(error), FAILED
         print(f"{name:<16} {text}")

@@ -3,7 +3,8 @@
 import io
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,9 +12,15 @@ import numpy as np
 from PIL import Image
 
 from facerecon.imaging import to_bytes
+from facerecon.messages import OneLine, cause_of
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
-class OutputError(OSError):
+class OutputError(OneLine, OSError):
     """A result could not be written; the message is one line that names the file and the cause."""
 
 
@@ -36,6 +43,55 @@ def write_file(path: Path, data: bytes) -> Path:
     return path
 
 
+def require_writable(folder: Path) -> None:
+    """Raise, before any work, if files could not be written into a folder that may not exist yet.
+
+    Raises:
+        OutputError: with one line that names the folder and the cause.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    probe = there / f".facerecon-{uuid4().hex}.tmp"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        cause = error.strerror or type(error).__name__
+        raise OutputError(f"{folder}: cannot be written ({cause.lower()})") from None
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for the same out of a folder, which is made if need be.
+
+    The lock is the system's own, on the folder: it ends with the process, however that dies, and
+    leaves no file. Where the system has none (Windows, some network drives), nothing is kept out.
+
+    Raises:
+        OutputError: another process is at work there, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        cause = error.strerror or type(error).__name__
+        raise OutputError(f"{folder}: cannot be written ({cause.lower()})") from None
+    if fcntl is None:
+        yield
+        return
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"{folder}: another process is at work there; wait for it, or name another folder"
+            ) from None
+        except OSError:  # no locks on this file system
+            pass
+        yield
+    finally:
+        os.close(place)
+
+
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a .npz file by name; pickled objects are refused.
 
@@ -52,7 +108,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise
     except Exception as error:  # of zip, zlib, NumPy's header or the disk
-        raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+        raise ValueError(cause_of(error)) from error
 
 
 def remove_partial(folder: Path) -> None:

@@ -20,6 +20,8 @@ from PIL import Image, ImageOps, features
 from torch import Tensor
 
 from facerecon.lighting import LUMA
+from facerecon.messages import OneLine, cause_of
+from facerecon.shapes import require_whole
 
 SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".heic",
@@ -38,7 +40,7 @@ _CONTAINERS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"
 ImageSource = str | Path | bytes | IOBase | np.ndarray | Tensor | Image.Image
 
 
-class ImageError(ValueError):
+class ImageError(OneLine, ValueError):
     """An image that cannot be used; the message is one line: which, why, and what to do."""
 
 
@@ -51,8 +53,8 @@ def load_image(source: ImageSource) -> Float[np.ndarray, "height width 3"]:
             (H, W, 3) or (H, W, 4): bool, uint8, uint16, or floating point in [0, 1].
 
     The EXIF orientation is applied. Transparent pixels are laid over white. Grey becomes three
-    equal channels, CMYK and palettes become RGB. Of an animation, the first frame counts. Color
-    profiles are ignored.
+    equal channels, CMYK and palettes become RGB. Of an animation, the first frame counts. A Pillow
+    image of 32-bit integers counts as 8-bit if no value is above 255. Color profiles are ignored.
 
     Raises:
         ImageError: the file is missing, empty, truncated, not an image, or larger than MAX_PIXELS;
@@ -91,7 +93,7 @@ def load_image(source: ImageSource) -> Float[np.ndarray, "height width 3"]:
     except ImageError:
         raise
     except (OSError, ValueError) as error:
-        raise ImageError(f"{path}: cannot be opened ({_one_line(error)})") from None
+        raise ImageError(f"{path}: cannot be opened ({cause_of(error)})") from None
 
 
 def _decode(stream: IOBase, name: str) -> Float[np.ndarray, "height width 3"]:
@@ -117,7 +119,7 @@ def _decode(stream: IOBase, name: str) -> Float[np.ndarray, "height width 3"]:
     except ImageError:
         raise
     except Exception as error:  # plugins raise SyntaxError, struct.error, zlib.error...
-        raise ImageError(f"{name}: cannot be opened ({_one_line(error)})") from None
+        raise ImageError(f"{name}: cannot be opened ({cause_of(error)})") from None
 
 
 def _phone_formats(brand: bytes, name: str) -> tuple[str, ...]:
@@ -139,7 +141,7 @@ def _seekable(stream: IOBase) -> IOBase:
     try:
         content = stream.read()
     except (OSError, ValueError) as error:  # closed, or open for writing
-        raise ImageError(f"the open file cannot be read ({_one_line(error)})") from None
+        raise ImageError(f"the open file cannot be read ({cause_of(error)})") from None
     if not isinstance(content, bytes):
         raise ImageError("the open file yields text: open it in binary mode, open(path, 'rb')")
     return io.BytesIO(content)
@@ -264,7 +266,8 @@ def crop(
         The crop and the exact map between its pixels and the image's.
 
     Raises:
-        ValueError: a box that is not square, not finite, or wholly outside the image.
+        ValueError: a box that is not square, not finite, or wholly outside the image; a size that
+            is no whole number.
     """
     square = square_crop(box, image.shape[:2], size)
     return square.cut(image), square
@@ -278,6 +281,7 @@ def square_crop(box: tuple[float, float, float, float], shape: tuple[int, int], 
     """
     x, y, width, height = map(float, box)
     rows, columns = shape
+    size = require_whole("size", size)
     if not np.isfinite([x, y, width, height]).all() or width <= 0 or height <= 0:
         raise ValueError(f"box {_numbers(box)}: needs finite x, y and a positive width and height")
     if abs(width - height) > 1e-6 * width:
@@ -310,13 +314,16 @@ def _from_pillow(image: Image.Image, name: str) -> Float[np.ndarray, "height wid
         raise ImageError(_too_large(name, f"{width} x {height}"))
     try:
         image.load()
+        mode, kind = image.mode, image.format
         with contextlib.suppress(Exception):  # damaged metadata must not cost the photograph
             image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):  # 16-bit grey, which some formats hand over as 32-bit
             array = np.asarray(image)
             if array.min() < 0 or array.max() > 65535:
                 raise ImageError(f"{name}: 32-bit pixels; save it with 8 or 16 bits per channel")
-            return _from_array(array.astype(np.uint16), name)
+            # `convert("I")` keeps the values of 8-bit grey, and nothing says that they are.
+            eight_bit = mode == "I" and kind not in ("PNG", "PPM") and array.max() <= 255
+            return _from_array(array.astype(np.uint8 if eight_bit else np.uint16), name)
         if image.mode == "F":
             return _from_array(np.asarray(image), name)
         mode = "RGBA" if image.has_transparency_data else "RGB"
@@ -326,7 +333,7 @@ def _from_pillow(image: Image.Image, name: str) -> Float[np.ndarray, "height wid
     except MemoryError:
         raise ImageError(_too_large(name, f"{width} x {height}")) from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error...
-        cause = _one_line(error)
+        cause = cause_of(error)
         raise ImageError(f"{name}: cannot be decoded; truncated or damaged? ({cause})") from None
 
 
@@ -335,7 +342,7 @@ def _from_tensor(tensor: Tensor) -> Float[np.ndarray, "height width 3"]:
         values = tensor.detach().cpu()
         array = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     except (TypeError, RuntimeError) as error:
-        raise ImageError(f"tensor: cannot be read as an array ({_one_line(error)})") from None
+        raise ImageError(f"tensor: cannot be read as an array ({cause_of(error)})") from None
     return _from_array(array, "tensor")
 
 
@@ -375,10 +382,6 @@ def _from_array(array: np.ndarray, name: str) -> Float[np.ndarray, "height width
 def _too_large(name: str, size: str = "") -> str:
     what = f"{size} is" if size else "the image has"
     return f"{name}: {what} more than {MAX_PIXELS // 10**6} million pixels; scale it down first"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _numbers(box: Iterable[float]) -> str:

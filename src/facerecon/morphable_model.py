@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from facerecon.files import read_npz, write_file
+from facerecon.messages import OneLine
 
 FORMAT = "facerecon-3dmm/1"
 N_LANDMARKS = 68
@@ -64,7 +65,7 @@ SIDE_DIFFERENCE = 0.2  # at most, of the partner's activation
 ACTIVATION_BETA = 1.6
 
 
-class ModelFileError(ValueError):
+class ModelFileError(OneLine, ValueError):
     """A file is not a usable morphable model."""
 
 

@@ -7,6 +7,7 @@ from typing import Literal, overload
 import numpy as np
 import torch
 
+from facerecon.backends.devices import find_device
 from facerecon.camera import pose_parameters, split
 from facerecon.coarsenet import CoarseNet
 from facerecon.depth import depth_to_mesh, smooth_outline, trim_rim
@@ -14,6 +15,7 @@ from facerecon.detection.detect import Box, detect_faces
 from facerecon.detection.recrop import FittedFace, fit_face
 from facerecon.finenet import FineNet
 from facerecon.imaging import ImageSource, load_image, square_crop, to_grey
+from facerecon.messages import OneLine
 from facerecon.morphable_model import MorphableModel
 from facerecon.normal_refinement import NormalRefinement
 from facerecon.on_photo import surface_on_photo
@@ -21,6 +23,7 @@ from facerecon.rasterize import interpolate
 from facerecon.reconstruction import Reconstruction
 from facerecon.render import curved_surface
 from facerecon.shading_refinement import ShadingRefinement
+from facerecon.shapes import require_whole
 from facerecon.weights import WeightsError, load_coarsenet, load_finenet, load_normalnet
 
 COARSE_SIZE = 200
@@ -47,11 +50,11 @@ _FAILED = (
 )
 
 
-class ReconstructionError(ValueError):
+class ReconstructionError(OneLine, ValueError):
     """A face was found, but it cannot be reconstructed."""
 
 
-class SmallFaceWarning(UserWarning):
+class SmallFaceWarning(OneLine, UserWarning):
     """A face is smaller in its photograph than the size at which it was to be refined."""
 
 
@@ -79,11 +82,9 @@ class Reconstructor:
         size: int = 200,
         normals: NormalRefinement | None = None,
     ) -> None:
+        size, iterations = require_whole("size", size), require_whole("iterations", iterations)
         if size not in FINE_SIZES:
-            raise ValueError(f"size must be one of {FINE_SIZES}, got {size!r}")
-        size = int(size)  # 200.0 is 200, too
-        if iterations < 1:
-            raise ValueError(f"iterations must be at least 1, got {iterations}")
+            raise ValueError(f"size must be one of {FINE_SIZES}, got {size}")
         self.model = model.eval()
         self.coarsenet = coarsenet.eval()
         self.finenet = finenet.eval() if finenet is not None else None
@@ -110,11 +111,13 @@ class Reconstructor:
 
         Raises:
             WeightsError: a file is missing, damaged, or another network's.
-            ValueError: an unknown way to refine.
+            DeviceError: torch cannot compute on this device here.
+            ValueError: an unknown way to refine, or another size than 200 and 400.
         """
         if refine not in (*REFINEMENTS, None):
             known = ", ".join(REFINEMENTS)
             raise ValueError(f"refine must be one of {known} or None, got {refine!r}")
+        device = find_device(device)
         model = MorphableModel.default().to(device)
         finenet, normals = None, None
         try:
@@ -173,9 +176,7 @@ class Reconstructor:
         if box is None:
             boxes = detect_faces(photo, self.coarsenet, self.model)
         else:
-            boxes = [box if isinstance(box, Box) else Box(*map(float, box))]
-            if not min(boxes[0].width, boxes[0].height) > 0:
-                raise ValueError(f"{boxes[0]}: width and height must be positive")
+            boxes = [Box.of(box)]
         found: list[Reconstruction] = []
         wanted = boxes if all_faces else boxes[:1]
         for box in wanted:

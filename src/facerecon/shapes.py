@@ -1,4 +1,6 @@
-"""One check that turns an argument of wrong shape into a readable error."""
+"""Checks that turn an argument of wrong shape or kind into a readable error."""
+
+from numbers import Real
 
 from torch import Tensor
 
@@ -15,3 +17,15 @@ def require_shape(name: str, value: Tensor, *shape: int | None) -> None:
     if not fits:
         expected = ", ".join("any" if length is None else str(length) for length in shape)
         raise ValueError(f"{name} must have shape ({expected}), got {tuple(value.shape)}")
+
+
+def require_whole(name: str, value: object, least: int = 1) -> int:
+    """The value as an int; 200.0 is 200, too.
+
+    Raises:
+        ValueError: no whole number, or less than `least`; naming the argument and what came.
+    """
+    whole = isinstance(value, Real) and not isinstance(value, bool) and value % 1 == 0
+    if not whole or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return int(value)

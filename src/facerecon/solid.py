@@ -12,11 +12,13 @@ from jaxtyping import Float, Int
 from trimesh.graph import connected_component_labels, face_adjacency
 from trimesh.grouping import group_rows
 
+from facerecon.messages import OneLine
+
 MIN_THICKNESS_MM = 0.8
 """Two lines of a common 0.4 mm nozzle: a thinner wall breaks."""
 
 
-class SolidError(ValueError):
+class SolidError(OneLine, ValueError):
     """The surface cannot be closed; the message says why."""
 
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from facerecon.finenet import CONVOLUTIONS, GREY_MEAN, GREY_STD, FineNet
+from facerecon.messages import OneLine
 
 
-class VggFileError(ValueError):
+class VggFileError(OneLine, ValueError):
     """A file does not hold the convolutions of VGG-16 in a known layout."""
 
 

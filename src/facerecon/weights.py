@@ -18,6 +18,7 @@ from torch import nn
 from facerecon.coarsenet import CoarseNet
 from facerecon.files import write_file
 from facerecon.finenet import FineNet
+from facerecon.messages import OneLine, cause_of
 from facerecon.normalnet import NormalNet
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -25,7 +26,7 @@ Network = TypeVar("Network", bound=nn.Module)
 `config`, and `sizes`, the names of whole numbers beside it that are attributes and arguments."""
 
 
-class WeightsError(ValueError):
+class WeightsError(OneLine, ValueError):
     """A weights file is missing, damaged, or another network's; the message says what to do."""
 
 
@@ -77,14 +78,18 @@ def lineage(path: Path) -> str:
 
 def commit() -> str:
     """The commit of the repository that this package runs from, "unknown" outside of one."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    # `describe --dirty` would write: it refreshes the index, and leaves its lock behind if killed.
+    git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]
+    name = ["describe", "--always", "--abbrev=12"]
+    changes = ["status", "--porcelain", "--untracked-files=no"]
     try:
-        done = subprocess.run(
-            [*command, "--abbrev=12"], capture_output=True, text=True, check=True, timeout=10
+        found, changed = (
+            subprocess.run([*git, *ask], capture_output=True, text=True, check=True, timeout=10)
+            for ask in (name, changes)
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return done.stdout.strip()
+    return found.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
 
 
 def save_weights(path: str | Path, network: nn.Module, card: ModelCard) -> None:
@@ -131,7 +136,7 @@ def load_weights(kind: type[Network], path: str | Path | None, asset: str) -> Ne
         sizes = {name: int(metadata[name]) for name in kind.sizes}
         network = kind(**sizes, config=kind.config_class(**values))
     except Exception as error:  # of JSON, or of a network that is no network
-        cause = " ".join(str(error).split())[:200]
+        cause = cause_of(error)
         raise WeightsError(
             f"{path}: its {kind.__name__} configuration cannot be read ({cause})"
         ) from error
@@ -151,7 +156,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
     except Exception as error:  # of safetensors, torch or the disk
-        cause = " ".join(str(error).split())[:200]
+        cause = cause_of(error)
         raise WeightsError(f"{path}: not a readable safetensors file ({cause})") from error
     # Files that older versions wrote carry no checksum.
     if metadata.get("sha256", digest := _digest(tensors)) != digest:

@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
@@ -13,12 +16,16 @@ import torch
 from PIL import Image
 from skimage import data as photographs
 
+import facerecon
 from facerecon.cli import main
 from facerecon.coarsenet import CoarseNet, CoarseNetConfig
 from facerecon.commands.outcome import FAILED, OK, say
 from facerecon.commands.outputs import Outputs, read_records, without_results
-from facerecon.files import remove_partial, write_file
-from facerecon.weights import ModelCard, save_weights
+from facerecon.files import remove_partial, sole_writer, write_file
+from facerecon.imaging import ImageError, load_image
+from facerecon.messages import one_line
+from facerecon.pipeline import Reconstructor
+from facerecon.weights import ModelCard, WeightsError, load_coarsenet, save_weights
 
 CARD = ModelCard("coarse", "quick", "none", 0, 0, 0.0, "unknown", {}, {})
 
@@ -189,6 +196,74 @@ def test_many_threads_write_one_path(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_threads_save_one_face_to_one_path(tmp_path, weights):
+    photo = photographs.astronaut()[:256, 96:352]
+    face = Reconstructor.from_pretrained(weights[1], refine=None)(photo, (81, 68, 93, 93))
+    path, alone = tmp_path / "face.obj", tmp_path / "alone"
+    expected = {p.name: p.read_bytes() for p in face.save(alone / "face.obj")}
+    with ThreadPoolExecutor(4) as pool:
+        for written in pool.map(face.save, [path] * 12):
+            assert len(written) == 3
+    alone.rename(tmp_path.with_name("elsewhere"))
+    assert files(tmp_path) == expected
+
+
+@pytest.mark.parametrize("stem", ["a" * 235, "\u00e4" * 120])
+def test_too_long_a_name_is_cut(tmp_path, weights, capsys, stem):
+    first, second = portrait(tmp_path / f"{stem}1.png"), portrait(tmp_path / f"{stem}2.png")
+    out = tmp_path / "out"
+    arguments = [[first, second], out, weights, "--formats", "obj", "--solid", "2"]
+    assert run(*arguments) == OK
+    names = {path.stem for path in out.glob("*.obj")}
+    assert len(names) == 2 and all(stem.startswith(name[:100]) for name in names)
+    capsys.readouterr()
+    assert run(*arguments) == OK
+    assert capsys.readouterr().out.count("done before") == 2
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", "a\rb.png", "a\x1b[2Jb.png", "a\u2028b.png"])
+def test_a_control_character_in_a_name_stays_on_one_line(tmp_path, weights, capsys, name):
+    good, bad = portrait(tmp_path / name), tmp_path / f"bad{name}"
+    bad.write_bytes(b"no photograph")
+    assert run([good, bad], tmp_path / "out", weights) == FAILED
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 1 and len(printed.err.splitlines()) == 2
+    assert "\x1b" not in printed.out + printed.err
+    assert printed.err.count(one_line(name)) == 1  # the summary names no file
+    for read, error in ((load_image, ImageError), (load_coarsenet, WeightsError)):
+        with pytest.raises(error) as caught:
+            read(bad)
+        assert len(str(caught.value).splitlines()) == 1 and one_line(name) in str(caught.value)
+
+
+def test_every_error_of_the_package_is_one_line():
+    """Of all that the package defines; those that take more than a message say how."""
+    for path in (Path(facerecon.__file__).parent).rglob("*.py"):
+        for name in re.findall(r"^class (\w+(?:Error|Warning))\(", path.read_text(), re.MULTILINE):
+            module = path.relative_to(Path(facerecon.__file__).parents[1]).with_suffix("")
+            kind = getattr(import_module(".".join(module.parts)), name)
+            error = kind("damaged", "a\nb") if name == "ScanError" else kind("a\nb")
+            assert str(error) == r"a\nb", name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such locks on this system")
+def test_a_folder_has_one_writer_until_it_ends(tmp_path):
+    folder = tmp_path / "new"
+    code = (
+        "import sys, pathlib, facerecon.files as f\nwith f.sole_writer(pathlib.Path(sys.argv[1])):"
+    )
+    other = [sys.executable, "-c", f"{code}\n    print(1)", str(folder)]
+    with sole_writer(folder):
+        done = subprocess.run(other, capture_output=True, text=True)
+        assert f"{folder}: another process is at work there" in done.stderr
+    killed = subprocess.run(
+        [sys.executable, "-c", f"{code}\n    f.os.kill(f.os.getpid(), 9)", folder]
+    )
+    assert killed.returncode == -9
+    assert subprocess.run(other, capture_output=True, text=True).stdout == "1\n"
+    assert not list(folder.iterdir())
+
+
 def test_the_longest_name_that_a_file_system_takes(tmp_path):
     path = tmp_path / ("a" * 251 + ".bin")
     write_file(path, b"content")
@@ -202,6 +277,17 @@ def test_leftovers_of_killed_writers_go_and_those_in_use_stay(tmp_path):
     os.utime(old, (0, 0))
     remove_partial(tmp_path)
     assert list(tmp_path.iterdir()) == [new]
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path, weights, capsys, monkeypatch
+):
+    monkeypatch.setattr(Reconstructor, "__call__", lambda *arguments, **options: pytest.fail())
+    (tmp_path / "file").write_text("")
+    photo = portrait(tmp_path / "g.png")
+    assert run([photo, photo], tmp_path / "file" / "out", weights) == FAILED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "file" / "out") in line and "cannot be written" in line
 
 
 def test_a_folder_without_photographs_is_one_line(tmp_path, capsys):

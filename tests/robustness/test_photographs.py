@@ -86,6 +86,18 @@ def test_a_null_byte_in_the_name():
         load_image(Path("a\0b.png"))
 
 
+@pytest.mark.parametrize("size", [(9, 8), (1, 1)])
+def test_grey_as_32_bit_integers(size):
+    """`convert("I")` keeps the values; 16-bit grey may come in the same mode."""
+    grey = Image.fromarray(np.full(size, 51, np.uint8))
+    np.testing.assert_allclose(load_image(grey.convert("I")), 0.2, rtol=1e-6)
+    deep = Image.fromarray(np.full(size, 13107, np.int32))
+    np.testing.assert_allclose(load_image(deep), 0.2, rtol=1e-6)
+    data = io.BytesIO()
+    Image.fromarray(np.full(size, 200, np.uint16)).save(data, format="PNG")  # nearly black
+    np.testing.assert_allclose(load_image(data.getvalue()), 200 / 65535, rtol=1e-6)
+
+
 def test_tensors_arrays_and_files_of_odd_kinds(tmp_path):
     swapped = np.full((4, 5), 65535, ">u2")
     assert load_image(swapped).min() == 1

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from facerecon.messages import cause_of
+
 BACKENDS = ("auto", "numba", "torch", "nvdiffrast")
 
 
@@ -50,5 +52,5 @@ def nvdiffrast_problem() -> str | None:
     try:
         import_module("nvdiffrast.torch")
     except (ImportError, OSError, RuntimeError) as error:  # built for another torch or CUDA
-        return f"installed, but its import fails ({' '.join(str(error).split())[:200]})"
+        return f"installed, but its import fails ({cause_of(error)})"
     return None

@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from facerecon.commands.options import natural, positive
+
 
 def add_bench(commands: argparse._SubParsersAction, epilog: str) -> None:
     """The command `facerecon bench`."""
@@ -25,8 +27,8 @@ def add_bench(commands: argparse._SubParsersAction, epilog: str) -> None:
         epilog=epilog,
     )
     write.add_argument("folder", type=Path, metavar="DIR", help="folder to write")
-    write.add_argument("--subjects", type=int, default=100, help="how many (default: 100)")
-    write.add_argument("--seed", type=int, default=0, help="default: 0")
+    write.add_argument("--subjects", type=positive, default=100, help="how many (default: 100)")
+    write.add_argument("--seed", type=natural, default=0, help="default: 0")
     write.add_argument(
         "--heads",
         type=Path,
@@ -39,7 +41,7 @@ def add_bench(commands: argparse._SubParsersAction, epilog: str) -> None:
         action="store_true",
         help="keep what an unfinished or smaller one of the same seed and population holds",
     )
-    write.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
+    write.add_argument("--jobs", type=positive, default=1, help="processes (default: 1)")
     write.set_defaults(command=_write_bench)
 
 

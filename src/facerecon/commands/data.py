@@ -4,6 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facerecon.commands.options import natural, positive
+from facerecon.commands.outcome import UsageError
+
 if TYPE_CHECKING:
     from facerecon.synthetic.world import SyntheticWorld
 
@@ -27,11 +30,11 @@ def add_commands(parser: argparse.ArgumentParser, epilog: str) -> None:
     )
     report.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
     report.add_argument(
-        "--count", type=_positive, default=512, help="synthetic photographs (default: 512)"
+        "--count", type=positive, default=512, help="synthetic photographs (default: 512)"
     )
     report.add_argument(
         "--limit",
-        type=_positive,
+        type=positive,
         default=300,
         help="photographs at most, a random choice (default: 300)",
     )
@@ -55,12 +58,12 @@ def add_commands(parser: argparse.ArgumentParser, epilog: str) -> None:
         epilog=epilog,
     )
     write.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
-    write.add_argument("--count", type=_positive, required=True, help="faces")
+    write.add_argument("--count", type=positive, required=True, help="faces")
     write.add_argument(
-        "--shards", type=_positive, required=True, help="files; one is held in memory at a time"
+        "--shards", type=positive, required=True, help="files; one is held in memory at a time"
     )
     _add_world(write)
-    write.add_argument("--size", type=_positive, help="pixels of the crops (default: the preset's)")
+    write.add_argument("--size", type=positive, help="pixels of the crops (default: the preset's)")
     write.set_defaults(command=_write)
 
     verify = actions.add_parser(
@@ -74,7 +77,7 @@ def add_commands(parser: argparse.ArgumentParser, epilog: str) -> None:
 
 
 def _add_world(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=_natural, default=0, help="(default: 0)")
+    parser.add_argument("--seed", type=natural, default=0, help="(default: 0)")
     parser.add_argument(
         "--preset", default="cpu", help="CoarseNet preset whose faces are rendered (default: cpu)"
     )
@@ -82,20 +85,6 @@ def _add_world(parser: argparse.ArgumentParser) -> None:
         "--model", type=Path, metavar="FILE", help="morphable model (default: the one that ships)"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
 
 
 def _world(args: argparse.Namespace, size: int | None = None) -> "SyntheticWorld":
@@ -107,7 +96,7 @@ def _world(args: argparse.Namespace, size: int | None = None) -> "SyntheticWorld
 
     if args.preset not in COARSE_PRESETS:
         known = ", ".join(COARSE_PRESETS)
-        raise ValueError(f"--preset {args.preset}: unknown, choose from {known}")
+        raise UsageError(f"--preset {args.preset}: unknown, choose from {known}")
     config = COARSE_PRESETS[args.preset].data
     if size is not None:
         config = replace(config, size=size)

@@ -5,8 +5,14 @@ import sys
 from contextlib import suppress
 from io import TextIOBase
 
+from facerecon.messages import OneLine, one_line
+
 OK, FAILED, USAGE = 0, 1, 2
 EXIT_CODES = "exit codes: 0 all went well, 1 something failed, 2 wrong usage"
+
+
+class UsageError(OneLine, ValueError):
+    """The command asks for what does not exist or does not go together."""
 
 
 def say(text: str) -> None:
@@ -16,26 +22,16 @@ def say(text: str) -> None:
 
 def fail(error: object) -> int:
     """Say what failed; returns the exit code for it."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(line.strip() for line in str(error).splitlines()) or type(error).__name__
     _print(f"facerecon: {text}", sys.stderr)
-    return FAILED
+    return USAGE if isinstance(error, UsageError) else FAILED
 
 
 def _print(text: str, stream: TextIOBase) -> None:
     try:
         encoding = getattr(stream, "encoding", None) or "utf-8"
-        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+        shown = one_line(text).encode(encoding, "backslashreplace").decode(encoding)
+        print(shown, file=stream, flush=True)
     except (OSError, ValueError):  # nobody reads any more, or a full disk
         with open(os.devnull, "w") as nowhere, suppress(OSError, ValueError):
             os.dup2(nowhere.fileno(), stream.fileno())
-
-
-def check_device(name: str) -> None:
-    """Raise ValueError if torch cannot compute there."""
-    import torch
-
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        cause = str(error).strip().splitlines()[0]
-        raise ValueError(f"--device {name}: not available here ({cause})") from None

@@ -8,6 +8,7 @@ a run that was killed is finished by giving the command again.
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from uuid import uuid4
 from facerecon.files import remove_partial, write_file
 
 FOLDER = ".facerecon"
+LONGEST = 210
+"""Bytes of a stem: with what is added to it, a name still fits the 255 of a file system."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,9 @@ class Outputs:
     def free_stem(self, photo: Path, stem: str, names: Callable[[str], Sequence[str]]) -> str:
         """The stem, or the first numbered one, whose files belong to nothing else.
 
-        names: the names of a stem's files.
+        Too long a stem is cut. names: the names of a stem's files.
         """
+        stem = os.fsencode(stem)[:LONGEST].decode(sys.getfilesystemencoding(), "ignore")
         number, candidate = 2, stem
         while any(self._taken(photo, name) for name in names(candidate)):
             candidate, number = f"{stem}-{number}", number + 1

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, check_device, fail, say
+from facerecon.commands.options import coordinate, measure
+from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, fail, say
 
 if TYPE_CHECKING:
     from facerecon.commands.outputs import Outputs
@@ -44,7 +45,7 @@ def add_reconstruct(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
     parser.add_argument(
         "--box",
-        type=float,
+        type=coordinate,
         nargs=4,
         metavar=("X", "Y", "W", "H"),
         help="the face in pixels (brows to chin), instead of asking the detector",
@@ -66,7 +67,7 @@ def add_reconstruct(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--solid",
-        type=float,
+        type=measure,
         metavar="MM",
         help="also write PHOTO_solid.stl for a 3D printer: closed, with a flat back, at least MM"
         " thick",
@@ -100,7 +101,9 @@ def _formats(text: str) -> tuple[str, ...]:
 
 def _reconstruct(args: argparse.Namespace) -> int:
     from facerecon.commands.outputs import Outputs, without_results
+    from facerecon.files import require_writable
     from facerecon.imaging import ImageError, list_images
+    from facerecon.messages import one_line
     from facerecon.pipeline import Reconstructor
     from facerecon.solid import MIN_THICKNESS_MM
 
@@ -118,11 +121,14 @@ def _reconstruct(args: argparse.Namespace) -> int:
         photos += [path for path in found if path not in photos]
     if args.box and (args.all_faces or len(photos) > 1):
         args.usage_error("--box goes with one photograph, and not with --all-faces")
-    if args.solid is not None and not args.solid >= MIN_THICKNESS_MM:
+    if args.box and min(args.box[2:]) <= 0:
+        args.usage_error("--box: width and height must be above 0")
+    if args.fine and args.no_refine:
+        args.usage_error("--fine goes with --refine, and not with --no-refine")
+    if args.solid is not None and args.solid < MIN_THICKNESS_MM:
         args.usage_error(f"--solid: at least {MIN_THICKNESS_MM} mm, got {args.solid:g}")
     if not photos:
         return FAILED
-    check_device(args.device)
     reconstructor = Reconstructor.from_pretrained(
         args.coarse,
         args.fine,
@@ -130,6 +136,7 @@ def _reconstruct(args: argparse.Namespace) -> int:
         size=args.size,
         refine=None if args.no_refine else args.refine,
     )
+    require_writable(args.out)
     outputs = Outputs(args.out, photos, _options(args))
     for number, path in enumerate(photos, start=1):
         place = f"[{number}/{len(photos)}] {path}"
@@ -140,7 +147,7 @@ def _reconstruct(args: argparse.Namespace) -> int:
         except (ValueError, OSError, MemoryError) as error:
             failures += 1
             message = str(error) or type(error).__name__
-            fail(message if str(path) in message else f"{path}: {message}")
+            fail(message if one_line(str(path)) in message else f"{path}: {message}")
             continue
         done += 1
         if known is not None:

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from facerecon.commands.outcome import EXIT_CODES
+from facerecon.commands.options import positive
+from facerecon.commands.outcome import EXIT_CODES, UsageError
 
 
 def add_reproduce(commands: argparse._SubParsersAction) -> None:
@@ -44,7 +45,10 @@ def add_reproduce(commands: argparse._SubParsersAction) -> None:
         help="folder of the executed notebooks and their results (default: figures)",
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, help="notebooks at a time; they share the cores (default: 1)"
+        "--jobs",
+        type=positive,
+        default=1,
+        help="notebooks at a time; they share the cores (default: 1)",
     )
     parser.add_argument(
         "--force",
@@ -68,19 +72,25 @@ def add_reproduce(commands: argparse._SubParsersAction) -> None:
 
 
 def _reproduce(args: argparse.Namespace) -> int:
-    from facerecon.repro import reproduce
+    from facerecon.repro import RequestError, reproduce
 
+    names = [name for name, _ in args.parameter]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"parameter {twice[0]}: given {names.count(twice[0])} times")
     data = {name: getattr(args, name) for name in ("frgc", "bosphorus")}
     for name, folder in data.items():
         if folder is not None and not folder.is_dir():
             raise ValueError(f"--{name} {folder}: no such folder")
-    return reproduce(
-        args.items,
-        args.preset,
-        dict(args.parameter),
-        args.out,
-        args.jobs,
-        args.force,
-        {name: str(folder.resolve()) for name, folder in data.items() if folder is not None},
-        args.against,
-    )
+    try:
+        return reproduce(
+            args.items,
+            args.preset,
+            dict(args.parameter),
+            args.out,
+            args.jobs,
+            args.force,
+            {name: str(folder.resolve()) for name, folder in data.items() if folder is not None},
+            args.against,
+        )
+    except RequestError as error:
+        raise UsageError(error) from None

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import torch
 
+from facerecon.backends.devices import find_device
+from facerecon.commands.options import measure, natural, positive, share
+from facerecon.commands.outcome import UsageError
+from facerecon.files import require_writable
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.texture_bank import TextureBank
 from facerecon.training.aligned import AlignedTask
@@ -33,6 +37,18 @@ PRESETS = {
     "aligned": ALIGNED_PRESETS,  # the compared method of Richardson et al. 2016
 }
 
+ONLY_FOR = {
+    "heads": ("coarse",),
+    "textures": ("coarse",),
+    "data": ("coarse",),
+    "photos": ("fine", "end-to-end"),
+    "supervised": ("fine",),
+    "fine": ("fine", "end-to-end"),
+    "vgg": ("fine", "end-to-end"),
+    "normals": ("normals",),
+}
+"""The networks whose training uses an option that the others do not."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `facerecon train`."""
@@ -46,22 +62,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the run (default: runs/NETWORK-PRESET); under torchrun write --folder",
     )
     parser.add_argument(
-        "--samples", type=int, help="samples of the whole run instead of the preset's"
+        "--samples", type=positive, help="samples of the whole run instead of the preset's"
     )
     parser.add_argument(
         "--cooldown",
-        type=float,
+        type=share,
         help="share of the samples over which the learning rate falls to zero, at the end",
     )
-    parser.add_argument("--minutes", type=float, help="stop, resumably, after this long")
-    parser.add_argument("--seed", type=int, help="seed instead of the preset's")
+    parser.add_argument("--minutes", type=measure, help="stop, resumably, after this long")
+    parser.add_argument("--seed", type=natural, help="seed instead of the preset's")
     parser.add_argument(
         "--device",
         default="cpu",
         help="torch device (default: cpu); under torchrun each process takes the GPU of its number",
     )
     parser.add_argument(
-        "--threads", type=int, help="CPU threads; 1 wastes least on a machine that has other work"
+        "--threads",
+        type=positive,
+        help="CPU threads; 1 wastes least on a machine that has other work",
     )
     parser.add_argument(
         "--model", type=Path, help="morphable model file (default: the one that ships)"
@@ -121,11 +139,15 @@ def main(args: argparse.Namespace) -> int:
     """Train as the arguments say; returns the exit code.
 
     Raises:
-        ValueError, TrainingError, WeightsError: with one clear line, for the command line to print.
+        UsageError, ValueError, TrainingError, WeightsError: with one clear line, for the command
+            line to print.
     """
+    for name in ONLY_FOR:
+        if getattr(args, name) and args.network not in ONLY_FOR[name]:
+            raise UsageError(f"--{name} is for {' and '.join(ONLY_FOR[name])}, not {args.network}")
     presets = PRESETS[args.network]
     if args.preset not in presets:
-        raise ValueError(f"--preset {args.preset}: unknown, choose from {', '.join(presets)}")
+        raise UsageError(f"--preset {args.preset}: unknown, choose from {', '.join(presets)}")
     config = presets[args.preset]
     if args.seed is not None:
         config = dataclasses.replace(config, seed=args.seed)
@@ -133,12 +155,10 @@ def main(args: argparse.Namespace) -> int:
         field = "samples" if hasattr(config, "samples") else "crops"
         config = dataclasses.replace(config, **{field: args.samples})
     if args.cooldown is not None:
-        if not 0 <= args.cooldown <= 1:
-            raise ValueError(f"--cooldown {args.cooldown}: a share from 0 to 1")
         config = dataclasses.replace(config, cooldown=args.cooldown)
     if args.threads:
         torch.set_num_threads(args.threads)
-    with joined(torch.device(args.device)) as (processes, device):
+    with joined(find_device(args.device)) as (processes, device):
         return _train(args, config, processes, device)
 
 
@@ -147,6 +167,10 @@ def _train(
 ) -> int:
     model = MorphableModel.load(args.model) if args.model else MorphableModel.default()
     folder = args.run or Path("runs") / f"{args.network}-{args.preset}"
+    if processes.first and not args.dry_run:
+        require_writable(folder)
+        if args.export:
+            require_writable(args.export.parent)
 
     if args.network == "coarse":
         start = load_coarsenet(args.coarse) if args.coarse else None
@@ -168,14 +192,8 @@ def _train(
         begin = load_normalnet(args.normals) if args.normals else None
         task = NormalTask(model, load_coarsenet(args.coarse), config, device, start=begin)
     else:
-        if args.data is not None or args.textures is not None:
-            raise ValueError(
-                "--data and --textures are for coarse: the other networks learn from --photos"
-            )
-        if args.supervised and args.network != "fine":
-            raise ValueError("--supervised is for fine: the other criteria need no such option")
         if args.photos is None and not args.supervised:
-            raise ValueError(f"facerecon train {args.network} needs --photos FOLDER")
+            raise UsageError(f"facerecon train {args.network} needs --photos FOLDER")
         start = load_finenet(args.fine) if args.fine or args.network == "end-to-end" else None
         coarsenet = load_coarsenet(args.coarse)
         task = FineTask(

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
 from facerecon.mesh import similarity, vertex_normals
+from facerecon.messages import OneLine
 from facerecon.morphable_model import MorphableModel
 
 POINTS = 1500  # of the default model's face that take part in the fit
@@ -25,7 +26,7 @@ STIFFNESS = 5.0  # mm^2: weight of the squared coefficients
 SCALES, MAX_TURN, MAX_DISTANCE = (0.7, 1.4), 0.5, 1.5  # factor, radians, mm
 
 
-class NotAHeadError(ValueError):
+class NotAHeadError(OneLine, ValueError):
     """A mesh on which no face was found."""
 
 

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from facerecon.converters.pickled import PickledError, read_pickled
 from facerecon.converters.source import Family, SourceModel
+from facerecon.messages import cause_of
 
 FAMILY = Family(
     kind="flame",
@@ -52,7 +53,7 @@ def read(path: Path) -> SourceModel:
     except KeyError as error:
         raise FAMILY.error(path, f"the array {error} is missing") from None
     except Exception as error:  # whatever NumPy and SciPy make of arrays of other shapes and types
-        cause = " ".join(str(error).split())[:200]
+        cause = cause_of(error)
         raise FAMILY.error(path, f"arrays that do not fit together ({cause})") from error
     return SourceModel(
         name=f"FLAME ({path.name})",

@@ -15,8 +15,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import scipy.sparse as sp
 
+from facerecon.messages import OneLine, cause_of
 
-class PickledError(ValueError):
+
+class PickledError(OneLine, ValueError):
     """A pickle that is damaged, or that holds more than arrays."""
 
 
@@ -82,7 +84,7 @@ def read_pickled(path: Path) -> dict[str, Any]:
         except PickledError:
             raise
         except Exception as error:  # whatever NumPy, SciPy and pickletools make of such bytes
-            cause = " ".join(str(error).split())[:200] or type(error).__name__
+            cause = cause_of(error)
             raise PickledError(f"damaged or truncated ({cause})") from error
     if not isinstance(top, dict):
         raise PickledError("no dictionary")

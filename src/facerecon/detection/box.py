@@ -1,6 +1,10 @@
 """Boxes of faces in a photograph, and the selection among overlapping ones."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from facerecon.messages import one_line
 
 CROP_MARGIN = 1.2
 """Side of the crop over that of the detector's box; 1.2 times 178 mm are 214 mm of a mean head."""
@@ -18,6 +22,27 @@ class Box:
     width: float
     height: float
     score: float = 0.0
+
+    @classmethod
+    def of(cls, numbers: "Box | Sequence[float]") -> "Box":
+        """A box from x, y, width and height.
+
+        Raises:
+            ValueError: not four finite numbers, or width or height is not positive.
+        """
+        score = 0.0
+        if isinstance(numbers, Box):
+            numbers, score = (numbers.x, numbers.y, numbers.width, numbers.height), numbers.score
+        try:
+            x, y, width, height = map(float, numbers)
+        except (TypeError, ValueError):
+            x = y = width = height = math.nan
+        if not (math.isfinite(x + y + width + height) and width > 0 and height > 0):
+            raise ValueError(
+                f"box {one_line(str(numbers))}: expected four finite numbers, x, y, width and"
+                " height in pixels, the last two above 0"
+            )
+        return cls(x, y, width, height, score)
 
     def crop_box(self) -> tuple[float, float, float, float]:
         """The square (x, y, side, side) with the same center that the networks see."""

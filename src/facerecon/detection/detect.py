@@ -10,6 +10,7 @@ from facerecon.detection.box import CROP_MARGIN, Box, clash
 from facerecon.detection.judge import expected_errors
 from facerecon.detection.network import load_detector, search
 from facerecon.imaging import to_grey
+from facerecon.messages import OneLine
 from facerecon.morphable_model import MorphableModel
 from facerecon.weights import load_coarsenet
 
@@ -34,7 +35,7 @@ _MAX_RESCORED = 10  # boxes, the most probable first
 _BATCH = 5  # of them at once; the next only if none of these is a face
 
 
-class NoFaceError(ValueError):
+class NoFaceError(OneLine, ValueError):
     """No face was found in an image."""
 
 

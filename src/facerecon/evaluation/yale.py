@@ -17,6 +17,7 @@ from PIL import Image
 from scipy.ndimage import binary_erosion
 
 from facerecon.evaluation.photometric_stereo import MeasuredFace, photometric_stereo
+from facerecon.messages import OneLine, cause_of
 
 MAX_LAMP_DEGREES = 72.0
 """Degrees off the camera's axis; beyond, most of a face lies in its own shadow."""
@@ -35,11 +36,11 @@ _STEEPEST = 0.35  # least n_z of skin that is measured well
 _DARKEST_SKIN = 0.45  # of the median albedo: darker are brows, pupils, nostrils, beard
 
 
-class YaleError(ValueError):
+class YaleError(OneLine, ValueError):
     """A folder is not CroppedYale's; the message says what was expected."""
 
 
-class YaleWarning(UserWarning):
+class YaleWarning(OneLine, UserWarning):
     """A photograph or a person is left out; the message says which, and why."""
 
 
@@ -113,7 +114,7 @@ def read_person(folder: str | Path) -> YalePerson:
             with Image.open(path) as picture:
                 image = np.asarray(picture.convert("L"))
         except (OSError, ValueError, SyntaxError) as error:
-            _leave_out(path, f"cannot be read ({' '.join(str(error).split())})")
+            _leave_out(path, f"cannot be read ({cause_of(error)})")
             continue
         first = next(iter(found.values()), image)
         if image.shape != first.shape:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from facerecon.camera import join, split
 from facerecon.coarsenet import CoarseNet, iterate
 from facerecon.detection.detect import NoFaceError, detect_faces
-from facerecon.files import write_file
+from facerecon.files import require_writable, write_file
 from facerecon.imaging import ImageError, crop, list_images, load_image, to_bytes, to_grey
 from facerecon.morphable_model import MorphableModel
 from facerecon.realism.statistics import image_statistics
@@ -182,6 +182,7 @@ def write_report(
 
     if count < SHEET:
         raise ValueError(f"a report needs at least {SHEET} synthetic images, not {count}")
+    require_writable(out)
     size = world.config.size
     coarsenet = load_coarsenet(coarse).to(world.model.mean.device)
     real, poses, failed = photo_crops(photos, limit, seed, world.model, coarsenet, size, quiet)

@@ -5,7 +5,14 @@ numbers; `target` is what the paper says. papermill, which runs the notebooks, a
 imported only when they are needed.
 """
 
-from facerecon.repro.items import ITEMS, PRESETS, ReproductionError, cache_folder, find_notebook
+from facerecon.repro.items import (
+    ITEMS,
+    PRESETS,
+    ReproductionError,
+    RequestError,
+    cache_folder,
+    find_notebook,
+)
 from facerecon.repro.record import Recorder, code_hash
 from facerecon.repro.run import check_parameters, reproduce
 from facerecon.repro.targets import Target, differences, read_result, read_targets, target
@@ -15,6 +22,7 @@ __all__ = [
     "PRESETS",
     "Recorder",
     "ReproductionError",
+    "RequestError",
     "Target",
     "cache_folder",
     "check_parameters",

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from facerecon.messages import OneLine
+
 ITEMS = {
     "table_01": "paper/table_01",
     "fig_01": "paper/fig_01",
@@ -31,8 +33,12 @@ chapters."""
 PRESETS = ("quick", "full")
 
 
-class ReproductionError(ValueError):
+class ReproductionError(OneLine, ValueError):
     """A reproduction cannot start; the message is one line: what is wrong and what to do."""
+
+
+class RequestError(ReproductionError):
+    """What was asked for does not exist, or does not go together."""
 
 
 def find_notebook(item: str) -> Path:

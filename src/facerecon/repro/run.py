@@ -15,13 +15,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from facerecon.repro.items import ITEMS, PRESETS, ReproductionError, find_notebook
+from facerecon.repro.items import ITEMS, PRESETS, ReproductionError, RequestError, find_notebook
 from facerecon.repro.record import code_hash
-from facerecon.repro.targets import differences
+from facerecon.repro.targets import differences, read_result
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 KEY = "facerecon"
 """Where an executed notebook's metadata says what it was made from."""
+
+SET_BY = {"preset": "preset", "output_dir": "out"}
+"""Parameters of every notebook that an option of the command sets."""
 
 
 class Plan(NamedTuple):
@@ -69,17 +72,24 @@ def reproduce(
         0, or 1 if a notebook failed or a number differs.
 
     Raises:
-        ReproductionError: before anything runs: an unknown item, preset or parameter, a notebook
-            that is missing or has no parameters, or papermill is not installed.
+        RequestError: before anything runs: an unknown item, preset or parameter, or a parameter
+            that another argument sets.
+        ReproductionError: before anything runs: a notebook that is missing or has no parameters,
+            nothing to compare with in `against`, or papermill is not installed.
     """
     for item in items:
         if item not in ITEMS:
-            raise ReproductionError(f"unknown item {item!r}; there are: {', '.join(ITEMS)}")
+            raise RequestError(f"unknown item {item!r}; there are: {', '.join(ITEMS)}")
     if preset not in PRESETS:
-        raise ReproductionError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}")
+        raise RequestError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}")
     if jobs < 1:
-        raise ReproductionError(f"the number of jobs must be at least 1, got {jobs}")
+        raise RequestError(f"the number of jobs must be at least 1, got {jobs}")
     items = list(dict.fromkeys(items or ITEMS))
+    if against is not None and against.resolve() == out.resolve():
+        raise RequestError(f"{against}: the results themselves, which agree; name an earlier run's")
+    for item in items if against else []:
+        if read_result(against / item) is None:
+            raise ReproductionError(f"{against / item}: holds no result.json to compare with")
     plans = plan_items(items, preset, parameters or {}, data or {}, out)
     pending = [plan for plan in plans if force or not _is_done(plan)]
     for plan in plans:
@@ -104,6 +114,9 @@ def plan_items(
     out: Path,
 ) -> list[Plan]:
     """What `reproduce` would run, with the checks that it makes before anything runs."""
+    for name, argument in {**SET_BY, **{name: name for name in data}}.items():
+        if name in parameters:
+            raise RequestError(f"parameter {name}: give --{argument} instead")
     code, unused, plans = code_hash(), set(data), []
     for item in items:
         notebook = find_notebook(item)
@@ -115,7 +128,7 @@ def plan_items(
         plans.append(Plan(item, notebook, given, _key(notebook, given, code)))
     if unused:
         name = sorted(unused)[0]
-        raise ReproductionError(f"none of {', '.join(items)} takes --{name}; table_01 does")
+        raise RequestError(f"none of {', '.join(items)} takes --{name}; table_01 does")
     return plans
 
 
@@ -137,13 +150,13 @@ def check_parameters(
     """The values to inject into a notebook; papermill alone would only warn of unknown names.
 
     Raises:
-        ReproductionError: the notebook has no cell tagged `parameters`, a name is not in it, or a
-            value is not of the type of the default.
+        ReproductionError: the notebook has no cell tagged `parameters`.
+        RequestError: a name is not in it, or a value is not of the type of the default.
     """
     defaults = read_parameters(notebook) if defaults is None else defaults
     for name in given:
         if name not in defaults:
-            raise ReproductionError(
+            raise RequestError(
                 f"{notebook.name} has no parameter {name!r}; there are: {', '.join(defaults)}"
             )
     return {name: _as_type_of(defaults[name], name, value) for name, value in given.items()}
@@ -161,7 +174,7 @@ def _as_type_of(default: object, name: str, value: object) -> object:
     if wanted is float and type(value) is int:
         value = float(value)
     if type(value) is not wanted:
-        raise ReproductionError(
+        raise RequestError(
             f"parameter {name}: {value!r} is not of type {wanted.__name__}, like {default!r}"
         )
     return value
@@ -248,16 +261,28 @@ def _outcome(result: Callable[[], tuple[str, float]]) -> tuple[str, float]:
 
 def run(plan: Plan, progress: bool = False) -> tuple[str, float]:
     """Run one notebook; returns what went wrong ("": nothing) and the seconds it took."""
+    from facerecon.files import remove_partial, require_writable, sole_writer, write_file
+
     papermill = _papermill()
     target = plan.folder / "notebook.ipynb"
+    draft = plan.folder / ".facerecon-running.ipynb"  # rewritten after every cell, not at once
     start = time.monotonic()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         bar = {"desc": plan.item, "disable": None} if progress else False
-        papermill.execute_notebook(plan.notebook, target, plan.given, progress_bar=bar)
-        content = json.loads(target.read_bytes())
-        content["metadata"][KEY] = {"key": plan.key, "result": _result_hash(plan.folder)}
-        target.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        with sole_writer(plan.folder):
+            require_writable(plan.folder)
+            remove_partial(plan.folder)
+            try:
+                papermill.execute_notebook(plan.notebook, draft, plan.given, progress_bar=bar)
+                content = json.loads(draft.read_bytes())
+                content["metadata"][KEY] = {"key": plan.key, "result": _result_hash(plan.folder)}
+                text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+                write_file(target, text.encode())
+            except papermill.PapermillExecutionError:
+                os.replace(draft, target)  # with the error in it
+                raise
+            finally:
+                draft.unlink(missing_ok=True)
     except Exception as error:  # of the notebook, its kernel or the disk: others may still run
         cause = f"{type(error).__name__}: {error}"
         if isinstance(error, papermill.PapermillExecutionError):

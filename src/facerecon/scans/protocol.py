@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from facerecon.detection.detect import NoFaceError, detect_faces
+from facerecon.messages import OneLine
 from facerecon.methods.estimate import Estimate
 from facerecon.scans.alignment import align_depth, rigid_distances
 from facerecon.scans.scan import Scan, mm_per_pixel
@@ -40,7 +41,7 @@ class ProtocolConfig:
     seed: int = 0
 
 
-class ProtocolError(ValueError):
+class ProtocolError(OneLine, ValueError):
     """A comparison that cannot be made."""
 
 

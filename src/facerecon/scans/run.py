@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from facerecon import __version__
-from facerecon.files import write_file
+from facerecon.files import remove_partial, require_writable, write_file
 from facerecon.methods.estimate import Estimate
 from facerecon.methods.registry import MethodSettings, build_method, check_methods, method_card
 from facerecon.scans.bosphorus import find_bosphorus, read_bosphorus
@@ -102,6 +102,9 @@ def evaluate_scans(
         raise ValueError(f"unknown layout {layout!r}; there are {', '.join(LAYOUTS)}")
     check_methods(methods)
     root, out = Path(root).resolve(), Path(out).resolve()
+    require_writable(out)
+    for folder in (out, out / "scans", *(out / "estimates").glob("*")):
+        remove_partial(folder)
     skipped = Skipped()
     found = LAYOUTS[layout][0](root, skipped)
     if scan_list is not None:

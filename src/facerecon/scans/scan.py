@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from facerecon.files import write_file
 from facerecon.imaging import ImageError, load_image
+from facerecon.messages import OneLine
 
 LIST_COLUMNS = ("name", "subject", "range", "texture", "paired_by")
 MIN_PIXELS = 1000
@@ -27,7 +28,7 @@ MIN_PIXELS = 1000
 _SLOPE = 1e-3  # mm per pixel: less is no direction
 
 
-class ScanError(ValueError):
+class ScanError(OneLine, ValueError):
     """A scan that cannot be used. `kind` is what the scans that were left out are counted by.
 
     kind: "truncated", "mis-sized", "unpaired", "damaged", "missing" or "not oriented".
@@ -41,7 +42,7 @@ class ScanError(ValueError):
         return ScanError, (self.kind, str(self))
 
 
-class SkippedScanWarning(UserWarning):
+class SkippedScanWarning(OneLine, UserWarning):
     """A scan was left out; the message names the file, the kind of fault and the cause."""
 
 

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from facerecon.files import OutputError, write_file
+from facerecon.files import OutputError, remove_partial, require_writable, write_file
 from facerecon.imaging import to_bytes
+from facerecon.messages import OneLine
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.config import SyntheticConfig
 from facerecon.synthetic.sampling import mixed_seed
@@ -37,7 +38,7 @@ BLOCK = 32
 alone: neither on how many faces and shards there are nor on interruptions."""
 
 
-class DatasetError(ValueError):
+class DatasetError(OneLine, ValueError):
     """A folder is not a usable data set, or not the expected one; the message names the cure."""
 
 
@@ -82,6 +83,7 @@ def write_shards(
     """
     if not 1 <= shards <= count:
         raise DatasetError(f"{count} faces in {shards} shards: needs 1 <= shards <= faces")
+    require_writable(folder)
     first = _block(world, seed, 0)
     wanted = {
         "format": FORMAT,
@@ -107,8 +109,7 @@ def write_shards(
                     f"{folder}: holds another data set ({key} {manifest.get(key)} instead of"
                     f" {value}); choose another folder or delete this one"
                 )
-    for stale in folder.glob(".*.tmp"):  # of a writer that was killed
-        stale.unlink()
+    remove_partial(folder)
     missing = [k for k in range(shards) if _fault(folder, manifest, k)]
     bounds = [k * count // shards for k in range(shards + 1)]
     missing_faces = sum(bounds[k + 1] - bounds[k] for k in missing)

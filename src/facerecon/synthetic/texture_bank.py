@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from facerecon.files import read_npz, write_file
+from facerecon.messages import OneLine
 from facerecon.morphable_model import MorphableModel
 
 FORMAT = "facerecon-textures/1"
 
 
-class TextureBankError(ValueError):
+class TextureBankError(OneLine, ValueError):
     """A file is not a usable bank of textures."""
 
 

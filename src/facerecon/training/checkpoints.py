@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 
 from facerecon.files import OutputError, write_file
+from facerecon.messages import OneLine
 
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
 _FRESH = "checkpoint.fresh.pt"
 
 
-class TrainingError(RuntimeError):
+class TrainingError(OneLine, RuntimeError):
     """Training cannot start or go on; the message says why and what to do."""
 
 

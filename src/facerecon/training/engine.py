@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from facerecon.files import OutputError, remove_partial, sole_writer
 from facerecon.training.checkpoints import TrainingError, newest_checkpoint, write_checkpoint
 from facerecon.training.log import Record, Window
 from facerecon.training.presets import TrainingConfig
@@ -225,10 +226,14 @@ class Run:
             TrainingError: the loss or its gradient is not finite, or the folder cannot be written.
         """
         try:
-            if self.processes.first:
-                self.folder.mkdir(parents=True, exist_ok=True)
+            if not self.processes.first:
+                return self._train()
+            with sole_writer(self.folder):
+                remove_partial(self.folder)
                 self.record = Record(self.folder, self.samples, self.settings())
-            return self._train()
+                return self._train()
+        except OutputError as error:
+            raise TrainingError(error) from None
         except OSError as error:
             raise TrainingError(
                 f"{self.folder}: cannot be written ({error.strerror or error}); the last good "

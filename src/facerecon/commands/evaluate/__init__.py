@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from facerecon.commands.evaluate.scans import add_scans
-from facerecon.commands.outcome import EXIT_CODES, check_device
+from facerecon.commands.options import natural, positive
+from facerecon.commands.outcome import EXIT_CODES
 
 
 def add_evaluate(commands: argparse._SubParsersAction) -> None:
@@ -43,7 +44,7 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     heads.add_argument(
         "--profiles",
-        type=int,
+        type=natural,
         default=50,
         help="further pictures with a yaw of 60 to 90 degrees (default: 50)",
     )
@@ -91,11 +92,13 @@ def _of_evaluations(count: int) -> argparse.ArgumentParser:
     shared.add_argument(
         "--model", type=Path, metavar="FILE", help="morphable model that they were trained with"
     )
-    shared.add_argument("--count", type=int, default=count, help=f"pictures (default: {count})")
-    shared.add_argument("--iterations", type=int, default=4, help="of CoarseNet (default: 4)")
-    shared.add_argument("--seed", type=int, default=0, help="of the pictures (default: 0)")
+    shared.add_argument(
+        "--count", type=positive, default=count, help=f"pictures (default: {count})"
+    )
+    shared.add_argument("--iterations", type=positive, default=4, help="of CoarseNet (default: 4)")
+    shared.add_argument("--seed", type=natural, default=0, help="of the pictures (default: 0)")
     shared.add_argument("--device", default="cpu", help="torch device (default: cpu)")
-    shared.add_argument("--threads", type=int, help="CPU threads")
+    shared.add_argument("--threads", type=positive, help="CPU threads")
     shared.add_argument("--out", type=Path, metavar="DIR", help="folder of the results as files")
     return shared
 
@@ -131,7 +134,7 @@ def _add_detail(kinds: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--sfs-steps",
-        type=int,
+        type=natural,
         default=150,
         metavar="N",
         help="of the per-image minimization; 0 leaves it out (default: 150)",
@@ -169,12 +172,16 @@ def _add_yale(kinds: argparse._SubParsersAction) -> None:
 def _evaluate(args: argparse.Namespace) -> int:
     import torch
 
+    from facerecon.backends.devices import find_device
     from facerecon.commands.evaluate import detail, heads, light, photos, synthetic, yale
     from facerecon.commands.evaluate.results import write_results
+    from facerecon.files import require_writable
     from facerecon.morphable_model import MorphableModel
     from facerecon.weights import load_coarsenet
 
-    check_device(args.device)
+    args.device = find_device(args.device)
+    if args.out:
+        require_writable(args.out)
     if args.threads:
         torch.set_num_threads(args.threads)
     model = MorphableModel.load(args.model) if args.model else MorphableModel.default()

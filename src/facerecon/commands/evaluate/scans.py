@@ -5,6 +5,9 @@ import sys
 import warnings
 from pathlib import Path
 
+from facerecon.commands.options import measure, natural, positive
+from facerecon.commands.outcome import UsageError
+
 LAYOUTS = ("frgc", "bosphorus")
 METHODS = "ours,ours (finenet),ours (coarse),mean face"
 
@@ -35,7 +38,7 @@ def add_scans(kinds: argparse._SubParsersAction, epilog: str) -> None:
         f" first (default: {METHODS})",
     )
     parser.add_argument("--list", type=Path, metavar="FILE", help="only the scans of this CSV")
-    parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument("--jobs", type=positive, default=1, help="processes (default: 1)")
     parser.add_argument(
         "--scheduler", metavar="ADDR", help="dask scheduler, such as tcp://host:8786"
     )
@@ -59,22 +62,29 @@ def add_scans(kinds: argparse._SubParsersAction, epilog: str) -> None:
         " squares (default: none)",
     )
     protocol.add_argument("--rigid", action="store_true", help="align by ICP first")
-    protocol.add_argument("--crop", type=float, metavar="MM", help="only this near to the nose")
+    protocol.add_argument("--crop", type=measure, metavar="MM", help="only this near to the nose")
     protocol.add_argument(
         "--register",
         action="store_true",
         help="move photographs that do not lie on their geometry",
     )
-    protocol.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    protocol.add_argument("--seed", type=natural, default=0, help="of the bootstrap (default: 0)")
     parser.set_defaults(command=_evaluate_scans)
 
 
 def _evaluate_scans(args: argparse.Namespace) -> int:
-    from facerecon.methods.registry import MethodSettings
+    from facerecon.backends.devices import find_device
+    from facerecon.methods.registry import MethodSettings, check_methods
     from facerecon.scans.protocol import ProtocolConfig
     from facerecon.scans.run import evaluate_scans
     from facerecon.scans.scan import SkippedScanWarning
 
+    find_device(args.device)
+    methods = [name.strip() for name in args.methods.split(",")]
+    try:
+        check_methods(methods)
+    except ValueError as error:
+        raise UsageError(f"--methods: {error}") from None
     settings = MethodSettings(
         str(args.coarse) if args.coarse else None,
         str(args.fine) if args.fine else None,
@@ -96,7 +106,7 @@ def _evaluate_scans(args: argparse.Namespace) -> int:
             args.folder,
             args.out,
             args.layout,
-            [name.strip() for name in args.methods.split(",")],
+            methods,
             config,
             settings,
             args.list,

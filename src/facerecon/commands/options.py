@@ -1,0 +1,55 @@
+"""Kinds of numbers that options take; argparse makes of an error here a message and exit code 2."""
+
+import argparse
+import math
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0, such as a seed."""
+    return _at_least(0, text)
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, such as a count."""
+    return _at_least(1, text)
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = _finite(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: a share is a number from 0 to 1")
+    return value
+
+
+def measure(text: str) -> float:
+    """A finite number above 0, such as minutes or millimeters."""
+    value = _finite(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def coordinate(text: str) -> float:
+    """A finite number, such as a place in a photograph."""
+    return _finite(text)
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+    return value
+
+
+def _finite(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no finite number")
+    return value
