@@ -11,7 +11,12 @@ from facerecon.camera import join
 from facerecon.coarsenet import CoarseNet, CoarseNetConfig
 from facerecon.integration import integrate
 from facerecon.morphable_model import MorphableModel
-from facerecon.normal_refinement import NormalRefinement, smoothed_where_unsure
+from facerecon.normal_refinement import (
+    EYE_RELIEF,
+    NormalRefinement,
+    smoothed_where_unsure,
+    with_relief,
+)
 from facerecon.normalnet import (
     NormalNet,
     NormalNetConfig,
@@ -237,3 +242,18 @@ def test_depth_is_smoothed_where_the_normals_are_unsure_only():
     found = smoothed_where_unsure(depth, error, mask, mm)
     assert torch.equal(found[..., 26:34], depth[..., 26:34])
     assert torch.equal(found[..., 51:], depth[..., 51:])  # the outline
+
+
+def test_coarse_relief_comes_back_in_chosen_places_on_the_refined_shape():
+    size, mm = 80, 0.5
+    column = torch.arange(size).float()
+    large = (0.2 * column).expand(1, 1, size, size)  # what the refinement changed
+    ripple = torch.sin(column * (2 * torch.pi / 8)).expand(1, 1, size, size)
+    mask = torch.ones(1, 1, size, size, dtype=torch.bool)
+    where = torch.zeros_like(mask)
+    where[..., 30:50, 30:50] = True
+    found = with_relief(large, ripple, where, mask, mm)
+    torch.testing.assert_close(found[..., :20, :], large[..., :20, :], atol=1e-4, rtol=0)
+    middle = np.s_[..., 38:42, 38:42]
+    expected = (large + EYE_RELIEF * ripple)[middle]  # the Gaussian leaves 1 % of the ripple
+    torch.testing.assert_close(found[middle], expected, atol=0.03, rtol=0)

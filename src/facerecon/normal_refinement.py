@@ -32,6 +32,17 @@ SMOOTHED_MM = 1.5
 """Standard deviation of that smoothing: wider than such a step, narrower than a lid."""
 
 
+EYE_RELIEF = 0.5
+"""Share of the relief of the coarse face's eyes that replaces NormalNet's.
+
+What NormalNet says of an eye's opening is blurred: the eye looks shut. All of the coarse relief
+would look best, but its lids lie beside the real ones: on measured people it costs 0.03 of the
+relief's correlation, half of it 0.01."""
+
+EYE_RELIEF_MM = 3.0
+"""Standard deviation of the Gaussian that is taken off, to get that relief."""
+
+
 class RefinedSurface(NamedTuple):
     """A detailed surface on the pixels of the coarse one.
 
@@ -62,6 +73,9 @@ class NormalRefinement(nn.Module):
         self.model, self.network, self.shading = model, network.eval(), shading
         skin = vertex_appearance(model)[None, :, -2:].contiguous()  # and bare skin
         self.register_buffer("skin", skin, persistent=False)
+        eyes = [model.region_names.index(name) for name in ("eye_left", "eye_right")]
+        eyes = model.region_masks[eyes].any(0).to(skin)[None, :, None]
+        self.register_buffer("eyes", eyes, persistent=False)
 
     @torch.no_grad()
     def forward(
@@ -99,7 +113,29 @@ class NormalRefinement(nn.Module):
             slopes, light = shaded.slopes, shaded.light
         depth = integrate(slopes, surface.depth, mask, mm_per_pixel, error)
         depth = smoothed_where_unsure(depth, error, mask, mm_per_pixel.item())
+        eyes = interpolate(self.eyes, fragments, triangles) > 0.5
+        depth = with_relief(depth, surface.depth, eyes, mask, mm_per_pixel.item())
         return RefinedSurface(depth, error, light)
+
+
+def with_relief(
+    depth: Float[Tensor, "1 1 height width"],
+    coarse: Float[Tensor, "1 1 height width"],
+    where: Bool[Tensor, "1 1 height width"],
+    mask: Bool[Tensor, "1 1 height width"],
+    mm_per_pixel: float,
+) -> Float[Tensor, "1 1 height width"]:
+    """The depth with a share of the coarse relief in some places, its own large shape below it.
+
+    Args:
+        depth, coarse: mm. where: the places; they fade over a mm. mm_per_pixel: width of a pixel.
+    """
+    sigma = EYE_RELIEF_MM / mm_per_pixel
+    area = gaussian_blur(mask.to(depth), sigma).clamp(min=1e-6)
+    difference = torch.where(mask, coarse - depth, 0.0)
+    relief = difference - gaussian_blur(difference, sigma) / area
+    share = EYE_RELIEF * gaussian_blur(where.to(depth), 1 / mm_per_pixel)
+    return torch.where(mask, depth + share * relief, depth)
 
 
 def smoothed_where_unsure(
