@@ -57,6 +57,13 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         " estimated over true yaw and pitch, and kinds.png (default: 0)",
     )
     heads.add_argument(
+        "--textures",
+        type=Path,
+        metavar="FILE",
+        help="texture bank that data_scripts/make_texture_bank.py made: adds the kind of heads that"
+        " wear photographed skin",
+    )
+    heads.add_argument(
         "--boxes",
         choices=("truth", "detector"),
         default="truth",

@@ -25,11 +25,13 @@ from facerecon.evaluation.heads.views import Heads, detected
 from facerecon.evaluation.sheets import heads_sheet
 from facerecon.imaging import Crop
 from facerecon.morphable_model import MorphableModel
+from facerecon.synthetic.texture_bank import TextureBank
 
 
 def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel) -> Results:
     """Print the table of errors; the JSON file gets those of every picture."""
-    heads = Heads(load_heads(args.heads), model)
+    textures = TextureBank.load(args.textures, model) if args.textures else None
+    heads = Heads(load_heads(args.heads), model, textures=textures)
 
     def found(grey: np.ndarray, true: Crop) -> tuple[bool, Crop]:
         """As on a photograph: detected, then moved by the fit."""

@@ -32,6 +32,7 @@ KINDS = {
     "face alone, black": Kind(cut="face", hair=False, backdrop=0.0),
     "face alone, grey": Kind(cut="face", hair=False, backdrop=0.5),
     "face alone, white": Kind(cut="face", hair=False, backdrop=1.0),
+    "photographed skin": Kind(hair=False, photographed=True),
 }
 
 SHORTFALL_AT = 30.0
@@ -131,9 +132,14 @@ def evaluate_kinds(
     seed: int,
     iterations: int = 4,
 ) -> dict[str, Turned]:
-    """`turned` for each of `KINDS`, with errors of `heads_table`; `count` photographs of each."""
+    """`turned` for each of `KINDS`, with errors of `heads_table`; `count` photographs of each.
+
+    Photographed skin is left out where the heads have no textures.
+    """
     found = {}
     for name, kind in KINDS.items():
+        if kind.photographed and heads.photographed is None:
+            continue
         views = heads.render(count, seed, kind=kind)
         result = turned(network, model, views, iterations)
         rows = evaluate_views(network, model, views, iterations, baselines=False)

@@ -24,19 +24,23 @@ from facerecon.lighting import LUMA
 from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel, sample_activations
 from facerecon.rasterize import interpolate, rasterize
+from facerecon.synthetic.photographed_skin import skin_on_vertices
+from facerecon.synthetic.sampling import apart
 from facerecon.synthetic.skin import Skin
+from facerecon.synthetic.texture_bank import TextureBank
 
 
 class Kind(NamedTuple):
     """What is left of photographed heads, and what is behind them.
 
     cut: None, or a key of `HeadModel.cut`. hair: whether most wear some. backdrop: an even grey
-    as displayed, or None for soft clutter.
+    as displayed, or None for soft clutter. photographed: skin of photographed people.
     """
 
     cut: str | None = None
     hair: bool = True
     backdrop: float | None = None
+    photographed: bool = False
 
 
 WHOLE = Kind()
@@ -106,9 +110,16 @@ class Heads(nn.Module):
         source: the population.
         model: MorphableModel under test; its mean gives frame and skin.
         size: pixels of the crops.
+        textures: photographed skin, for kinds that wear it.
     """
 
-    def __init__(self, source: HeadModel, model: MorphableModel, size: int = 200):
+    def __init__(
+        self,
+        source: HeadModel,
+        model: MorphableModel,
+        size: int = 200,
+        textures: TextureBank | None = None,
+    ):
         super().__init__()
         self.model, self.size, self.skin = model, size, Skin(model)
         self.registration = register_heads(
@@ -132,6 +143,7 @@ class Heads(nn.Module):
         matched = found.used.nonzero().squeeze(1)
         self.register_buffer("matched", matched[:: -(-len(matched) // _POINTS)].to(device))
         self._transfer_skin()
+        self.photographed = None if textures is None else skin_on_vertices(model, textures)
 
     def render(
         self,
@@ -152,7 +164,7 @@ class Heads(nn.Module):
             kind: what is left of the heads. People, poses, skin and light are the same for all.
 
         Raises:
-            ValueError: unknown `boxes`, or nothing to render.
+            ValueError: unknown `boxes`, nothing to render, or photographed skin without textures.
         """
         if not callable(boxes):
             if boxes not in BOXES:
@@ -160,6 +172,8 @@ class Heads(nn.Module):
             boxes = {"truth": _true, "detector": detected}[boxes]
         if count < 0 or profiles < 0 or count + profiles == 0:
             raise ValueError(f"count and profiles must be 0 or more, got {count} and {profiles}")
+        if kind.photographed and self.photographed is None:
+            raise ValueError("photographed skin needs textures: give the heads a bank of them")
         device, total = self.mean.device, count + profiles
         generator = torch.Generator(device=device).manual_seed(seed)
         persons = normal(generator, IDENTITIES, len(self.identity))
@@ -266,6 +280,14 @@ class Heads(nn.Module):
             "found": torch.tensor(found, device=device),
         }
 
+    def _photographed_skin(
+        self, albedo: Float[Tensor, "batch model_vertices"], generator: torch.Generator
+    ) -> Float[Tensor, "batch model_vertices"]:
+        """Grey albedo of the model's vertices, that of photographed people where they have one."""
+        skins, reached = self.photographed
+        picks = torch.randint(len(skins), (len(albedo),), generator=generator, device=albedo.device)
+        return torch.where(reached, skins[picks] @ albedo.new_tensor(LUMA), albedo)
+
     def _picture(
         self,
         pixels: Float[Tensor, "batch vertices 3"],
@@ -275,6 +297,8 @@ class Heads(nn.Module):
         generator: torch.Generator,
     ) -> Float[np.ndarray, "batch size size"]:
         albedo = self.skin.sample(len(pixels), generator) @ normals.new_tensor(LUMA)
+        if kind.photographed:
+            albedo = self._photographed_skin(albedo, apart(generator, "skin"))
         albedo = torch.einsum("bvk,vk->bv", albedo[:, self.skin_index], self.skin_weight)
         eyes = self.mean[self.landmarks[36:48]].mean(0)
         haired = wear_hair(albedo, self.mean, eyes, generator)
