@@ -1,4 +1,4 @@
-"""Make figures/synthetic/{photos,grey,layers}.png: random faces of the synthetic world.
+"""Make figures/synthetic/{photos,grey,layers,sparse}.png: random faces of the synthetic world.
 
 python data_scripts/make_synthetic_sheet.py [--seed 11] [--out figures/synthetic]
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 from facerecon.imaging import to_bytes
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.world import SyntheticFaces, SyntheticWorld
-from facerecon.training.presets import SyntheticConfig
+from facerecon.training.presets import SPARSE_WORLD, SyntheticConfig
 
 COLUMNS, ROWS = 8, 4
 PANEL = 144
@@ -51,6 +51,13 @@ def layers(faces: SyntheticFaces) -> Tensor:
     return torch.stack([panel.expand(-1, 3, -1, -1) for panel in panels], 1).flatten(0, 1)
 
 
+def shrunk(images: Tensor) -> Tensor:
+    """Photographs in the size of the sheets."""
+    return torch.nn.functional.interpolate(
+        images, size=(PANEL, PANEL), mode="bilinear", antialias=True
+    )
+
+
 def save(picture: np.ndarray, path: Path) -> None:
     """Write a PNG with a palette."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +68,7 @@ def save(picture: np.ndarray, path: Path) -> None:
 
 
 def main() -> None:
-    """Write the three sheets."""
+    """Write the four sheets; the last is of the world that CoarseNet's preset cpu trains in."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--out", type=Path, default=Path("figures/synthetic"))
@@ -71,12 +78,12 @@ def main() -> None:
         world = SyntheticWorld(model, SyntheticConfig(size=200))
         for name, color in (("photos", True), ("grey", False)):
             faces = world.render(COLUMNS * ROWS, world.generator(args.seed), color=color)
-            small = torch.nn.functional.interpolate(
-                faces.image, size=(PANEL, PANEL), mode="bilinear", antialias=True
-            )
-            save(tiles(small, COLUMNS), args.out / f"{name}.png")
+            save(tiles(shrunk(faces.image), COLUMNS), args.out / f"{name}.png")
         faces = world.render(4, world.generator(args.seed + 1), color=True)
         save(tiles(layers(faces), 7), args.out / "layers.png")
+        world = SyntheticWorld(model, SPARSE_WORLD)
+        faces = world.render(COLUMNS * ROWS, world.generator(args.seed))
+        save(tiles(shrunk(faces.image), COLUMNS), args.out / "sparse.png")
 
 
 if __name__ == "__main__":

@@ -210,5 +210,6 @@ def test_training_validates_on_heads(model, monkeypatch):
     )
     monkeypatch.setattr(coarse_training, "VALIDATION_HEADS", 4)
     task = coarse_training.CoarseTask(model, config, torch.device("cpu"), workers=0, heads=OWN)
-    assert task.heads.image.shape == (4, 1, 64, 64)
-    assert {"yaw_deg", "heads_depth_mm", "heads_yaw_deg"} <= task.validate(task.networks).keys()
+    assert task.heads["heads"].image.shape == (4, 1, 64, 64)
+    found = task.validate(task.networks)
+    assert {"yaw_deg", "heads_depth_mm", "heads_yaw_slope", "cut_heads_yaw_slope"} <= found.keys()

@@ -31,13 +31,17 @@ def test_coarse_training_exports_weights_that_load(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_cooldown_is_the_users_choice(tmp_path, capsys):
+def test_the_schedule_is_the_users_choice(tmp_path, capsys):
     options = ["train", "coarse", "--preset", "quick", "--dry-run", "--run", str(tmp_path / "run")]
     with pytest.raises(SystemExit, match="2"):
         main([*options, "--cooldown", "2"])
     assert "a number from 0 to 1" in capsys.readouterr().err
-    assert main([*options, "--cooldown", "0.4"]) == 0
-    assert "falling over the last 40%" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main([*options, "--learning-rate", "0"])
+    assert "not above 0" in capsys.readouterr().err
+    assert main([*options, "--cooldown", "0.4", "--learning-rate", "0.0007"]) == 0
+    printed = capsys.readouterr().out
+    assert "falling over the last 40%" in printed and "learning rate 0.0007" in printed
 
 
 @pytest.mark.slow

@@ -46,6 +46,19 @@ def rotation_matrix(angles: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 3 
     return torch.stack(rows, dim=1).unflatten(1, (3, 3))
 
 
+def rotation_angles(rotation: Float[Tensor, "batch 3 3"]) -> Float[Tensor, "batch 3"]:
+    """Pitch, yaw and roll in radians of rotations; undoes `rotation_matrix` for pitch in +-90 deg.
+
+    Raises:
+        ValueError: `rotation` is not (batch, 3, 3).
+    """
+    require_shape("rotation", rotation, None, 3, 3)
+    pitch = rotation[:, 2, 1].clamp(-1, 1).asin()
+    yaw = torch.atan2(-rotation[:, 2, 0], rotation[:, 2, 2])
+    roll = torch.atan2(-rotation[:, 0, 1], rotation[:, 1, 1])
+    return torch.stack([pitch, yaw, roll], dim=1)
+
+
 def pose_parameters(pose: Float[Tensor, "batch 6"], size: float) -> Pose:
     """The pose in physical units for a crop of `size` x `size` pixels.
 

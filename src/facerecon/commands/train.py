@@ -69,6 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=share,
         help="share of the samples over which the learning rate falls to zero, at the end",
     )
+    parser.add_argument(
+        "--learning-rate",
+        type=measure,
+        help="peak of the learning rate instead of the preset's; lower for weights already trained",
+    )
     parser.add_argument("--minutes", type=measure, help="stop, resumably, after this long")
     parser.add_argument("--seed", type=natural, help="seed instead of the preset's")
     parser.add_argument(
@@ -156,6 +161,8 @@ def main(args: argparse.Namespace) -> int:
         config = dataclasses.replace(config, **{field: args.samples})
     if args.cooldown is not None:
         config = dataclasses.replace(config, cooldown=args.cooldown)
+    if args.learning_rate is not None:
+        config = dataclasses.replace(config, learning_rate=args.learning_rate)
     if args.threads:
         torch.set_num_threads(args.threads)
     with joined(find_device(args.device)) as (processes, device):

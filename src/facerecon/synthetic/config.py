@@ -167,6 +167,21 @@ class SceneConfig:
 
 
 @dataclass(frozen=True)
+class SurroundingsConfig:
+    """What takes the usual surroundings away from some faces, so that a network does without.
+
+    All off by default: most uses want people as photographs show them. They take random numbers of
+    their own, so that the photographs are otherwise the same with and without.
+    """
+
+    p_alone: float = 0.0  # the face cut out, before the background: scans, stickers, masks
+    p_cast: float = 0.0  # one albedo everywhere: plaster, marble, scans without texture
+    p_slipped: float = 0.0  # skin textures shifted by some mm: they say less about the shape
+    p_backdrop: float = 0.0  # black, white or even grey behind the person, some with noise
+    body_turn: Range = (0.35, 0.35)  # share of the head's angles that the shoulders follow
+
+
+@dataclass(frozen=True)
 class CameraConfig:
     """From light to file."""
 
@@ -208,6 +223,7 @@ class SyntheticConfig:
     hair: HairConfig = field(default_factory=HairConfig)
     light: LightConfig = field(default_factory=LightConfig)
     scene: SceneConfig = field(default_factory=SceneConfig)
+    surroundings: SurroundingsConfig = field(default_factory=SurroundingsConfig)
     camera: CameraConfig = field(default_factory=CameraConfig)
 
     def plain(self) -> "SyntheticConfig":

@@ -24,7 +24,6 @@ from facerecon.synthetic.config import HairConfig
 from facerecon.synthetic.hair_style import N_WAVES, Style, sample_style
 
 _JOINT = (0.0, -60.0, -85.0)  # head and body turn against each other here
-_BODY_TURN = 0.35  # share of the head's angles that the shoulders follow
 _TOLERANCE = 14.0  # mm that hair may lie behind the forehead's skin and still cover it
 _ARC = 80.0  # mm, radius of the head along the hairline
 
@@ -112,6 +111,7 @@ class Person(nn.Module):
         skin: Float[Tensor, "batch channels"],
         cloth: Float[Tensor, "batch channels"],
         nearest: Float[Tensor, "batch 1 size size"],
+        body_turn: Float[Tensor, "batch 1"],
     ) -> tuple[Layer, Layer]:
         """The body (opaque, behind the face) and the hair (partly transparent, in front of it).
 
@@ -120,6 +120,7 @@ class Person(nn.Module):
             distance: of the camera, mm.
             skin, cloth: colors of neck and shoulders.
             nearest: depth of the face in mm, -inf where there is none.
+            body_turn: share of the head's angles that the shoulders follow.
         """
         count = len(pose)
         above = self._above(style)
@@ -129,7 +130,7 @@ class Person(nn.Module):
         hair = self.place(shell, vertices) @ rotation.mT
         body = self.place(self.body.expand(count, -1, -1), vertices)
         joint = self.place(self.body.new_tensor(_JOINT).expand(count, 1, 3), vertices)
-        turned = rotation_matrix(angles * _BODY_TURN)
+        turned = rotation_matrix(angles * body_turn)
         stays = torch.sigmoid((self.body[:, 1:2] + 105) / 14)  # 1: goes with the head
         body = (
             joint @ rotation.mT

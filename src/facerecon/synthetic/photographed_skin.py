@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
@@ -82,6 +82,23 @@ class PhotographedSkin(nn.Module):
         inside = self.painted[fragments.triangle.clamp(min=0)] * (fragments.triangle >= 0)
         cover = inside[:, None] * chosen
         return torch.lerp(albedo, painted, cover), hair * (1 - cover)
+
+
+def skin_on_vertices(
+    model: MorphableModel, bank: TextureBank
+) -> tuple[Float[Tensor, "skins vertices 3"], Bool[Tensor, " vertices"]]:
+    """A bank's skins per vertex of the model, and which vertices they reach: not eyes and mouth."""
+    chart = Chart(model, bank.albedo.shape[1])
+    nearest = nearest_inside(chart.mask.cpu().numpy())
+    place = torch.empty(len(model.mean), 2, device=model.mean.device)
+    place[model.triangles] = chart.coordinates[chart.triangles]  # on a seam, of either side
+    reached = (place.abs() <= 1).all(1)
+    grid = place.T[None, :, None]
+    skins = []
+    for albedo in bank.albedo:
+        texture = torch.from_numpy(albedo[nearest].transpose(2, 0, 1) / np.float32(255))
+        skins.append(Chart.sample(texture[None].to(grid), grid)[0, :, 0].T)
+    return torch.stack(skins), reached
 
 
 def nearest_inside(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -40,6 +40,17 @@ class Sampler:
         return torch.randint(n, (self.count,), generator=self.generator, device=device)
 
 
+def apart(generator: torch.Generator, kind: str) -> torch.Generator:
+    """A generator of its own that depends on where another one stands, and leaves it there.
+
+    What samples from it can be added to a world whose photographs are to stay what they were.
+    """
+    copy = torch.Generator(device=generator.device)
+    copy.set_state(generator.get_state())
+    number = int(torch.randint(2**31, (1,), generator=copy, device=copy.device))
+    return copy.manual_seed(mixed_seed(kind, number, 0))
+
+
 def mixed_seed(kind: str, seed: int, index: int) -> int:
     """A 32-bit seed for one of many independent generators: of a kind, a run's seed, and a place.
 

@@ -31,8 +31,14 @@ from facerecon.synthetic.illumination import (
 )
 from facerecon.synthetic.person import Layer, Person
 from facerecon.synthetic.photographed_skin import PhotographedSkin
-from facerecon.synthetic.sampling import Sampler
+from facerecon.synthetic.sampling import Sampler, apart
 from facerecon.synthetic.skin import Skin, oiliness
+from facerecon.synthetic.surroundings import (
+    Scissors,
+    Surroundings,
+    put_backdrop,
+    sample_surroundings,
+)
 from facerecon.synthetic.texture import SkinTexture, Strands
 from facerecon.synthetic.texture_bank import TextureBank
 from facerecon.synthetic.wrinkles import FineSurface, Relief, displace
@@ -131,6 +137,7 @@ class SyntheticWorld(nn.Module):
         self.skin = Skin(model, self.config.skin)
         self.features = Features(model, self.config.skin)
         self.person = Person(model, self.config.hair)
+        self.scissors = Scissors(model)
         self.chart = Chart(model, detail.texels(self.config.size))
         self.strands = Strands(model, self.chart, detail)
         self.relief = Relief(model, self.chart, detail) if detail.wrinkles else None
@@ -193,6 +200,7 @@ class SyntheticWorld(nn.Module):
         color: bool,
     ) -> SyntheticFaces:
         config, model, count = self.config, self.model, len(r)
+        around = sample_surroundings(config.surroundings, count, apart(generator, "surroundings"))
         sampler = Sampler(count, generator)
         low, high = (math.log(value) for value in config.pose.distance)
         near = sampler.uniform(low, high, 1).exp()
@@ -212,6 +220,8 @@ class SyntheticWorld(nn.Module):
             relief = self.relief.sample(coefficients, face.age, generator)
             relief = self.chart.sample(relief, coordinates)
             fine = displace(*fine, rendering.mask, relief, 1 / camera.scale, distance)
+        if coordinates is not None:
+            coordinates = coordinates + around.slip
 
         # reflectance
         weights = face.skin.new_tensor(LUMA)[:, None]
@@ -249,9 +259,13 @@ class SyntheticWorld(nn.Module):
                 generator,
             )
         albedo = albedo.clamp(0, 1)
+        if around.cast.any():
+            area = rendering.mask.sum((2, 3), keepdim=True).clamp(min=1)
+            even = albedo.sum((2, 3), keepdim=True) / area * rendering.mask
+            albedo = torch.where(around.cast, even, albedo)
 
         # light
-        scene = _Scene(vertices, pose, distance, rendering, light)
+        scene = _Scene(vertices, pose, distance, rendering, light, around)
         shadow = self._shadow(scene, generator)
         openness = (1 - sampler.uniform(*config.light.occlusion) * (1 - occlusion)).clamp(min=0.05)
         # Lamps have an extent: folds that the sky hardly reaches see only part of them, too.
@@ -315,31 +329,42 @@ class SyntheticWorld(nn.Module):
     ) -> Float[Tensor, "batch channels size size"]:
         """Put the face into its place between background, body and hair."""
         config, (count, channels) = self.config, face.shape[:2]
-        light, rendering = scene.light, scene.rendering
+        light, rendering, around = scene.light, scene.rendering, scene.around
         sampler = Sampler(count, generator)
         behind = scenery.background(sampler, config.size, channels, config.scene)
         region = self.model.regions["neck"]
         neck = (skin * region[:, None]).sum(1) / region.sum()
+        kept = self.scissors.keep(around, rendering.fragments, rendering.pncc)
         # Cameras expose for the person: behind a dark face the room is not brighter than behind a
         # pale one. Some light of its own remains.
         area = channels * rendering.mask.sum((1, 2, 3), keepdim=True).clamp(min=1)
         level = (face * rendering.mask).sum((1, 2, 3), keepdim=True) / area
         behind = behind * (0.2 + 0.8 * (level / _TYPICAL_FACE).clamp(max=2))
+        behind = put_backdrop(behind, around)
         if not config.hair.surround:
-            return torch.where(rendering.mask, face, behind)
+            return torch.where(rendering.mask & kept, face, behind)
         style = self.person.style(hair_color, generator)
         cloth = sampler.uniform(0.02, 0.9, 1) * sampler.uniform(0.6, 1.0, channels)
         cloth = torch.where(sampler.chance(config.hair.p_clothes, 1), cloth, neck)
         nearest = torch.where(rendering.mask, rendering.depth, -torch.inf)
         body, hair = self.person.render(
-            style, scene.vertices, scene.pose, scene.distance, config.size, neck, cloth, nearest
+            style,
+            scene.vertices,
+            scene.pose,
+            scene.distance,
+            config.size,
+            neck,
+            cloth,
+            nearest,
+            around.body_turn,
         )
+        body, hair = (each._replace(alpha=each.alpha * ~around.alone) for each in (body, hair))
         # Hair dims the skin that it touches.
         contact = avg_pool2d(hair.alpha, 8, ceil_mode=True)
         contact = interpolate_image(contact, size=face.shape[2:], mode="bilinear")
         contact = 1 - 0.55 * contact
         picture = torch.lerp(behind, self._lit(body, light, wrap=0.0) * contact, body.alpha)
-        mask = rendering.mask.float()
+        mask = (rendering.mask & kept).float()
         mask = mask * avg_pool2d(mask, 3, 1, 1, count_include_pad=False)  # smooth outlines
         picture = torch.lerp(picture, face * contact, mask)
         return torch.lerp(picture, self._lit(hair, light, wrap=0.2), hair.alpha)
@@ -372,6 +397,7 @@ class _Scene(NamedTuple):
     distance: Float[Tensor, " batch"]
     rendering: Rendering
     light: Light
+    around: Surroundings
 
 
 class _Known:

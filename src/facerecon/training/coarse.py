@@ -21,6 +21,7 @@ from facerecon.displacements import (
     spread_points,
 )
 from facerecon.evaluation.coarse import HeldOut, coarse_metrics, held_out_faces
+from facerecon.evaluation.heads.kinds import KINDS, turned
 from facerecon.evaluation.heads.models import load_heads
 from facerecon.evaluation.heads.table import head_metrics
 from facerecon.evaluation.heads.views import Heads
@@ -38,6 +39,9 @@ from facerecon.training.processes import Processes
 
 _MEASURED = 256  # points on the surface whose mean distance is the vertex distance
 VALIDATION_HEADS = 64  # photographs of other heads at each validation
+
+VALIDATION_KINDS = {"heads": "whole", "cut_heads": "face alone"}
+"""Prefix in the history: kind of heads (`evaluation.heads.kinds`)."""
 
 _Batch = Sequence[Tensor]  # image, r_gt, r_t, feedback maps of r_t
 
@@ -168,11 +172,13 @@ class CoarseTask:
         self.world = SyntheticWorld(self.model, config.data, textures)
         self.pairs = _Pairs(self.world, config, self.stored, self.processes)
         self.metric = self.model.geometry_metric()
-        self.heads = None
+        self.heads = {}
         if heads is not None and self.processes.first:
-            self.heads = Heads(load_heads(heads), self.model, config.data.size).render(
-                VALIDATION_HEADS, seed=0
-            )
+            source = Heads(load_heads(heads), self.model, config.data.size)
+            self.heads = {
+                prefix: source.render(VALIDATION_HEADS, seed=0, kind=KINDS[kind])
+                for prefix, kind in VALIDATION_KINDS.items()
+            }
         probe = self.world.sample(1000, self.world.generator(config.seed))
         coefficients, pose = split(probe, model.n_coefficients)
         self.first_gmse = gmse(torch.zeros_like(coefficients), coefficients, self.metric).item()
@@ -272,10 +278,14 @@ class CoarseTask:
         return tuple(((v * weight).sum((1, 2)) / count).mean() for v in (distance, surprise))
 
     def validate(self, networks: nn.ModuleDict) -> dict[str, float]:
-        """`coarse_metrics` on the held-out faces, `head_metrics` on the heads."""
-        metrics = coarse_metrics(networks["coarsenet"], self.model, self.held_out)
-        if self.heads is not None:
-            metrics |= head_metrics(networks["coarsenet"], self.model, self.heads)
+        """`coarse_metrics` on the held-out faces; `head_metrics` and `turned` on the heads."""
+        network = networks["coarsenet"]
+        metrics = coarse_metrics(network, self.model, self.held_out)
+        if self.heads:
+            metrics |= head_metrics(network, self.model, self.heads["heads"])
+        for prefix, views in self.heads.items():
+            found = turned(network, self.model, views).measures
+            metrics |= {f"{prefix}_{name}": value for name, value in found.items()}
         return metrics
 
     def pictures(self, networks: nn.ModuleDict) -> dict[str, Tensor]:

@@ -49,6 +49,21 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         help="further pictures with a yaw of 60 to 90 degrees (default: 50)",
     )
     heads.add_argument(
+        "--per-kind",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="also N pictures of each kind of head: bald, cut out, before even backdrops; slopes of"
+        " estimated over true yaw and pitch, and kinds.png (default: 0)",
+    )
+    heads.add_argument(
+        "--textures",
+        type=Path,
+        metavar="FILE",
+        help="texture bank that data_scripts/make_texture_bank.py made: adds the kind of heads that"
+        " wear photographed skin",
+    )
+    heads.add_argument(
         "--boxes",
         choices=("truth", "detector"),
         default="truth",
@@ -80,6 +95,7 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         ),
         epilog=EXIT_CODES,
     )
+    _add_people(kinds)
     _add_yale(kinds)
     parser.set_defaults(command=_evaluate)
     add_scans(kinds, EXIT_CODES)
@@ -141,6 +157,26 @@ def _add_detail(kinds: argparse._SubParsersAction) -> None:
     )
 
 
+def _add_people(kinds: argparse._SubParsersAction) -> None:
+    """The kind `people`."""
+    parser = kinds.add_parser(
+        "people",
+        parents=[_of_evaluations(200)],
+        help="real people with two photographs each (London Set)",
+        description=(
+            "For each smiling photograph the neutral ones are ranked by the distance of the"
+            " identity's shapes: rank-1, AUC, mean distance within a person and between two. Where"
+            " the folder has points189.json, also how far eye corners, mouth corners, nose and jaw"
+            " lie from the points that people set. --out gets people.json."
+            " The photographs: Face Research Lab London Set, doi 10.6084/m9.figshare.5047666."
+        ),
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="001_neutral.jpg, 001_smiling.jpg, ..."
+    )
+
+
 def _add_yale(kinds: argparse._SubParsersAction) -> None:
     """The kind `yale`."""
     parser = kinds.add_parser(
@@ -173,7 +209,15 @@ def _evaluate(args: argparse.Namespace) -> int:
     import torch
 
     from facerecon.backends.devices import find_device
-    from facerecon.commands.evaluate import detail, heads, light, photos, synthetic, yale
+    from facerecon.commands.evaluate import (
+        detail,
+        heads,
+        light,
+        people,
+        photos,
+        synthetic,
+        yale,
+    )
     from facerecon.commands.evaluate.results import write_results
     from facerecon.files import require_writable
     from facerecon.morphable_model import MorphableModel
@@ -192,6 +236,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         "photos": photos,
         "detail": detail,
         "light": light,
+        "people": people,
         "yale": yale,
     }
     results = kinds[args.on].evaluate(args, network, model.to(args.device))

@@ -7,6 +7,12 @@ import numpy as np
 from facerecon.coarsenet import CoarseNet
 from facerecon.commands.evaluate.results import Results, about_file
 from facerecon.detection.recrop import fit
+from facerecon.evaluation.heads.kinds import (
+    KIND_LEGEND,
+    evaluate_kinds,
+    kinds_figure,
+    kinds_table,
+)
 from facerecon.evaluation.heads.models import load_heads
 from facerecon.evaluation.heads.table import (
     LEGEND,
@@ -19,11 +25,13 @@ from facerecon.evaluation.heads.views import Heads, detected
 from facerecon.evaluation.sheets import heads_sheet
 from facerecon.imaging import Crop
 from facerecon.morphable_model import MorphableModel
+from facerecon.synthetic.texture_bank import TextureBank
 
 
 def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel) -> Results:
     """Print the table of errors; the JSON file gets those of every picture."""
-    heads = Heads(load_heads(args.heads), model)
+    textures = TextureBank.load(args.textures, model) if args.textures else None
+    heads = Heads(load_heads(args.heads), model, textures=textures)
 
     def found(grey: np.ndarray, true: Crop) -> tuple[bool, Crop]:
         """As on a photograph: detected, then moved by the fit."""
@@ -37,6 +45,10 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
     if args.boxes == "detector":
         print(f"\nfaces found by the detector: {100 * views.found.float().mean():.0f} %")
     print(f"\n{LEGEND}")
+    kinds = {}
+    if args.per_kind:
+        kinds = evaluate_kinds(network, model, heads, args.per_kind, args.seed, args.iterations)
+        print(f"\n{kinds_table(kinds)}\n\n{KIND_LEGEND}")
     if not args.out:
         return Results({}, {})
     yaw = true_yaw(views)
@@ -54,6 +66,11 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
             name: {metric: values.tolist() for metric, values in row.items()}
             for name, row in results.items()
         },
+        "kinds": {
+            name: found.measures
+            | {"true": found.true.tolist(), "estimated": found.estimated.tolist()}
+            for name, found in kinds.items()
+        },
     }
     last = results[f"iteration {args.iterations}"]
     captions = [
@@ -62,4 +79,5 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
         for i in range(len(yaw))
     ]
     sheet = heads_sheet(network, model, views, last["depth"], captions, args.iterations)
-    return Results(content, {"heads.png": sheet})
+    pictures = {"heads.png": sheet} | ({"kinds.png": kinds_figure(kinds)} if kinds else {})
+    return Results(content, pictures)

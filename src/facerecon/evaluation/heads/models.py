@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from facerecon.evaluation.heads.registration import NOT_SKIN
@@ -15,11 +17,16 @@ from facerecon.morphable_model import ModelFileError, MorphableModel
 # Units that move eyeballs, or that make no face without another one.
 _LEFT_OUT = ("eyeLook", "mouthClose")
 
+_MOUTH = 45.0  # mm from the middle of the lips to the deepest of the mouth's inside
+_BELOW_JAW = 8.0  # mm below the jaw's line at which a head without neck ends
+
 
 class HeadModel(NamedTuple):
     """A population of heads: linear, in its own frame (y up, z toward the viewer) and unit.
 
     face: vertices of the face's skin, without ears, neck, eyeballs and inside of the mouth.
+    cut: vertices that are left of the heads when they are cut to the "face" with eyes and mouth,
+        or to that with the "ears" but without neck and scalp.
     expression: displacement at full strength. partner, group, frequency: see `sample_activations`.
     """
 
@@ -29,6 +36,7 @@ class HeadModel(NamedTuple):
     triangles: Int[Tensor, "triangles 3"]
     landmarks: Int[Tensor, " 68"]
     face: Bool[Tensor, " vertices"]
+    cut: dict[str, Bool[Tensor, " vertices"]]
     partner: Int[Tensor, " units"]
     group: Int[Tensor, " units"]
     frequency: Float[Tensor, " units"]
@@ -62,6 +70,8 @@ def _of_morphable_model(model: MorphableModel) -> HeadModel:
     face = regions["face"] > 0.5
     for name in NOT_SKIN:
         face = face & (regions[name] < 0.5)
+    features = sum(regions[name] for name in ("eye_left", "eye_right", "mouth_interior")) > 0.5
+    alone, ears = face | features, regions["ears"] > 0.5
     return HeadModel(
         mean=model.mean,
         identity=basis[: model.n_identity],
@@ -69,6 +79,10 @@ def _of_morphable_model(model: MorphableModel) -> HeadModel:
         triangles=model.triangles,
         landmarks=model.landmarks,
         face=face,
+        cut={
+            "face": alone,
+            "ears": (alone | ears) & _above_jaw(model.mean, model.landmarks),
+        },
         partner=model.expression_partner,
         group=model.expression_group,
         frequency=model.expression_frequency,
@@ -83,14 +97,40 @@ def _of_packed(file: dict[str, np.ndarray]) -> HeadModel:
     other = [name[:-2] + swap.get(name[-2:], name[-2:]) for name in names]
     partner = torch.tensor([names.index(name) for name in other])
     vertices = torch.arange(len(file["mean"]))
+    mean, landmarks = torch.from_numpy(file["mean"]).float(), torch.from_numpy(file["landmarks68"])
+    face = vertices < int(file["narrow_face_vertices"])
+    outer = vertices < int(file["face_vertices"])
+    edges = file["faces"][:, [0, 1, 1, 2]].reshape(-1, 2).T
+    joined = coo_array((np.ones(edges.shape[1]), edges), shape=(len(mean),) * 2)
+    part = torch.from_numpy(connected_components(joined, directed=False)[1])
+    eyeballs = part != part[0]
+    lips = mean[landmarks[48:].long()].mean(0)
+    mouth = ~outer & ~eyeballs & ((mean - lips).norm(dim=1) < _MOUTH)
+    features = eyeballs | mouth
     return HeadModel(
-        mean=torch.from_numpy(file["mean"]).float(),
+        mean=mean,
         identity=torch.from_numpy(file["identity"]).float(),
         expression=torch.from_numpy(file["expression"][kept]).float(),
         triangles=torch.from_numpy(file["faces"]).long(),
-        landmarks=torch.from_numpy(file["landmarks68"]).long(),
-        face=vertices < int(file["narrow_face_vertices"]),
+        landmarks=landmarks.long(),
+        face=face,
+        cut={
+            "face": face | features,
+            "ears": features | (outer & _above_jaw(mean, landmarks.long())),
+        },
         partner=partner,
         group=torch.minimum(partner, torch.arange(len(names))),
         frequency=torch.ones(len(names)),
     )
+
+
+def _above_jaw(
+    mean: Float[Tensor, "vertices 3"], landmarks: Int[Tensor, " 68"]
+) -> Bool[Tensor, " vertices"]:
+    """Vertices above the plane through chin and jaw angles, and a little below it."""
+    chin, angles = mean[landmarks[8]], mean[landmarks[[4, 12]]].mean(0)
+    forward = chin[2] - angles[2]
+    slope = (chin[1] - angles[1]) / forward.clamp(min=1.0)
+    line = chin[1] + slope * (mean[:, 2] - chin[2])
+    # Behind the jaw's angles it goes on level: the slope would cut the ears' lobes.
+    return mean[:, 1] > torch.where(mean[:, 2] < angles[2], angles[1], line) - _BELOW_JAW

@@ -58,6 +58,7 @@ def picture(
     head: Bool[Tensor, "batch 1 size size"],
     inside: Bool[Tensor, "batch 1 size size"],
     generator: torch.Generator,
+    backdrop: float | None = None,
 ) -> Float[np.ndarray, "batch size size"]:
     """Grey photographs in [0, 1] under random lights, before random backgrounds.
 
@@ -65,12 +66,15 @@ def picture(
         albedo, normals: maps of the heads.
         head: where a surface faces the camera; inside: where the inner side of one does, which
             shows through an open mouth and is dark.
+        backdrop: an even grey instead of the background, as displayed; None: the background.
     """
     scene = _background(len(albedo), albedo.shape[-1], generator)
     scene = torch.where(inside, scene.new_tensor(_MOUTH), scene)
     lit = albedo * _shading(normals, generator) + _highlight(normals, generator)
     scene = torch.where(head, lit, scene)
-    return _camera(scene, head, generator)
+    behind = torch.full_like(scene, 0 if backdrop is None else backdrop)
+    replaced = ~(head | inside) & (backdrop is not None)
+    return _camera(scene, head, behind, replaced, generator)
 
 
 def _shading(
@@ -124,15 +128,18 @@ def _background(
 def _camera(
     scene: Float[Tensor, "batch 1 size size"],
     head: Bool[Tensor, "batch 1 size size"],
+    behind: Float[Tensor, "batch 1 size size"],
+    replaced: Bool[Tensor, "batch 1 size size"],
     generator: torch.Generator,
 ) -> Float[np.ndarray, "batch size size"]:
-    """Exposure for the head, tone curve, blur, noise and JPEG."""
+    """Exposure for the head, tone curve, `behind` where it is `replaced`, blur, noise, JPEG."""
     count = len(scene)
     area = head.sum((1, 2, 3), keepdim=True).clamp(min=1)
     mean = (scene * head).sum((1, 2, 3), keepdim=True) / area
     gamma = uniform(generator, 0.55, 1, count, 1, 1, 1)
     target = uniform(generator, 0.25, 0.6, count, 1, 1, 1) ** (1 / gamma)
     scene = (scene * target / mean.clamp(min=1e-3)).clamp(0, 1) ** gamma
+    scene = torch.where(replaced, behind, scene)
     blur = uniform(generator, 0.3, 1.5, count).tolist()
     noise = uniform(generator, 0, 0.03, count, 1, 1) * normal(generator, *scene[:, 0].shape)
     quality = uniform(generator, 40, 95, count).tolist()

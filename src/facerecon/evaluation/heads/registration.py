@@ -50,6 +50,14 @@ class Registration(NamedTuple):
         weight = self.landmark_weight.to(other)[..., None]
         return (other[:, self.landmark_index.to(other.device)] * weight).sum(2)
 
+    def vertices_on(
+        self, other: Float[Tensor, "batch other_vertices 3"], vertices: Int[Tensor, " some"]
+    ) -> Float[Tensor, "batch some 3"]:
+        """Some of the model's vertices on heads of the other model, in those heads' frame."""
+        index = self.index.to(other.device)[vertices]
+        weight = self.weight.to(other)[vertices]
+        return (other[:, index] * weight[..., None]).sum(2)
+
     def best_fit(
         self,
         model: MorphableModel,

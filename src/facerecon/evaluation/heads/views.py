@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -24,7 +24,26 @@ from facerecon.lighting import LUMA
 from facerecon.mesh import vertex_normals
 from facerecon.morphable_model import MorphableModel, sample_activations
 from facerecon.rasterize import interpolate, rasterize
+from facerecon.synthetic.photographed_skin import skin_on_vertices
+from facerecon.synthetic.sampling import apart
 from facerecon.synthetic.skin import Skin
+from facerecon.synthetic.texture_bank import TextureBank
+
+
+class Kind(NamedTuple):
+    """What is left of photographed heads, and what is behind them.
+
+    cut: None, or a key of `HeadModel.cut`. hair: whether most wear some. backdrop: an even grey
+    as displayed, or None for soft clutter. photographed: skin of photographed people.
+    """
+
+    cut: str | None = None
+    hair: bool = True
+    backdrop: float | None = None
+    photographed: bool = False
+
+
+WHOLE = Kind()
 
 BOXES = ("truth", "detector")
 FindCrop = Callable[[Float[np.ndarray, "size size"], Crop], tuple[bool, Crop]]
@@ -39,6 +58,7 @@ ROLL_STD = 8.0
 _BATCH = 25  # photographs rendered together
 _REACH = 95.0  # mm around the tip of the nose: chin and brow, but not neck and scalp
 _PHOTO_SIZE, _PHOTO_MM = 400, 2 * CROP_MM  # what the detector sees
+_POINTS = 1500  # of the skin, at most, that say how a head is turned
 _DISTANCE = (450.0, 1500.0)  # mm from a perspective camera to the head
 _BOX_SHIFT, _BOX_LOG_WIDTH = 6.0, 0.06  # mm and natural logarithm: spread of a detector's boxes
 
@@ -52,6 +72,9 @@ class Views(NamedTuple):
     landmarks (N, 68, 3): column, row, mm; the points of the head's skin that the model's landmarks
         lie on in the registered mean, so that no difference between two lists counts as an error.
     own_landmarks (N, 68, 3): by the population's own list.
+    points (N, P, 3): mm, camera frame without perspective: the points of the head's skin that the
+        model's vertices `Heads.matched` lie on in the registered mean.
+    matched (N, P): those vertices.
     pose (N, 6): pose units; of a perspective camera, at the depth of the head's origin.
     best_fit (N, coefficients): the model's own approximation of the head.
     person (N,): the identity's number. perspective (N,): the camera, otherwise weak perspective.
@@ -64,6 +87,8 @@ class Views(NamedTuple):
     face: Tensor
     landmarks: Tensor
     own_landmarks: Tensor
+    points: Tensor
+    matched: Tensor
     pose: Tensor
     best_fit: Tensor
     person: Tensor
@@ -85,9 +110,16 @@ class Heads(nn.Module):
         source: the population.
         model: MorphableModel under test; its mean gives frame and skin.
         size: pixels of the crops.
+        textures: photographed skin, for kinds that wear it.
     """
 
-    def __init__(self, source: HeadModel, model: MorphableModel, size: int = 200):
+    def __init__(
+        self,
+        source: HeadModel,
+        model: MorphableModel,
+        size: int = 200,
+        textures: TextureBank | None = None,
+    ):
         super().__init__()
         self.model, self.size, self.skin = model, size, Skin(model)
         self.registration = register_heads(
@@ -104,10 +136,22 @@ class Heads(nn.Module):
         self.register_buffer(
             "face", source.face.to(device) & ((self.mean - nose).norm(dim=1) < _REACH)
         )
+        self.cut = {
+            name: self.triangles[kept.to(device)[self.triangles].all(1)].contiguous()
+            for name, kept in source.cut.items()
+        }
+        matched = found.used.nonzero().squeeze(1)
+        self.register_buffer("matched", matched[:: -(-len(matched) // _POINTS)].to(device))
         self._transfer_skin()
+        self.photographed = None if textures is None else skin_on_vertices(model, textures)
 
     def render(
-        self, count: int, seed: int, profiles: int = 0, boxes: str | FindCrop = "truth"
+        self,
+        count: int,
+        seed: int,
+        profiles: int = 0,
+        boxes: str | FindCrop = "truth",
+        kind: Kind = WHOLE,
     ) -> Views:
         """Photographs of `IDENTITIES` heads, each several times with other mild expressions.
 
@@ -117,9 +161,10 @@ class Heads(nn.Module):
             profiles: further photographs with a yaw from there to `PROFILE_LIMIT`.
             boxes: "truth": the true box with the spread of a detector's; "detector": the real one;
                 or a function that finds it.
+            kind: what is left of the heads. People, poses, skin and light are the same for all.
 
         Raises:
-            ValueError: unknown `boxes`, or nothing to render.
+            ValueError: unknown `boxes`, nothing to render, or photographed skin without textures.
         """
         if not callable(boxes):
             if boxes not in BOXES:
@@ -127,6 +172,8 @@ class Heads(nn.Module):
             boxes = {"truth": _true, "detector": detected}[boxes]
         if count < 0 or profiles < 0 or count + profiles == 0:
             raise ValueError(f"count and profiles must be 0 or more, got {count} and {profiles}")
+        if kind.photographed and self.photographed is None:
+            raise ValueError("photographed skin needs textures: give the heads a bank of them")
         device, total = self.mean.device, count + profiles
         generator = torch.Generator(device=device).manual_seed(seed)
         persons = normal(generator, IDENTITIES, len(self.identity))
@@ -149,7 +196,9 @@ class Heads(nn.Module):
         views = []
         for part in torch.arange(total, device=device).split(_BATCH):
             vertices = self.shapes(persons[person[part]], activation[part])
-            photos = self._photograph(vertices, angles[part], nearness[part], boxes, generator)
+            photos = self._photograph(
+                vertices, angles[part], nearness[part], boxes, kind, generator
+            )
             photos["best_fit"] = self.registration.best_fit(self.model, vertices - self.mean)
             photos["person"], photos["perspective"] = person[part], nearness[part] > 0
             views.append(Views(**photos))
@@ -183,6 +232,7 @@ class Heads(nn.Module):
         angles: Float[Tensor, "batch 3"],
         nearness: Float[Tensor, " batch"],
         find: FindCrop,
+        kind: Kind,
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
         """The fields of `Views` that a camera gives; nearness: 1 / its distance in mm."""
@@ -195,7 +245,8 @@ class Heads(nn.Module):
         pixels[..., 0] = middle[:, :1] + stretch * camera[..., 0]
         pixels[..., 1] = middle[:, 1:] - stretch * camera[..., 1]
         normals = vertex_normals(camera, self.triangles)
-        photos = self._picture(pixels, normals, generator)
+        triangles = self.triangles if kind.cut is None else self.cut[kind.cut]
+        photos = self._picture(pixels, normals, triangles, kind, generator)
 
         shift = _BOX_SHIFT * scale * normal(generator, count, 2)
         side = CROP_MM * scale * torch.exp(_BOX_LOG_WIDTH * normal(generator, count, 1))
@@ -213,39 +264,56 @@ class Heads(nn.Module):
         origin = (middle[:, None] - start + 0.5) / step - 0.5
         origin = (origin[:, 0] - (self.size - 1) / 2) / self.size * origin.new_tensor([1.0, -1.0])
         log_scale = torch.log(scale / step[:, 0] * CROP_MM / self.size)
-        fragments = rasterize(pixels, self.triangles, self.size, self.size)
-        face = self.face[self.triangles].all(1)[fragments.triangle.clamp(min=0)][:, None]
+        fragments = rasterize(pixels, triangles, self.size, self.size)
+        face = self.face[triangles].all(1)[fragments.triangle.clamp(min=0)][:, None]
+        matched = self.matched.expand(count, -1)
         return {
             "image": torch.from_numpy(np.stack(images))[:, None].to(device),
-            "depth": interpolate(camera[..., 2:], fragments, self.triangles),
-            "normals": normalize(interpolate(normals, fragments, self.triangles), dim=1),
+            "depth": interpolate(camera[..., 2:], fragments, triangles),
+            "normals": normalize(interpolate(normals, fragments, triangles), dim=1),
             "face": face & fragments.mask,
             "landmarks": self.registration.landmarks_on(pixels),
             "own_landmarks": pixels[:, self.landmarks],
+            "points": self.registration.vertices_on(camera, self.matched),
+            "matched": matched,
             "pose": torch.cat([angles, origin, log_scale], dim=1) / POSE_UNITS.to(angles),
             "found": torch.tensor(found, device=device),
         }
+
+    def _photographed_skin(
+        self, albedo: Float[Tensor, "batch model_vertices"], generator: torch.Generator
+    ) -> Float[Tensor, "batch model_vertices"]:
+        """Grey albedo of the model's vertices, that of photographed people where they have one."""
+        skins, reached = self.photographed
+        picks = torch.randint(len(skins), (len(albedo),), generator=generator, device=albedo.device)
+        return torch.where(reached, skins[picks] @ albedo.new_tensor(LUMA), albedo)
 
     def _picture(
         self,
         pixels: Float[Tensor, "batch vertices 3"],
         normals: Float[Tensor, "batch vertices 3"],
+        triangles: Int[Tensor, "triangles 3"],
+        kind: Kind,
         generator: torch.Generator,
     ) -> Float[np.ndarray, "batch size size"]:
         albedo = self.skin.sample(len(pixels), generator) @ normals.new_tensor(LUMA)
+        if kind.photographed:
+            albedo = self._photographed_skin(albedo, apart(generator, "skin"))
         albedo = torch.einsum("bvk,vk->bv", albedo[:, self.skin_index], self.skin_weight)
         eyes = self.mean[self.landmarks[36:48]].mean(0)
-        albedo = wear_hair(albedo, self.mean, eyes, generator)
+        haired = wear_hair(albedo, self.mean, eyes, generator)
+        albedo = haired if kind.hair else albedo
         front, back = (
-            rasterize(pixels, triangles, _PHOTO_SIZE, _PHOTO_SIZE)
-            for triangles in (self.triangles, self.triangles.flip(1).contiguous())
+            rasterize(pixels, each, _PHOTO_SIZE, _PHOTO_SIZE)
+            for each in (triangles, triangles.flip(1).contiguous())
         )
         return picture(
-            interpolate(albedo[..., None], front, self.triangles),
-            normalize(interpolate(normals, front, self.triangles), dim=1),
+            interpolate(albedo[..., None], front, triangles),
+            normalize(interpolate(normals, front, triangles), dim=1),
             front.mask,
             back.mask,
             generator,
+            kind.backdrop,
         )
 
 

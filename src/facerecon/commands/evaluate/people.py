@@ -1,0 +1,51 @@
+"""The command `facerecon evaluate people`: are a person's two photographs the same face?"""
+
+import argparse
+import warnings
+
+from facerecon.coarsenet import CoarseNet
+from facerecon.commands.evaluate.results import Results
+from facerecon.evaluation.people import (
+    PeopleError,
+    PeopleWarning,
+    fit_people,
+    identity_distances,
+    list_people,
+    mean_point_errors,
+    point_errors,
+    recognition,
+)
+from facerecon.morphable_model import MorphableModel
+
+
+def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel) -> Results:
+    """Print how well the shapes tell people apart; the JSON file gets every person's values."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PeopleWarning)
+        people = fit_people(network, model, list_people(args.folder)[: args.count], args.iterations)
+    for warning in caught:
+        if issubclass(warning.category, PeopleWarning):
+            print(warning.message)
+    if len(people) < 2:
+        raise PeopleError(f"{args.folder}: faces were found of {len(people)} people; needs two")
+    distance = identity_distances(model, people)
+    found, errors = recognition(distance), mean_point_errors(people)
+    print(
+        f"{len(people)} people, the smiling photograph against all neutral ones, by the identity's"
+        f" shape\nrank-1 {found['rank_1']:.2f}, AUC {found['auc']:.3f}; distance"
+        f" {found['within_mm']:.2f} mm within a person, {found['between_mm']:.2f} mm between two"
+    )
+    if errors:
+        parts = ", ".join(f"{part} {value:.1f}" for part, value in errors.items())
+        print(f"from the hand-set points, percent of the outer eye corners' distance: {parts}")
+    rows = {
+        person.name: {
+            "nearest": people[int(distance[i].argmin())].name,
+            "own_mm": distance[i, i].item(),
+            "points": {}
+            if person.points is None
+            else point_errors(person.landmarks, person.points),
+        }
+        for i, person in enumerate(people)
+    }
+    return Results({"recognition": found, "points": errors, "people": rows}, {})
