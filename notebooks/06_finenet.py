@@ -900,8 +900,9 @@ figure
 # line of the relief also a line of the photograph? Is it a crease, or a strand of hair,
 # a frame of glasses, a shadow? FineNet adds faint lines; ours moves cheeks and folds as
 # well. At lids and lips, where NormalNet expects to be wrong, the depth is smoothed on
-# purpose, so eyes look as if they were shut. A surface with more relief looks more
-# convincing, right or wrong, so a choice between the two is not left to the eye.
+# purpose, and eyes get back a half of the coarse face's relief, for a blurred opening
+# looks shut. A surface with more relief looks more convincing, right or wrong, so a
+# choice between the two is not left to the eye.
 
 # %%
 ours, pictures = Reconstructor.from_pretrained(refine="normals"), []
