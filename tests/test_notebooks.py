@@ -98,6 +98,9 @@ WRONG_ANSWERS = {
         ("bent @ bent", "slopes @ slopes"),
         ("[0, 0, 1]", "[mu, nu, 1]"),
         ("np.linalg.solve(G.T, lamp)", "G @ lamp"),
+        ("lamps.T @ (weight[:, None] * lamps)", "lamps.T @ lamps"),
+        ("lamps.T @ (weight * intensity)", "lamps.T @ intensity"),
+        ("return scaled / albedo, albedo", "return scaled, albedo"),
     ],
     "06_finenet": [
         ("iokl,ihw->ohkwl", "iokl,ihw->olhkw"),  # columns in front
@@ -107,6 +110,9 @@ WRONG_ANSWERS = {
         ("(-l[1] - directed", "(l[1] - directed"),
         ("(-l[2] - directed * q / length)", "(-l[2])"),
         ("+ l[3]) / length", "- l[3]) / length"),
+        ("D.T @ D + screen", "D.T @ D + screen**2"),
+        ("D.T @ steps + screen * coarse", "D.T @ steps + coarse"),
+        ("D.T @ steps + screen * coarse", "-D.T @ steps + screen * coarse"),
     ],
     "07_end_to_end": [
         ("np.abs(estimate - truth)", "estimate - truth"),
@@ -226,7 +232,7 @@ def test_check_finds_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[
 @each_or_paper
 def test_sizes(source: Path) -> None:
     cells = cells_of(source)
-    assert len(cells) <= 66
+    assert len(cells) <= 88
     assert len(BUILD.build(source.read_text("utf-8"))) <= 150_000
     limits = {"code": 25 if source in PAPER else 20, "markdown": 12}
     too_long = [c.source for c in cells if len(c.source.splitlines()) > limits[c.cell_type]]
