@@ -15,7 +15,7 @@
 # %% tags=["parameters"]
 preset = "quick"  # "full": sections 6 and 8 measure on eight times as many faces
 seed = 0  # of the synthetic faces
-output_dir = "../runs/lighting_and_albedo"  # where figures and result.json go
+output_dir = "runs/lighting_and_albedo"  # where figures and result.json go
 yale_folder = ""  # of CroppedYale's people; "": yale in the folder FACERECON_DATA names
 
 # %% tags=["imports"]

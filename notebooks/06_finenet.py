@@ -14,7 +14,7 @@
 # %% tags=["parameters"]
 preset = "quick"  # "full": longer optimization and training
 seed = 0  # of the synthetic faces and of the small network's first weights
-output_dir = "../runs/finenet"  # where figures and result.json go
+output_dir = "runs/finenet"  # where figures and result.json go
 fine_weights = ""  # file of FineNet weights instead of those that ship
 yale_folder = ""  # of CroppedYale's people; "": yale in the folder FACERECON_DATA names
 

@@ -14,7 +14,7 @@
 # %% tags=["parameters"]
 preset = "quick"  # "full": section 7 trains for much longer
 seed = 0  # of the random numbers in the checks
-output_dir = "../runs/end_to_end"  # where figures, meshes and result.json go
+output_dir = "runs/end_to_end"  # where figures, meshes and result.json go
 photos = []  # files to use instead of the two portraits
 coarse_weights = ""  # file of CoarseNet weights instead of those that ship
 fine_weights = ""  # file of FineNet weights instead of those that ship

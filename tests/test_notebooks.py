@@ -408,10 +408,7 @@ def test_a_reproduction_quotes_the_paper_and_sets_its_outcome_beside(source: Pat
     assert f'"runs/{source.stem}"' in tagged(source, "parameters")[0].source
 
 
-ELSEWHERE = [source for source in [*SOURCES, *PAPER] if source.stem[:2] not in ("05", "06", "07")]
-
-
-@pytest.mark.parametrize("source", ELSEWHERE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", [*SOURCES, *PAPER], ids=lambda path: path.stem)
 def test_a_notebook_writes_below_the_folder_that_it_runs_in(source: Path) -> None:
     """So that papermill, called anywhere, leaves nothing but in the folder of its output."""
     scope: dict[str, object] = {}
