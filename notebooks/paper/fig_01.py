@@ -38,14 +38,12 @@ output.mkdir(parents=True, exist_ok=True)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 fine_file = fine_weights or weights.shipped("finenet.safetensors")
 normals_file = normals_weights or weights.shipped("normalnet.safetensors")
-ours = {
-    size: Reconstructor.from_pretrained(coarse_file, normals_file, size=size)
-    for size in (200, 400)
-}
-papers = {
-    size: Reconstructor.from_pretrained(
-        coarse_file, fine_file, size=size, refine="finenet"
+stages = {"normals": normals_file, "finenet": fine_file}
+reconstructors = {
+    (refine, size): Reconstructor.from_pretrained(
+        coarse_file, file, size=size, refine=refine
     )
+    for refine, file in stages.items()
     for size in (200, 400)
 }
 known = {}
@@ -54,15 +52,14 @@ if not photos:
         known[f"subject {index}"] = cached_photograph(repro.cache_folder(), index, seed)
 images = {Path(file).stem: imaging.load_image(file) for file in photos} or portraits()
 images |= {name: photograph.scan.image for name, photograph in known.items()}
+
+# %%
 faces, finenets = {}, {}
 for name, image in images.items():
-    faces[name] = ours[200](image)
-    size = (
-        400 if faces[name].crop.side > 200 else 200
-    )  # enough pixels for the finer crop
-    if size == 400:
-        faces[name] = ours[size](image)
-    finenets[name] = papers[size](image)
+    faces[name] = reconstructors["normals", 200](image)
+    size = 400 if faces[name].crop.side > 200 else 200  # as the photograph has pixels
+    faces[name] = reconstructors["normals", size](image)
+    finenets[name] = reconstructors["finenet", size](image)
 
 # %%
 pictures = []

@@ -58,6 +58,8 @@ elif not photos:
         photograph = cached_photograph(repro.cache_folder(), index, seed, yaw)
         scans[f"subject {index}"] = photograph.scan
 images |= {name: scan.image for name, scan in scans.items()}
+
+# %%
 estimates, failures = {}, {}
 for name, image in images.items():
     for method in methods:
