@@ -10,7 +10,7 @@ import scan_fixtures
 from scan_fixtures import write_fixture
 
 from facerecon.cli import main
-from facerecon.commands.outcome import FAILED, OK
+from facerecon.commands.outcome import FAILED, OK, USAGE
 from facerecon.methods.registry import (
     MethodSettings,
     build_method,
@@ -175,7 +175,7 @@ def test_command(folder, tmp_path, capsys):
     assert "1 of 1 scans" in capsys.readouterr().out
     assert main([*arguments, OFF, "--scale", "size"]) == FAILED  # it does not say its size
     assert "its pixels' width in mm" in capsys.readouterr().err
-    assert main([*arguments, "nothing"]) == FAILED
+    assert main([*arguments, "nothing"]) == USAGE
     assert "unknown method" in capsys.readouterr().err
     (folder / "00001d2.ppm").unlink()
     assert main([*arguments, TRUTH]) == OK

@@ -233,7 +233,7 @@ class Run:
                 self.record = Record(self.folder, self.samples, self.settings())
                 return self._train()
         except OutputError as error:
-            raise TrainingError(error) from None
+            raise TrainingError(f"{error}; the last good checkpoint is kept") from None
         except OSError as error:
             raise TrainingError(
                 f"{self.folder}: cannot be written ({error.strerror or error}); the last good "
