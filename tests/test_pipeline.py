@@ -253,8 +253,8 @@ def test_tiny_photographs_with_a_box_do_not_crash(reconstruct):
 @pytest.mark.parametrize(
     ("box", "cause"),
     [
-        ((0, 0, 0, 10), "positive"),
-        ((0, 0, float("nan"), 10), "positive"),
+        ((0, 0, 0, 10), "above 0"),
+        ((0, 0, float("nan"), 10), "above 0"),
         ((5000, 0, 10, 10), "outside the image"),
         ((float("nan"), 0, 10, 10), "finite"),
     ],

@@ -103,7 +103,7 @@ def trim_rim(
     max_slope: float = 2.5,
     max_jump_mm: float = 10.0,
     rounding: float = 3.0,
-    strip_mm: float = 8.0,
+    strip_mm: float = 16.0,
     island_share: float = 0.2,
     hole_share: float = 0.05,
 ) -> Bool[Tensor, "height width"]:
