@@ -12,19 +12,21 @@ VENV ?= .venv
 #   make test TORCH="torch==2.13.0 --index-url URL"   with the URL of the CPU builds on PyTorch's install page
 TORCH ?= torch==2.13.0
 PRESET ?= quick
-# Notebooks at a time.
+# Notebooks, or files of tests, at a time.
 JOBS ?= 2
 # Options of tools/portability.py.
 PORTABILITY ?=
 
 BIN := $(VENV)/bin
+# Processes of one thread finish sooner than one process of many.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 NOTEBOOKS = $(sort $(wildcard notebooks/*.ipynb))
 
 .PHONY: test reproduce portability lint clean
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
-	$(if $(NOTEBOOKS),$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 $(NOTEBOOKS))
+	$(TESTS)
+	$(if $(NOTEBOOKS),$(TESTS) --nbmake --nbmake-timeout=900 $(NOTEBOOKS))
 
 reproduce: $(VENV)/.installed-notebooks
 	$(BIN)/facerecon reproduce --preset $(PRESET) --jobs $(JOBS)
