@@ -21,6 +21,7 @@ from facerecon.detection.detect import NoFaceError, detect_faces
 from facerecon.detection.recrop import fit
 from facerecon.evaluation.coarse import projected_landmarks
 from facerecon.imaging import ImageError, crop, load_image
+from facerecon.messages import OneLine
 from facerecon.morphable_model import MorphableModel
 
 POINTS_FILE = "points189.json"
@@ -39,11 +40,11 @@ PARTS = (*_SAME, "jaw")
 """Of the face, whose points people set."""
 
 
-class PeopleError(ValueError):
+class PeopleError(OneLine, ValueError):
     """A folder is not as expected; the message says what was."""
 
 
-class PeopleWarning(UserWarning):
+class PeopleWarning(OneLine, UserWarning):
     """A person is left out; the message says who, and why."""
 
 
