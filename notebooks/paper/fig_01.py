@@ -73,7 +73,7 @@ for name, face in faces.items():
     for yaw in (0, -35 if face.pose[1] > 0 else 35):
         normals = viz.mesh_normals(face.vertices, face.faces, 400, yaw, width_mm=width)
         pictures.append(viz.shaded(normals))
-titles = ["photograph", "with FineNet", "ours", "ours, turned"]
+titles = 2 * ["photograph", "with FineNet", "ours", "ours, turned"]
 figure = viz.gallery(pictures, titles, columns=8, inches=1.9)
 figure.savefig(output / "figure.jpg", pil_kwargs={"quality": 88})
 figure
