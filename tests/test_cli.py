@@ -181,6 +181,8 @@ def test_an_unknown_device_is_one_line(tmp_path, photo, weights, capsys):
         ["reconstruct", "a.jpg", "--out", "x", "--box", "1", "2", "0", "3"],
         ["reconstruct", "a.jpg", "--out", "x", "--solid", "nan"],
         ["reconstruct", "a.jpg", "--out", "x", "--no-refine", "--fine", "x.safetensors"],
+        ["reconstruct", "a.jpg", "--out", "x", "--no-refine", "--refine", "finenet"],
+        ["reconstruct", "a.jpg", "--out", "x", "--over"],
         ["reproduce", "--jobs", "0"],
         ["train", "everything"],
         ["train", "coarse", "--samples", "0"],

@@ -30,8 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(error)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes options by their whole names: `--over` must not mean `--overwrite`."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+
 def _parser(training: bool) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="facerecon",
         description="Detailed 3D face reconstruction from a single photograph.",
         epilog=EXIT_CODES,

@@ -127,7 +127,11 @@ class Reconstructor:
                 network = load_normalnet(fine).to(device)
                 normals = NormalRefinement(model, network, ShadingRefinement()).to(device)
         except WeightsError as error:
-            raise WeightsError(f"{error} (the detail stage is {refine!r})") from None
+            other = next(name for name in REFINEMENTS if name != refine)
+            raise WeightsError(
+                f"{str(error).rstrip('.')}; these are to be weights of refine={refine!r},"
+                f" the other stage is {other!r}"
+            ) from None
         coarsenet = load_coarsenet(coarse).to(device)
         return cls(model, coarsenet, finenet, iterations, size, normals)
 

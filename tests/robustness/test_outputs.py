@@ -109,8 +109,11 @@ def test_the_second_face_and_a_photograph_of_its_name(tmp_path):
 def test_other_options_or_a_changed_photograph_are_done_again(tmp_path, weights, capsys):
     photo, out = portrait(tmp_path / "g.png"), tmp_path / "out"
     assert run([photo], out, weights) == OK
+    capsys.readouterr()
     assert run([photo], out, weights, "--formats", "stl") == OK
     assert (out / "g.stl").is_file()
+    text = capsys.readouterr().out
+    assert "made anew, with other options" in text and "g.ply stay as they were" in text
     Image.fromarray(photographs.astronaut()[:250, 96:346]).save(photo)
     capsys.readouterr()
     assert run([photo], out, weights, "--formats", "stl") == OK

@@ -93,14 +93,30 @@ class Outputs:
         for record in self.records.values():
             self._own(record.photo, record.all_files)
 
+    def of(self, photo: Path) -> Record | None:
+        """The record of this photograph."""
+        mine = (each for each in self.records.values() if each.photo == _absolute(photo))
+        return next(mine, None)
+
     def finished(self, photo: Path) -> Record | None:
         """The record of this photograph if all was done before, with the same options."""
-        for record in self.records.values():
-            if record.photo == _absolute(photo):
-                same = record.done and record.options == self.options
-                there = all((self.folder / name).is_file() for name in record.files)
-                return record if same and there and record.sha256 == _hash(photo) else None
-        return None
+        record = self.of(photo)
+        if record is None or not record.done or record.options != self.options:
+            return None
+        there = all((self.folder / name).is_file() for name in record.files)
+        return record if there and record.sha256 == _hash(photo) else None
+
+    def changed(self, photo: Path, before: Record | None) -> str:
+        """What a user should know who made the photograph's files with other options before."""
+        now = self.of(photo)
+        if before is None or now is None:
+            return ""
+        same = before.sha256 == now.sha256 and before.options == now.options
+        if same or not before.files:
+            return ""
+        stay = [name for name in now.earlier if (self.folder / name).is_file()]
+        left = f"; {', '.join(stay)} stay as they were" if stay else ""
+        return f" (made anew, with other options or of another picture than before{left})"
 
     def claim(self, photo: Path, stem: str, names: Callable[[str], Sequence[str]]) -> str:
         """`free_stem`, kept for this photograph also from another process.

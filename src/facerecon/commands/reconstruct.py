@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 MESH_FORMATS = ("ply", "obj", "stl", "glb")
 SIZES = (200, 400)
-ASSETS = {"finenet": "finenet.safetensors", "normals": "normalnet.safetensors"}
+ASSETS = {"normals": "normalnet.safetensors", "finenet": "finenet.safetensors"}
+REFINEMENTS = tuple(ASSETS)  # the default first
 DEPTH_AND_PREVIEW = ("depth.npy", "depth.png", "depth.json", "preview.png")
 
 
@@ -76,8 +77,7 @@ def add_reconstruct(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--all-faces", action="store_true", help="not only the largest face")
     parser.add_argument(
         "--refine",
-        choices=("normals", "finenet"),
-        default="normals",
+        choices=REFINEMENTS,
         help="normals: our detail, the nearest to measured real faces; finenet: the paper's"
         " (default: normals)",
     )
@@ -123,8 +123,9 @@ def _reconstruct(args: argparse.Namespace) -> int:
         args.usage_error("--box goes with one photograph, and not with --all-faces")
     if args.box and min(args.box[2:]) <= 0:
         args.usage_error("--box: width and height must be above 0")
-    if args.fine and args.no_refine:
-        args.usage_error("--fine goes with --refine, and not with --no-refine")
+    if args.no_refine and (args.fine or args.refine):
+        args.usage_error("--no-refine leaves out what --refine and --fine are about")
+    args.refine = args.refine or REFINEMENTS[0]
     if args.solid is not None and args.solid < MIN_THICKNESS_MM:
         args.usage_error(f"--solid: at least {MIN_THICKNESS_MM} mm, got {args.solid:g}")
     if not photos:
@@ -141,6 +142,7 @@ def _reconstruct(args: argparse.Namespace) -> int:
     for number, path in enumerate(photos, start=1):
         place = f"[{number}/{len(photos)}] {path}"
         try:
+            before = outputs.of(path)
             known = None if args.overwrite else outputs.finished(path)
             if known is None:
                 meshes = _reconstruct_one(reconstructor, path, outputs, args)
@@ -154,7 +156,7 @@ def _reconstruct(args: argparse.Namespace) -> int:
             say(f"{place}: done before, see {args.out / known.files[0]} (--overwrite repeats)")
         else:
             for mesh in meshes:
-                say(f"{place} -> {mesh}")
+                say(f"{place} -> {mesh}{outputs.changed(path, before)}")
     if failures and done + failures > 1:
         fail(f"{failures} failed, {done} done")
     return FAILED if failures else OK
