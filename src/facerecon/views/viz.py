@@ -147,11 +147,13 @@ def preview(face: Reconstruction, size: int = 400) -> Gallery:
 
     coarse, fine = (face.coarse_vertices, face.coarse_faces), (face.vertices, face.faces)
     width_mm = face.crop.side * face.mm_per_pixel  # the surfaces as large as in the photograph
+    unrefined = np.array_equal(face.depth_mm, face.coarse_depth_mm, equal_nan=True)
+    name = "mesh, not refined" if unrefined else "detailed"
     aside = -35.0 if face.pose[1] > 0 else 35.0
     views = {
         "coarse": mesh_normals(*coarse, size, width_mm=width_mm),
-        "detailed": mesh_normals(*fine, size, width_mm=width_mm),
-        "detailed, turned": mesh_normals(*fine, size, yaw=aside, width_mm=width_mm),
+        name: mesh_normals(*fine, size, width_mm=width_mm),
+        f"{name}, turned": mesh_normals(*fine, size, yaw=aside, width_mm=width_mm),
     }
     for axis, (title, normals) in zip(axes[1:], views.items(), strict=True):
         axis.imshow(shaded(normals), cmap="gray", vmin=0, vmax=1)
