@@ -25,8 +25,8 @@ FULLY_CORRECTED = 0.35
 UNSURE = (0.2, 0.4)
 """rad of NormalNet's expected error between which the depth is smoothed more and more.
 
-It expects half of a face's pixels to be off by less than the first. The others lie at lids,
-nostrils and lips, where the mesh has steps that the slopes do not take away."""
+Most of a face is below. Above are lids, nostrils and lips, where the mesh has steps that the
+slopes do not take away."""
 
 SMOOTHED_MM = 1.5
 """Standard deviation of that smoothing: wider than such a step, narrower than a lid."""
@@ -36,8 +36,8 @@ EYE_RELIEF = 0.5
 """Share of the relief of the coarse face's eyes that replaces NormalNet's.
 
 What NormalNet says of an eye's opening is blurred: the eye looks shut. All of the coarse relief
-would look best, but its lids lie beside the real ones: on measured people it costs 0.03 of the
-relief's correlation, half of it 0.01."""
+would look best, but its lids lie beside the real ones, which measured people show: a half is the
+compromise."""
 
 EYE_RELIEF_MM = 3.0
 """Standard deviation of the Gaussian that is taken off, to get that relief."""
