@@ -196,6 +196,8 @@ def _train(
         start = load_coarsenet(args.coarse) if args.coarse else None
         task = AlignedTask(model, config, device, start=start, processes=processes)
     elif args.network == "normals":
+        if processes.count > 1:
+            raise UsageError("facerecon train normals runs in one process, not under torchrun")
         begin = load_normalnet(args.normals) if args.normals else None
         task = NormalTask(model, load_coarsenet(args.coarse), config, device, start=begin)
     else:
