@@ -12,9 +12,10 @@ from PIL import Image
 from skimage import data as photographs
 
 import facerecon
-from facerecon import __version__
+from facerecon import __version__, pipeline
 from facerecon.cli import _parser, main
 from facerecon.coarsenet import CoarseNet, CoarseNetConfig
+from facerecon.commands import reconstruct
 from facerecon.commands.outcome import FAILED, OK, USAGE
 from facerecon.finenet import FineNet, FineNetConfig
 from facerecon.weights import ModelCard, save_weights
@@ -352,3 +353,9 @@ def test_module_can_be_run():
 )
 def test_every_evaluation_has_its_own_count(kind, count):
     assert _parser(training=False).parse_args(["evaluate", *kind.split()]).count == count
+
+
+def test_the_command_offers_what_the_pipeline_has():
+    """The command does not import torch before it runs, so it has its own copies."""
+    assert reconstruct.REFINEMENTS == pipeline.REFINEMENTS
+    assert reconstruct.SIZES == pipeline.FINE_SIZES
