@@ -61,6 +61,8 @@ class CoarseTraining(TrainingConfig):
     vertex_loss: float = 1.0  # weight of the posed-vertex distance beside GMSE and pose MSE
     displacement_loss: float = 2.0  # weight of the displacements, and of their stated errors
     regression_loss: float = 0.5  # weight of the same criterion before the displacements are used
+    identity_loss: float = 0.0  # weight of telling persons apart; > 0 shows everyone twice
+    identity_width: float = 0.5  # mm within which two identities count as one person's
     validation_faces: int = 500
     validation_every: int = 50_000
 
