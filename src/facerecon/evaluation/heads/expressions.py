@@ -38,7 +38,8 @@ _EYES = (36, 45)  # outer corners: their distance is the unit
 EXPRESSION_LEGEND = (
     "Heads with one expression at full strength; photographs with a yaw within 45 degrees. gape:"
     " distance of the inner lips; eyes: of the lids; width: of the mouth's corners; each in percent"
-    " of the outer eye corners' distance in the picture, true > estimated, means. depth: mm."
+    " of the outer eye corners' distance in the picture, true > estimated, means. The two lists of"
+    " landmarks lie a little differently: compare with the neutral row. depth: mm."
 )
 
 
@@ -108,7 +109,7 @@ def evaluate_expressions(
         own = projected_landmarks(model, r, views.image.shape[-1])
         true, estimated = (
             {key: values[near].mean().item() for key, values in openings(each).items()}
-            for each in (views.landmarks[..., :2], own)
+            for each in (views.own_landmarks[..., :2], own)
         )
         rows = evaluate_views(network, model, views, iterations, baselines=False)
         depth = rows[f"iteration {iterations}"]["depth"][near].nanmean().item()
