@@ -34,6 +34,7 @@ class TrainingConfig:
 # Every third face lacks hair, ears, neck or a room behind it, and shoulders say nothing: a network
 # that leans on them turns cut-out and bald heads too little.
 SPARSE_WORLD = SyntheticConfig(
+    p_strong=0.2,
     pose=PoseConfig(p_frontal=0.35),  # a prior of few turned heads pulls estimates to the front
     hair=HairConfig(p_bald=0.12, p_scarf=0.05),
     surroundings=SurroundingsConfig(
@@ -171,7 +172,7 @@ COARSE_PRESETS = {
         validation_faces=16,
         validation_every=1_000,
     ),
-    "cpu": CoarseTraining(data=SPARSE_WORLD),
+    "cpu": CoarseTraining(data=SPARSE_WORLD, identity_loss=0.04),
     "paper": CoarseTraining(
         network=CoarseNetConfig(
             width=64, blocks=(2, 2, 2, 2), stem="resnet", points=0, both_sides=False
