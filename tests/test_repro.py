@@ -97,11 +97,12 @@ def test_a_failed_item_is_kept_and_does_not_stop_the_next(
     ],
 )
 def test_one_line_names_item_cell_and_message(
-    clone: Path, capsys: pytest.CaptureFixture[str], cell: str, said: str
+    clone: Path, capfd: pytest.CaptureFixture[str], cell: str, said: str
 ) -> None:
     write_notebook(clone / "notebooks/01_first.ipynb", "x = 1", cell)
     assert reproduce(["first"], out=clone / "figures") == 1
-    lines = capsys.readouterr().err.splitlines()
+    lines = capfd.readouterr().err.splitlines()  # the kernel's, too
+    assert not [line for line in lines if "IPKernelApp" in line]
     (line,) = [line for line in lines if "FAILED" in line]
     assert f"first: FAILED, cell [4], AssertionError: {said}; see " in line
 

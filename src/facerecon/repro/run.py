@@ -248,6 +248,10 @@ def _run_all(plans: Sequence[Plan], jobs: int) -> list[str]:
     return failed
 
 
+# The kernel would warn for each notebook that it talks to this machine's own processes unencrypted.
+_QUIET = ["--IPKernelApp.log_level=ERROR"]
+
+
 def _set_threads(count: str) -> None:
     os.environ.update(dict.fromkeys(THREADS, count))
 
@@ -273,7 +277,9 @@ def run(plan: Plan, progress: bool = False) -> tuple[str, float]:
             require_writable(plan.folder)
             remove_partial(plan.folder)
             try:
-                papermill.execute_notebook(plan.notebook, draft, plan.given, progress_bar=bar)
+                papermill.execute_notebook(
+                    plan.notebook, draft, plan.given, progress_bar=bar, extra_arguments=_QUIET
+                )
                 content = json.loads(draft.read_bytes())
                 content["metadata"][KEY] = {"key": plan.key, "result": _result_hash(plan.folder)}
                 text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
