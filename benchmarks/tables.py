@@ -237,6 +237,54 @@ def yale_table(report: dict) -> list[str]:
     return [*markdown(rows), "", foot]
 
 
+def kinds_table(report: dict) -> list[str]:
+    """Rows of heads of another model, kind by kind."""
+    degrees, plain = ("yaw", "pitch", "normals"), ("yaw_slope", "yaw_short", "pitch_slope", "depth")
+    columns = ["yaw_slope", "yaw_short", "pitch_slope", "yaw", "pitch", "depth", "normals"]
+    titles = ["yaw slope", "short, degrees", "pitch slope", "yaw", "pitch", "depth, mm", "normals"]
+    digits = dict.fromkeys((*degrees, *plain), 2) | {"yaw_slope": 3, "pitch_slope": 3}
+    digits |= {"yaw_short": 1, "normals": 1}
+    rows = [["kind", *titles]]
+    for name, measures in report["kinds"].items():
+        cells = [f"{measures[c]:.{digits[c]}f}" + "°" * (c in degrees) for c in columns]
+        rows.append([name, *cells])
+    count = len(next(iter(report["kinds"].values()))["true"])
+    return [*markdown(rows), "", f"{count} photographs of each kind, seed {report['seed']}."]
+
+
+SHOWN = ("its shape, true rotation", "its pose, best shape", "mean face, true landmarks")
+
+
+def steps_table(report: dict) -> list[str]:
+    """Rows of all heads with a yaw within 45 degrees, after each iteration, and baselines."""
+    rows = [["", "depth, mm", "90 %", "normals", "yaw", "pitch", "landmarks"]]
+    for name, row in report["within_45_degrees"].items():
+        if name.startswith("iteration") or name in SHOWN:
+            lengths = [f"{row[key]:.2f}" for key in ("depth", "depth_p90")]
+            angles = [f"{row[key]:.2f}°" for key in ("normals", "yaw", "pitch")]
+            rows.append([name, *lengths, *angles, f"{row['landmarks']:.2f} %"])
+    return markdown(rows)
+
+
+def expressions_table(report: dict) -> list[str]:
+    """Rows of heads with one strong expression."""
+    rows = [["at full strength", "inner lips", "lids", "mouth's width", "depth, mm"]]
+    for name, row in report["expressions"].items():
+        pairs = [f"{row['true'][k]:.1f} → {row['estimated'][k]:.1f}" for k in row["true"]]
+        rows.append([name, *pairs, f"{row['depth']:.2f}"])
+    return markdown(rows)
+
+
+def people_table(report: dict) -> list[str]:
+    """One row: who is who, and points that people set."""
+    found = report["recognition"]
+    rows = [["rank-1", "AUC", "within a person", "between two", *report["points"]]]
+    numbers = [f"{found['rank_1']:.2f}", f"{found['auc']:.3f}"]
+    numbers += [f"{found[key]:.2f} mm" for key in ("within_mm", "between_mm")]
+    rows.append([*numbers, *(f"{value:.1f} %" for value in report["points"].values())])
+    return [*markdown(rows), "", f"{len(report['people'])} people."]
+
+
 def reconstruct_table(report: dict) -> list[str]:
     """Rows of steps from a photograph to a file."""
     settings = report["settings"]
@@ -256,6 +304,10 @@ TABLES = {
     "evaluation.md": {
         "detail": stored("detail.json", detail_table),
         "yale": stored("yale.json", yale_table),
+        "kinds": stored("heads.json", kinds_table),
+        "steps": stored("heads.json", steps_table),
+        "expressions": stored("heads.json", expressions_table),
+        "people": stored("people.json", people_table),
     },
     "performance.md": {
         "reconstruct": stored("reconstruct.json", reconstruct_table),
