@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import pytest
 import torch
@@ -62,6 +63,22 @@ def test_criterion_is_zero_at_the_truth(task):
     r_gt = task.world.sample(8, task.world.generator(0))
     terms = task.criterion(r_gt, r_gt)
     assert terms["gmse"] == 0 and terms["pose"] == 0 and terms["vertex"] < 0.02
+
+
+def test_with_an_identity_loss_everyone_is_photographed_twice(model):
+    config = dataclasses.replace(TINY, identity_loss=0.1, parts=1)
+    task = CoarseTask(model, config, CPU, workers=0)
+    image, r, *_ = task.pairs[0][0]
+    identity, rest = r[:, : model.n_identity], r[:, model.n_identity :]
+    assert torch.equal(identity[:2], identity[2:]) and not torch.equal(identity[0], identity[1])
+    assert not torch.equal(rest[:2], rest[2:]) and not torch.equal(image[:2], image[2:])
+    said = CoarseEstimate(r, r)
+    assert task.estimate_criterion(said, r, r)["confusion"] < 1e-3  # persons are millimeters apart
+    alike = CoarseEstimate(torch.zeros_like(r), torch.zeros_like(r))
+    chance = task.estimate_criterion(alike, r, r)["confusion"]
+    assert chance == pytest.approx(math.log(3))  # one of the three others is the same person
+    plain = CoarseTask(model, dataclasses.replace(TINY, parts=1), CPU, workers=0)
+    assert "confusion" not in plain.estimate_criterion(said, r, r)
 
 
 def test_starts_from_given_weights(model):

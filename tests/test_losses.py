@@ -15,6 +15,7 @@ from facerecon.losses import (
     fidelity,
     finenet_loss,
     gmse,
+    identity_confusion,
     masked_mean,
     pose_mse,
     shading_energy,
@@ -53,6 +54,28 @@ def test_gmse_of_equal_coefficients_is_zero():
     metric = torch.eye(3)
     assert gmse(torch.ones(2, 3), torch.ones(2, 3), metric) == 0
     assert gmse(torch.ones(2, 3), torch.zeros(2, 3), 2 * metric) == 6
+
+
+def test_identity_confusion_is_the_cross_entropy_of_a_softmax_over_distances():
+    """Against a naive loop; three people, one of them alone in the batch."""
+    generator = torch.Generator().manual_seed(0)
+    predicted = torch.randn(5, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    person = [0, 1, 0, 2, 1]
+    true = torch.randn(3, 4, generator=generator, dtype=torch.float64)[person]
+    half = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    metric, width = half @ half.T, 0.7
+    losses = []
+    for i in (0, 1, 2, 4):
+        likeness = {}
+        for j in set(range(5)) - {i}:
+            apart = predicted[i] - predicted[j]
+            likeness[j] = math.exp(-(apart @ metric @ apart).item() / (2 * width**2))
+        own = sum(value for j, value in likeness.items() if person[j] == person[i])
+        losses.append(-math.log(own / sum(likeness.values())))
+    found = identity_confusion(predicted, true, metric, width)
+    assert found.item() == pytest.approx(sum(losses) / 4, rel=1e-9)
+    assert gradcheck(lambda p: identity_confusion(p, true, metric, width), predicted)
+    assert identity_confusion(predicted[:1], true[:1], metric, width) == 0
 
 
 def test_pose_mse():

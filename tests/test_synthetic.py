@@ -20,7 +20,12 @@ from facerecon.synthetic.config import (
 )
 from facerecon.synthetic.sampling import Sampler
 from facerecon.synthetic.skin import Skin
-from facerecon.synthetic.world import SyntheticWorld, intermediate, sample_pose
+from facerecon.synthetic.world import (
+    SyntheticWorld,
+    intermediate,
+    sample_pose,
+    sample_representation,
+)
 from facerecon.training.presets import SyntheticConfig
 
 
@@ -152,6 +157,24 @@ def test_identity_spread_follows_the_configuration(model):
     world = SyntheticWorld(model, SyntheticConfig(identity_std=0.5))
     coefficients = split(world.sample(500, world.generator(0)), model.n_coefficients)[0]
     assert coefficients[:, : model.n_identity].std() == pytest.approx(0.5, rel=0.03)
+
+
+def test_a_share_of_the_faces_has_one_strong_expression(model):
+    config = SyntheticConfig(p_strong=0.4)
+    plain, r = (
+        sample_representation(model, each, 2000, torch.Generator().manual_seed(3))
+        for each in (SyntheticConfig(), config)
+    )
+    n = model.n_identity
+    assert torch.equal(plain[:, :n], r[:, :n]) and torch.equal(plain[:, -6:], r[:, -6:])
+    changed = (plain != r).any(1)
+    assert 0.35 < changed.float().mean() < 0.45
+    activation = r[changed, n:-6] * model.expression_std
+    names = list(model.expression_names)
+    shut = activation[:, [names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")]] > 0.69
+    wide = activation[:, names.index("jawOpen")] > 0.69
+    assert 0.15 < shut.all(1).float().mean() < 0.25  # one of five
+    assert 0.15 < wide.float().mean() < 0.3
 
 
 @pytest.mark.parametrize("p_motion", [0.0, 1.0])

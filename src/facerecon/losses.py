@@ -91,6 +91,37 @@ def gmse(
     return torch.einsum("bi,ij,bj->b", error, metric, error).mean()
 
 
+def identity_confusion(
+    predicted: Float[Tensor, "batch coefficients"],
+    true: Float[Tensor, "batch coefficients"],
+    metric: Float[Tensor, "coefficients coefficients"],
+    width: float,
+) -> Float[Tensor, ""]:
+    """How hard it is to tell from the estimated identities which photographs show one person.
+
+    InfoNCE (van den Oord et al. 2018) with the distance d of Eq. (4): the negative logarithm of the
+    share that a person's other photographs have in the sum of exp(-d^2 / (2 width^2)) over all
+    other photographs; the mean over those of which there is another one, 0 if there is none.
+
+    Args:
+        predicted, true: identity coefficients, in standard deviations.
+        metric: their part of `MorphableModel.geometry_metric()`.
+        width: mm.
+    """
+    product = predicted @ metric @ predicted.mT
+    norm = product.diagonal()
+    squared = norm[:, None] + norm - 2 * product
+    itself = torch.eye(len(true), dtype=torch.bool, device=true.device)
+    same = (true[:, None] == true).all(2) & ~itself
+    known = same.any(1)
+    if not known.any():
+        return predicted.new_zeros(())
+    likeness = (-squared / (2 * width**2)).masked_fill(itself, -torch.inf)[known]
+    return (
+        likeness.logsumexp(1) - likeness.masked_fill(~same[known], -torch.inf).logsumexp(1)
+    ).mean()
+
+
 def pose_mse(
     predicted: Float[Tensor, "batch 6"], target: Float[Tensor, "batch 6"]
 ) -> Float[Tensor, ""]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from facerecon.batch import rows
 from facerecon.coarsenet import CoarseNet, iterate
+from facerecon.evaluation.heads.expressions import Expressed
 from facerecon.evaluation.heads.views import Views
 from facerecon.evaluation.photos import worst_first
 from facerecon.files import png
@@ -78,6 +79,24 @@ def normal_picture(
 def grey_picture(image: Float[Tensor, "1 height width"]) -> Float[np.ndarray, "height width 3"]:
     """A grey image as a color picture."""
     return image[0, ..., None].expand(-1, -1, 3).cpu().numpy()
+
+
+@torch.no_grad()
+def expressions_sheet(
+    model: MorphableModel, found: dict[str, Expressed], each: int = 4
+) -> Image.Image:
+    """Photograph, true and predicted surface of the most frontal heads of each expression."""
+    panels, captions = [], []
+    for name, expressed in found.items():
+        chosen = expressed.views.pose[:, 1].abs().argsort()[:each]
+        views = rows(expressed.views, chosen)
+        maps = render(model, expressed.r[chosen], views.image.shape[-1])
+        true = clay(views.normals, views.normals.any(1, keepdim=True))
+        ours = clay(maps.normals, maps.mask)
+        for panel in zip(views.image, true, ours, strict=True):
+            panels.append([grey_picture(picture) for picture in panel])
+            captions.append(name)
+    return contact_sheet(panels, captions, columns=each)
 
 
 @torch.no_grad()

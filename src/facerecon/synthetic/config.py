@@ -217,6 +217,8 @@ class SyntheticConfig:
     size: int = 200  # pixels of the square crop (3.4)
     identity_std: float = 1.0  # of the model's own spread, which was matched to real heads
     expression_scale: float = 0.8  # the same, for expressions
+    p_strong: float = 0.0  # share with one of the expressions below at nearly full strength, too
+    strong: tuple[str, ...] = ("eyeBlink", "jawOpen", "mouthPucker", "mouthFunnel", "cheekPuff")
     pose: PoseConfig = field(default_factory=PoseConfig)
     skin: SkinConfig = field(default_factory=SkinConfig)
     detail: DetailConfig = field(default_factory=DetailConfig)

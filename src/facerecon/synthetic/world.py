@@ -113,7 +113,34 @@ def sample_representation(
     coefficients = model.sample(count, generator)
     coefficients[:, : model.n_identity] *= config.identity_std
     coefficients[:, model.n_identity :] *= config.expression_scale
+    if config.p_strong > 0:
+        strong = _strong_expressions(model, config, count, apart(generator, "expression"))
+        expression = coefficients[:, model.n_identity :]
+        expression.copy_(torch.where(strong > 0, strong, expression))
     return join(coefficients, sample_pose(config, count, generator))
+
+
+_STRENGTH = (0.7, 1.1)  # of strong expressions; 1 is what the model's makers call full
+
+
+def _strong_expressions(
+    model: MorphableModel, config: SyntheticConfig, count: int, generator: torch.Generator
+) -> Float[Tensor, "batch expression"]:
+    """Coefficients of one strong expression, both sides, in a share of the faces; 0 elsewhere.
+
+    Eyes that are wholly shut and mouths wide open are rare among random expressions, and an
+    estimate of what is rare is drawn to what is common. A model without these units has none.
+    """
+    sides = [(name, name + "Left", name + "Right") for name in config.strong]
+    member = [[n in names for n in model.expression_names] for names in sides]
+    member = torch.tensor(member, device=generator.device)
+    member = member[member.any(1)].float()
+    if not len(member):
+        return model.mean.new_zeros(count, len(model.expression_names))
+    sampler = Sampler(count, generator)
+    strength = sampler.uniform(*_STRENGTH, 1) * sampler.chance(config.p_strong, 1)
+    activation = (member[sampler.choice(len(member))] * strength).to(model.mean.device)
+    return activation / model.expression_std
 
 
 class SyntheticWorld(nn.Module):

@@ -25,7 +25,7 @@ from facerecon.evaluation.heads.kinds import KINDS, turned
 from facerecon.evaluation.heads.models import load_heads
 from facerecon.evaluation.heads.table import head_metrics
 from facerecon.evaluation.heads.views import Heads
-from facerecon.losses import gmse, pose_mse
+from facerecon.losses import gmse, identity_confusion, pose_mse
 from facerecon.morphable_model import MorphableModel
 from facerecon.render import render
 from facerecon.synthetic.sampling import mixed_seed
@@ -80,7 +80,10 @@ class _Pairs(Dataset):
         number = index * self.config.parts + part
         generator = self.world.generator(mixed_seed("training", self.config.seed, number))
         if self.stored is None:
-            image, r = self.world.photographs(self.size, generator)
+            r = self.world.sample(self.size, generator)
+            if self.config.identity_loss > 0:
+                r = _everyone_twice(r, self.world.model.n_identity)
+            image, r = self.world.photographs(self.size, generator, r)
         else:
             chosen = slice(part * self.size, (part + 1) * self.size)
             image, r = (all_[chosen].to(generator.device) for all_ in self.stored[index])
@@ -99,12 +102,20 @@ def _begin_with(network: CoarseNet, start: CoarseNet) -> None:
     network.load_state_dict(start.state_dict() | kept)
 
 
+def _everyone_twice(r: Tensor, n_identity: int) -> Tensor:
+    """The persons of the first half once more in the second, with its expressions and poses."""
+    half = len(r) // 2
+    r[half : 2 * half, :n_identity] = r[:half, :n_identity]
+    return r
+
+
 class CoarseTask:
     """CoarseNet's training problem for the engine.
 
     The criterion is Eq. (4) for the geometry and the MSE of the pose, weighed so that both are 1/2
     at the start (3.3); with `vertex_loss` > 0 also the distance of posed vertices, which makes the
-    two work together on where the face is.
+    two work together on where the face is. With `identity_loss` > 0 everyone is photographed twice,
+    and the two estimates must be told from those of the others.
 
     Args:
         config: CoarseTraining; device: where to render and train; workers:
@@ -230,6 +241,12 @@ class CoarseTask:
     ) -> dict[str, Tensor]:
         """`criterion` of the network's estimate for r_t, with the loss of its displacements."""
         terms = self.criterion(estimate.r, r_gt)
+        if self.config.identity_loss > 0:
+            n = self.model.n_identity
+            terms["confusion"] = identity_confusion(
+                estimate.r[:, :n], r_gt[:, :n], self.metric[:n, :n], self.config.identity_width
+            )
+            terms["loss"] = terms["loss"] + self.config.identity_loss * terms["confusion"]
         if estimate.displacement is not None:
             regression = self.criterion(estimate.regressed, r_gt)
             error, likelihood = self._displacement_error(estimate, r_t, r_gt)

@@ -35,6 +35,7 @@ class TrainingConfig:
 # Every third face lacks hair, ears, neck or a room behind it, and shoulders say nothing: a network
 # that leans on them turns cut-out and bald heads too little.
 SPARSE_WORLD = SyntheticConfig(
+    p_strong=0.2,
     pose=PoseConfig(p_frontal=0.35),  # a prior of few turned heads pulls estimates to the front
     hair=HairConfig(p_bald=0.12, p_scarf=0.05),
     surroundings=SurroundingsConfig(
@@ -62,6 +63,8 @@ class CoarseTraining(TrainingConfig):
     vertex_loss: float = 1.0  # weight of the posed-vertex distance beside GMSE and pose MSE
     displacement_loss: float = 2.0  # weight of the displacements, and of their stated errors
     regression_loss: float = 0.5  # weight of the same criterion before the displacements are used
+    identity_loss: float = 0.0  # weight of telling persons apart; > 0 shows everyone twice
+    identity_width: float = 0.5  # mm within which two identities count as one person's
     validation_faces: int = 500
     validation_every: int = 50_000
 
@@ -177,7 +180,7 @@ COARSE_PRESETS = {
         validation_faces=16,
         validation_every=1_000,
     ),
-    "cpu": CoarseTraining(data=SPARSE_WORLD),
+    "cpu": CoarseTraining(data=SPARSE_WORLD, identity_loss=0.04),
     "paper": CoarseTraining(
         network=CoarseNetConfig(
             width=64, blocks=(2, 2, 2, 2), stem="resnet", points=0, both_sides=False

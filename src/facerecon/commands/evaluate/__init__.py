@@ -57,6 +57,14 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         " estimated over true yaw and pitch, and kinds.png (default: 0)",
     )
     heads.add_argument(
+        "--expressions",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="also N pictures of each of seven strong expressions: how far mouth and lids are open,"
+        " true and estimated, and expressions.png (default: 0)",
+    )
+    heads.add_argument(
         "--textures",
         type=Path,
         metavar="FILE",

@@ -7,6 +7,11 @@ import numpy as np
 from facerecon.coarsenet import CoarseNet
 from facerecon.commands.evaluate.results import Results, about_file
 from facerecon.detection.recrop import fit
+from facerecon.evaluation.heads.expressions import (
+    EXPRESSION_LEGEND,
+    evaluate_expressions,
+    expressions_table,
+)
 from facerecon.evaluation.heads.kinds import (
     KIND_LEGEND,
     evaluate_kinds,
@@ -22,7 +27,7 @@ from facerecon.evaluation.heads.table import (
     true_yaw,
 )
 from facerecon.evaluation.heads.views import Heads, detected
-from facerecon.evaluation.sheets import heads_sheet
+from facerecon.evaluation.sheets import expressions_sheet, heads_sheet
 from facerecon.imaging import Crop
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.texture_bank import TextureBank
@@ -49,6 +54,11 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
     if args.per_kind:
         kinds = evaluate_kinds(network, model, heads, args.per_kind, args.seed, args.iterations)
         print(f"\n{kinds_table(kinds)}\n\n{KIND_LEGEND}")
+    expressions = {}
+    if args.expressions:
+        known = network, model, heads, args.expressions, args.seed, args.iterations
+        expressions = evaluate_expressions(*known)
+        print(f"\n{expressions_table(expressions)}\n\n{EXPRESSION_LEGEND}")
     if not args.out:
         return Results({}, {})
     yaw = true_yaw(views)
@@ -71,6 +81,10 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
             | {"true": found.true.tolist(), "estimated": found.estimated.tolist()}
             for name, found in kinds.items()
         },
+        "expressions": {
+            name: {"true": found.true, "estimated": found.estimated, "depth": found.depth}
+            for name, found in expressions.items()
+        },
     }
     last = results[f"iteration {args.iterations}"]
     captions = [
@@ -80,4 +94,6 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
     ]
     sheet = heads_sheet(network, model, views, last["depth"], captions, args.iterations)
     pictures = {"heads.png": sheet} | ({"kinds.png": kinds_figure(kinds)} if kinds else {})
+    if expressions:
+        pictures["expressions.png"] = expressions_sheet(model, expressions)
     return Results(content, pictures)

@@ -28,6 +28,7 @@ class HeadModel(NamedTuple):
     cut: vertices that are left of the heads when they are cut to the "face" with eyes and mouth,
         or to that with the "ears" but without neck and scalp.
     expression: displacement at full strength. partner, group, frequency: see `sample_activations`.
+    units: names of the expressions.
     """
 
     mean: Float[Tensor, "vertices 3"]
@@ -40,6 +41,7 @@ class HeadModel(NamedTuple):
     partner: Int[Tensor, " units"]
     group: Int[Tensor, " units"]
     frequency: Float[Tensor, " units"]
+    units: tuple[str, ...]
 
 
 def load_heads(path: str | Path) -> HeadModel:
@@ -86,6 +88,7 @@ def _of_morphable_model(model: MorphableModel) -> HeadModel:
         partner=model.expression_partner,
         group=model.expression_group,
         frequency=model.expression_frequency,
+        units=model.expression_names,
     )
 
 
@@ -121,6 +124,7 @@ def _of_packed(file: dict[str, np.ndarray]) -> HeadModel:
         partner=partner,
         group=torch.minimum(partner, torch.arange(len(names))),
         frequency=torch.ones(len(names)),
+        units=tuple(names),
     )
 
 

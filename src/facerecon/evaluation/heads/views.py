@@ -122,6 +122,7 @@ class Heads(nn.Module):
     ):
         super().__init__()
         self.model, self.size, self.skin = model, size, Skin(model)
+        self.units = source.units
         self.registration = register_heads(
             model, source.mean, source.triangles, source.landmarks, source.face
         )
@@ -152,6 +153,7 @@ class Heads(nn.Module):
         profiles: int = 0,
         boxes: str | FindCrop = "truth",
         kind: Kind = WHOLE,
+        activation: Float[Tensor, " units"] | None = None,
     ) -> Views:
         """Photographs of `IDENTITIES` heads, each several times with other mild expressions.
 
@@ -162,6 +164,7 @@ class Heads(nn.Module):
             boxes: "truth": the true box with the spread of a detector's; "detector": the real one;
                 or a function that finds it.
             kind: what is left of the heads. People, poses, skin and light are the same for all.
+            activation: of all heads alike, instead of mild random expressions; 1 is full strength.
 
         Raises:
             ValueError: unknown `boxes`, nothing to render, or photographed skin without textures.
@@ -178,9 +181,10 @@ class Heads(nn.Module):
         generator = torch.Generator(device=device).manual_seed(seed)
         persons = normal(generator, IDENTITIES, len(self.identity))
         person = torch.arange(total, device=device) % IDENTITIES
-        activation = MILD * sample_activations(
+        sampled = MILD * sample_activations(
             total, self.partner, self.group, self.frequency, generator
         )
+        activation = sampled if activation is None else activation.expand(total, -1)
         pitch = uniform(generator, -PITCH_LIMIT, PITCH_LIMIT, total)
         roll = (ROLL_STD * normal(generator, total)).clamp(-3 * ROLL_STD, 3 * ROLL_STD)
         yaw = torch.cat(
