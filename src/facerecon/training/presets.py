@@ -205,9 +205,9 @@ FINE_PRESETS = {
     "quick": FineTraining(network=FineNetConfig(width=8, regressor=(16, 8)), crops=32),
     "cpu": FineTraining(
         network=FineNetConfig(width=16, regressor=(32, 32)),
+        criterion="linear",
         crops=100_000,
         batch=8,
-        face_sizes=(200, 400),
         learning_rate=3e-3,
     ),
     "paper": FineTraining(crops=400_000, batch=16, crop_size=200),
