@@ -215,10 +215,28 @@ def detail_table(report: dict) -> list[str]:
 
 YALE = {
     "coarse": "CoarseNet",
+    "integrated": "its own smooth normals, integrated to depth",
+    "sfs": "the same after linear shape from shading, no network",
     "finenet": 'with FineNet, the paper\'s (`refine="finenet"`)',
     "normals": "with NormalNet",
     "normals+sfs": 'with NormalNet and shading, ours (`refine="normals"`)',
 }
+
+
+def normalnet_table(report: dict) -> list[str]:
+    """Rows of NormalNet's ablations."""
+    rows = [["", "normals", "relief", "added", "gain"]]
+    first = next(iter(report["rows"].values()))
+    known = [("CoarseNet's", first["coarse"])]
+    known += [(row["what"], row["metrics"]) for row in report["rows"].values()]
+    for what, row in known:
+        added = ["" if row[key] is None else f"{row[key]:.2f}" for key in ("added", "gain")]
+        rows.append([what, f"{row['normals']:.2f}°", f"{row['relief']:.3f}", *added])
+    foot = (
+        f"Each row saw {first['samples']:,} samples from random weights;"
+        f" {first['coarse']['photographs']} photographs, crops of 200 pixels, without shading."
+    )
+    return [*markdown(rows), "", foot]
 
 
 def yale_table(report: dict) -> list[str]:
@@ -322,6 +340,7 @@ TABLES = {
     },
     "training.md": {
         "ablations": stored("ablations.json", ablations_table),
+        "normalnet": stored("normalnet_ablations.json", normalnet_table),
         "shipped": shipped_table,
     },
 }

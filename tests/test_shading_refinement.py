@@ -8,7 +8,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse.linalg import spsolve
 
 from facerecon.backends import shading_refinement_numba as kernels
-from facerecon.shading_refinement import ShadingRefinement, refine_by_shading
+from facerecon.losses import LinearWeights, linear_finenet_loss
+from facerecon.shading_refinement import ShadingRefinement, linear_shading, refine_by_shading
 
 SIZE = 96
 LIGHT = np.array([0.25, 0.35, 0.3, 0.45])  # of first order: 1, x, y, z
@@ -73,6 +74,35 @@ def test_a_surface_that_explains_the_photograph_stays():
     found, inner = refined(shaded(slopes_of(smooth)), smooth)
     _, folds = face()
     assert found.rise[0, 0][inner].abs().max() < 0.15 * np.abs(folds).max()
+
+
+def test_finenets_linear_criterion_has_its_minimum_at_the_direct_solution():
+    """Two implementations of one convex energy: conjugate gradients here, autograd there."""
+    smooth, folds = face()
+    image = shaded(slopes_of(smooth + folds))
+    found, _ = refined(image, smooth, iterations=1)
+    maps = [torch.from_numpy(each.astype(np.float32))[None, None] for each in (image, smooth)]
+    slopes = torch.from_numpy(slopes_of(smooth).astype(np.float32))[None]
+    mask = torch.zeros(1, 1, SIZE, SIZE, dtype=torch.bool)
+    mask[..., 4:-4, 4:-4] = True
+    skin = torch.ones(1, 1, SIZE, SIZE)
+    linear = linear_shading(maps[0], slopes, maps[1], mask, 1.0, skin)
+    settings = ShadingRefinement()
+    weights = LinearWeights(settings.smoothness, settings.fidelity, settings.anchor)
+
+    def energy(rise):
+        depth = maps[1] + rise
+        return linear_finenet_loss(depth, maps[1], linear, mask, torch.ones(1), weights).total
+
+    gradients = []
+    for share in (0.0, 1.0):
+        rise = (share * found.rise).requires_grad_()
+        gradient = torch.autograd.grad(energy(rise), rise)[0]
+        gradients.append(gradient[..., 10:-10, 10:-10].norm())  # rims count otherwise
+    assert gradients[1] < 0.1 * gradients[0]  # the solver stops at 3 percent
+    energies = [energy(share * found.rise) for share in (0.0, 0.5, 1.0, 1.5)]
+    assert energies[2] < energies[1] < energies[0]
+    assert energies[2] < energies[3]
 
 
 def test_spots_are_not_carved():

@@ -204,6 +204,75 @@ def finenet_loss(
     return FineNetLoss(total, residual, distance, roughness)
 
 
+class LinearShading(NamedTuple):
+    """Eq. (8) in log intensity, linear in the slopes that are added to a surface.
+
+    residual: log intensity that the surface, its light and a local albedo leave unexplained.
+    across, along: change of the log shading by dz/dx (x to the right) and dz/dy (y up).
+    weight: in [0, 1], how far the pixel's brightness is believed to be the shape's.
+    """
+
+    residual: Float[Tensor, "batch 1 height width"]
+    across: Float[Tensor, "batch 1 height width"]
+    along: Float[Tensor, "batch 1 height width"]
+    weight: Float[Tensor, "batch 1 height width"]
+
+
+class LinearWeights(NamedTuple):
+    """Weights of `linear_finenet_loss` beside a shading of 1; rises are in pixel widths.
+
+    smoothness: of the squared Laplacian. fidelity: of the squared steps to the next pixels.
+    anchor: of the squares.
+    """
+
+    smoothness: float
+    fidelity: float
+    anchor: float
+
+
+LOG_UNIT = 0.01
+"""Log intensity that counts as one in `linear_finenet_loss`: a percent."""
+
+
+def linear_finenet_loss(
+    depth: Float[Tensor, "batch 1 height width"],
+    coarse: Float[Tensor, "batch 1 height width"],
+    shading: LinearShading,
+    mask: Bool[Tensor, "batch 1 height width"],
+    mm_per_pixel: Float[Tensor, " batch"],
+    weights: LinearWeights,
+) -> FineNetLoss:
+    """The criterion of Eq. (14) in a form that is well conditioned on real skin; not the paper's.
+
+    Squares throughout, of the rise over the coarse surface: a convex function with one minimum,
+    which `shading_refinement.refine_by_shading` finds directly.
+
+    Args:
+        depth, coarse: the refined surface and the one it started from, mm.
+        shading: of the coarse surface, without gradient.
+
+    Returns:
+        FineNetLoss: in squared units of `LOG_UNIT`; the fidelity holds that of slopes and depth.
+    """
+    rise = torch.where(mask, (depth - coarse) / mm_per_pixel.view(-1, 1, 1, 1), 0.0)
+    steps = torch.cat([rise.diff(dim=3)[..., 1:-1, 1:], rise.diff(dim=2)[..., 1:, 1:-1]], dim=1)
+    inner = (slice(None), slice(None), slice(1, -1), slice(1, -1))
+    x = (rise[..., 1:-1, 2:] - rise[..., 1:-1, :-2]) / 2
+    y = (rise[..., :-2, 1:-1] - rise[..., 2:, 1:-1]) / 2
+    residual, across, along, weight = (each[inner] for each in shading)
+    inside = five_point_interior(mask)[inner]
+    left = weight * (residual - across * x - along * y).square()
+    shaded = masked_mean(left, inside)
+    kept = masked_mean(
+        weights.fidelity * steps.square().sum(1, keepdim=True)
+        + weights.anchor * rise[inner].square(),
+        inside,
+    )
+    bent = weights.smoothness * masked_mean(laplacian(rise, mask)[inner].square(), inside)
+    shaded, kept, bent = (each / LOG_UNIT**2 for each in (shaded, kept, bent))
+    return FineNetLoss(shaded + kept + bent, shaded, kept, bent)
+
+
 class DetailLoss(NamedTuple):
     """Supervision with a true surface: scalars.
 

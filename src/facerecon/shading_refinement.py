@@ -20,6 +20,7 @@ from torch import Tensor
 
 from facerecon.backends import shading_refinement_numba as kernels
 from facerecon.lighting import BRIGHTEST, DARKEST
+from facerecon.losses import LinearShading
 
 _MIN_SHADING = 0.08  # of the level of the photograph; darker is shadow
 _JUMP = 4.0  # pixel widths of depth between neighbors: one surface hides another
@@ -105,32 +106,95 @@ def refine_by_shading(
     edges = _edges(known, z0, stiffness * settings.fidelity)
     inside = _bordered(whole.astype(np.float64))
     anchor = _bordered(np.where(known, settings.anchor, 0.0))
-    light, albedo, weight = np.zeros(4), np.zeros_like(z0), trust
+    darkest = _MIN_SHADING * level[known].mean()
     for _ in range(settings.iterations):
-        basis, turning = _basis(_added(start, change[1:-1, 1:-1], whole))
-        light = _light(level, basis, trust)
-        shading = np.maximum(basis @ light, _MIN_SHADING * level[known].mean())
-        left = np.log(level) - np.log(shading)
-        sigma = settings.albedo_mm / mm_per_pixel
-        albedo = kernels.local_mean(left, trust, sigma, settings.albedo_contrast)
-        residual = left - albedo
-        like_skin = _skin_tone(albedo, trust, settings.tone)
-        lit = basis @ light > 1.5 * _MIN_SHADING * level[known].mean()
-        weight = trust * like_skin * lit / (1 + (residual / settings.outlier) ** 2) ** 2
-        # d log <light, Y> by dz/dx and dz/dy, for half of the differences over two pixels.
-        slope_by = [0.5 * np.sqrt(weight) * (each @ light[1:]) / shading for each in turning]
-        across, along = (_bordered(each) for each in slope_by)
         present = change[1:-1, 1:-1]
-        moved = np.sqrt(weight) * residual + _twice(present, slope_by)
+        at = _added(start, present, whole)
+        found = _linearized(level, at, trust, mm_per_pixel, darkest, settings)
+        across, along = (
+            _bordered(0.5 * np.sqrt(found.weight) * each) for each in (found.across, found.along)
+        )  # half of the differences over two pixels
+        factors = [each[1:-1, 1:-1] for each in (across, along)]
+        moved = np.sqrt(found.weight) * found.residual + _twice(present, factors)
         kernels.solve(
             change, across, along, _bordered(moved), inside, *edges, anchor,
             settings.smoothness, _TOLERANCE, _MAX_STEPS,
         )  # fmt: skip
     rise = np.where(known, change[1:-1, 1:-1], 0.0)
-    found = (np.stack(_added(start, rise, whole)), rise[None] * mm_per_pixel)
-    maps = (*found, np.exp(albedo)[None], weight[None])
+    maps = (
+        np.stack(_added(start, rise, whole)),
+        rise[None] * mm_per_pixel,
+        np.exp(found.albedo)[None],
+        found.weight[None],
+    )
     slopes, rise, albedo, trust = (torch.from_numpy(each).to(depth)[None] for each in maps)
-    return Shaded(slopes, rise, torch.from_numpy(light).to(depth)[None], albedo, trust)
+    return Shaded(slopes, rise, torch.from_numpy(found.light).to(depth)[None], albedo, trust)
+
+
+@torch.no_grad()
+def linear_shading(
+    image: Float[Tensor, "1 1 height width"],
+    slopes: Float[Tensor, "1 2 height width"],
+    depth: Float[Tensor, "1 1 height width"],
+    mask: Bool[Tensor, "1 1 height width"],
+    mm_per_pixel: float,
+    skin: Float[Tensor, "1 1 height width"],
+    settings: ShadingRefinement | None = None,
+) -> LinearShading:
+    """The linear problem of `refine_by_shading`'s first iteration, for a network to learn from.
+
+    Args:
+        image: intensity in [0, 1]. slopes: of the surface, dz/dx and dz/dy.
+        depth: mm. mm_per_pixel: width of a pixel. skin: weight in [0, 1].
+    """
+    settings = settings or ShadingRefinement()
+    known = mask[0, 0].cpu().numpy()
+    level = image[0, 0].double().cpu().numpy().clip(DARKEST / 2, 1)
+    whole = _whole(known, np.where(known, depth[0, 0].double().cpu().numpy(), 0.0) / mm_per_pixel)
+    trust = np.where(whole, skin[0, 0].double().cpu().numpy(), 0.0)
+    trust = trust * ((level > DARKEST) & (level < BRIGHTEST))
+    start = list(torch.where(mask[0], slopes[0], 0.0).double().cpu().numpy())
+    darkest = _MIN_SHADING * level[known].mean()
+    found = _linearized(level, start, trust, mm_per_pixel, darkest, settings)
+    maps = found.residual, found.across, found.along, found.weight
+    return LinearShading(*(torch.from_numpy(each).to(depth)[None, None] for each in maps))
+
+
+class _Linearized(NamedTuple):
+    """`LinearShading` as arrays, with the light and the logarithm of the albedo."""
+
+    residual: np.ndarray
+    across: np.ndarray
+    along: np.ndarray
+    weight: np.ndarray
+    light: np.ndarray
+    albedo: np.ndarray
+
+
+def _linearized(
+    level: np.ndarray,
+    slopes: list[np.ndarray],
+    trust: np.ndarray,
+    mm_per_pixel: float,
+    darkest: float,
+    settings: ShadingRefinement,
+) -> _Linearized:
+    """The light, the local albedo, and what they leave, of a surface with these slopes.
+
+    darkest: shading below which a pixel is taken for shadow.
+    """
+    basis, turning = _basis(slopes)
+    light = _light(level, basis, trust)
+    lit = basis @ light
+    shading = np.maximum(lit, darkest)
+    left = np.log(level) - np.log(shading)
+    sigma = settings.albedo_mm / mm_per_pixel
+    albedo = kernels.local_mean(left, trust, sigma, settings.albedo_contrast)
+    residual = left - albedo
+    weight = trust * _skin_tone(albedo, trust, settings.tone) * (lit > 1.5 * darkest)
+    weight = weight / (1 + (residual / settings.outlier) ** 2) ** 2
+    across, along = ((each @ light[1:]) / shading for each in turning)
+    return _Linearized(residual, across, along, weight, light, albedo)
 
 
 def _added(slopes: list[np.ndarray], rise: np.ndarray, whole: np.ndarray) -> list[np.ndarray]:

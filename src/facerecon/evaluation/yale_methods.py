@@ -1,5 +1,7 @@
 """The methods that `facerecon evaluate yale` compares, as functions of one photograph."""
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -9,13 +11,16 @@ from facerecon.appearance import model_maps
 from facerecon.evaluation.measured_normals import Method, Surface
 from facerecon.finenet import FineNet
 from facerecon.imaging import to_grey
+from facerecon.integration import integrate
 from facerecon.lighting import estimate_light
 from facerecon.morphable_model import MorphableModel
-from facerecon.normal_refinement import NormalRefinement
-from facerecon.normalnet import NormalNet
+from facerecon.normal_refinement import NormalRefinement, RefinedSurface
+from facerecon.normalnet import NormalNet, slopes_of
 from facerecon.pipeline import Reconstructor
+from facerecon.rasterize import interpolate, interpolate_maps
 from facerecon.reconstruction import Reconstruction
-from facerecon.shading_refinement import ShadingRefinement
+from facerecon.render import CurvedSurface
+from facerecon.shading_refinement import ShadingRefinement, refine_by_shading
 
 
 def yale_methods(
@@ -26,7 +31,10 @@ def yale_methods(
     iterations: int = 4,
     size: int = 200,
 ) -> dict[str, Method]:
-    """`coarse`, `finenet`, `normals` and `normals+sfs`, in this order.
+    """`coarse`, `integrated`, `sfs`, `finenet`, `normals` and `normals+sfs`, in this order.
+
+    `integrated` shows nothing but the coarse face's own smooth normals, `sfs` what shading adds to
+    them without a network.
 
     Args:
         iterations: of CoarseNet. size: pixels of the crop that is refined.
@@ -36,10 +44,51 @@ def yale_methods(
     shaded = NormalRefinement(model, normalnet, ShadingRefinement())
     return {
         "coarse": _method(Reconstructor(*known, None, iterations, size), light=True),
+        "integrated": _method(Reconstructor(*known, None, iterations, size, CoarseNormals(model))),
+        "sfs": _method(
+            Reconstructor(*known, None, iterations, size, CoarseNormals(model, ShadingRefinement()))
+        ),
         "finenet": _method(Reconstructor(*known, finenet, iterations, size)),
         "normals": _method(Reconstructor(*known, None, iterations, size, alone)),
         "normals+sfs": _method(Reconstructor(*known, None, iterations, size, shaded)),
     }
+
+
+class CoarseNormals(nn.Module):
+    """`NormalRefinement` without a network: the coarse face's own normals, integrated to a depth.
+
+    The depth map of the coarse mesh has steps at lids, lips and nostrils, and facets, which the
+    interpolated normals of its vertices do not show.
+
+    Args:
+        shading: settings of the shape from shading that changes these normals first; None: none.
+    """
+
+    def __init__(self, model: MorphableModel, shading: ShadingRefinement | None = None):
+        super().__init__()
+        self.model, self.shading = model, shading
+
+    @torch.no_grad()
+    def forward(
+        self,
+        image: Float[torch.Tensor, "1 1 size size"],
+        surface: CurvedSurface,
+        mm_per_pixel: Float[torch.Tensor, "1"],
+        rgb: Float[torch.Tensor, "1 3 size size"] | None = None,
+    ) -> RefinedSurface:
+        """As of `NormalRefinement`; rgb is not looked at."""
+        fragments, triangles = surface.fragments, self.model.triangles
+        maps = surface.vertices, surface.normals, self.model.pncc, fragments, triangles
+        slopes, light = slopes_of(interpolate_maps(*maps)[1]), None
+        error = torch.full_like(surface.depth, math.nan)
+        if self.shading is not None:
+            skin = self.model.skin()[None, :, None].contiguous()
+            skin = interpolate(skin, fragments, triangles)
+            known = image, slopes, surface.depth, fragments.mask, mm_per_pixel.item(), skin
+            shaded = refine_by_shading(*known, settings=self.shading)
+            slopes, light = shaded.slopes, shaded.light
+        depth = integrate(slopes, surface.depth, fragments.mask, mm_per_pixel)
+        return RefinedSurface(depth, error, light)
 
 
 def _method(reconstructor: Reconstructor, light: bool = False) -> Method:

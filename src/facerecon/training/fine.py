@@ -9,14 +9,27 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from facerecon.appearance import albedo_of, model_maps, shading_target
+from facerecon.appearance import FaceMaps, albedo_of, model_maps, shading_target
 from facerecon.batch import rows
+from facerecon.camera import pose_parameters, split
 from facerecon.coarsenet import CoarseNet, feedback, iterate
 from facerecon.depth import normals_from_depth
 from facerecon.evaluation.sheets import clay
 from facerecon.finenet import FineNet
-from facerecon.losses import ShadedImage, detail_loss, finenet_loss, sobolev_gradient
+from facerecon.losses import (
+    FineNetLoss,
+    LinearShading,
+    ShadedImage,
+    detail_loss,
+    finenet_loss,
+    linear_finenet_loss,
+    sobolev_gradient,
+)
 from facerecon.morphable_model import MorphableModel
+from facerecon.normalnet import slopes_of
+from facerecon.rasterize import interpolate_maps
+from facerecon.render import curved_surface
+from facerecon.shading_refinement import linear_shading
 from facerecon.synthetic.detail import DetailSample, SyntheticDetail
 from facerecon.synthetic.sampling import mixed_seed
 from facerecon.training.engine import computes_bfloat16
@@ -64,6 +77,11 @@ class Batch(NamedTuple):
     places: Tensor
 
 
+def loss_terms(loss: FineNetLoss) -> dict[str, Tensor]:
+    """Its terms by name; `loss` is the weighted sum."""
+    return {"loss": loss.total, **{name: getattr(loss, name) for name in loss._fields[1:]}}
+
+
 class FineTask:
     """FineNet's training problem for the engine; with `coarse_learning_rate` > 0 CoarseNet's, too.
 
@@ -95,6 +113,7 @@ class FineTask:
         self.processes = processes or Processes()
         self.share = self.processes.share(config.batch, "crops of a batch")
         self.bfloat16 = config.bfloat16 and computes_bfloat16(device)
+        self._shadings: dict[tuple[int, bytes], list[Tensor]] = {}
         self.end_to_end = config.coarse_learning_rate > 0
         if data.photos is None and (self.end_to_end or not data.supervised):
             raise ValueError("training needs a folder of photographs, or synthetic supervision")
@@ -197,6 +216,8 @@ class FineTask:
         config = self.config
         start = model_maps(self.model, faces.r, faces.image.shape[-1])
         coarse = start.depth.detach()
+        if config.criterion == "linear":
+            return self._linear_criterion(refine, faces, start, places)
         with torch.no_grad():
             albedo = albedo_of(start, faces.albedo)
             goal = shading_target(
@@ -211,13 +232,45 @@ class FineTask:
         if config.gradient_cutoff > 0 and fine.requires_grad:
             fine.register_hook(lambda g: sobolev_gradient(g, config.gradient_cutoff))
         shaded = ShadedImage(goal_image, albedo, faces.light, mask, mm_per_pixel)
-        loss = finenet_loss(fine, coarse, shaded, config.criterion_weights)
-        return {
-            "loss": loss.total,
-            "shading": loss.shading,
-            "fidelity": loss.fidelity,
-            "smoothness": loss.smoothness,
-        }
+        return loss_terms(finenet_loss(fine, coarse, shaded, config.criterion_weights))
+
+    def _linear_criterion(
+        self,
+        refine: Refine,
+        faces: FittedCrops,
+        start: FaceMaps,
+        places: Float[Tensor, " batch"] | None,
+    ) -> dict[str, Tensor]:
+        known = faces.image, faces.r, start.depth, start.mask, start.skin * faces.even
+        shading = [
+            self._linear_shading(*(each[i : i + 1] for each in known)) for i in range(len(faces.r))
+        ]
+        shading = [torch.cat(each) for each in zip(*shading, strict=True)]
+        maps = [faces.image, start.depth, start.mask, *shading]
+        image, depth, mask, *shading = self._cut(maps, start.skin, places)
+        fine = self._refined(refine, image, depth, mask, start.mm_per_pixel)
+        if self.config.gradient_cutoff > 0 and fine.requires_grad:
+            fine.register_hook(lambda g: sobolev_gradient(g, self.config.gradient_cutoff))
+        loss = linear_finenet_loss(
+            fine, depth, LinearShading(*shading), mask, start.mm_per_pixel,
+            self.config.linear_weights,
+        )  # fmt: skip
+        return loss_terms(loss)
+
+    def _linear_shading(
+        self, image: Tensor, r: Tensor, depth: Tensor, mask: Tensor, skin: Tensor
+    ) -> LinearShading:
+        """Of one face; kept, since it depends on the photograph alone."""
+        size = image.shape[-1]
+        key = size, r.cpu().numpy().tobytes()
+        if key not in self._shadings:
+            surface = curved_surface(self.model, r, size)
+            maps = surface.vertices, surface.normals, self.model.pncc
+            normals = interpolate_maps(*maps, surface.fragments, self.model.triangles)[1]
+            mm = 1 / pose_parameters(split(r, self.model.n_coefficients)[1], size).scale.item()
+            found = linear_shading(image, slopes_of(normals), depth, mask, mm, skin)
+            self._shadings[key] = [each.half() for each in found]
+        return LinearShading(*(each.float() for each in self._shadings[key]))
 
     def supervised_criterion(
         self, refine: Refine, sample: DetailSample, places: Float[Tensor, " batch"] | None = None

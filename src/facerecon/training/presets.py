@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 
 from facerecon.coarsenet import CoarseNetConfig
 from facerecon.finenet import FineNetConfig
-from facerecon.losses import CriterionWeights
+from facerecon.losses import CriterionWeights, LinearWeights
 from facerecon.normalnet import NormalNetConfig
 from facerecon.sfs import DetailBounds
+from facerecon.shading_refinement import ShadingRefinement
 from facerecon.synthetic.config import (
     HairConfig,
     PoseConfig,
@@ -111,6 +112,7 @@ class FineTraining(TrainingConfig):
     weight_decay: float = 1e-4
     gradient_clip: float = 50.0  # Eq. (14) in 8-bit grey levels: the norm starts at 10 to 30
     ema_decay: float = 0.995
+    criterion: str = "paper"  # of photographs: Eq. (14), or "linear" (losses.linear_finenet_loss)
     shading_weight: float = 1.0  # lambda_sh of Eq. (14)
     fidelity_weight: float = 5e-3  # lambda_f
     smoothness_weight: float = 1.0  # lambda_sm
@@ -127,6 +129,12 @@ class FineTraining(TrainingConfig):
     iterations: int = 4  # CoarseNet iterations (4.4)
     coarse_learning_rate: float = 0.0  # > 0 trains CoarseNet through the rendering layer
     coarse_fidelity_weight: float = 1e3  # of the MSE to the original r, beside grey levels squared
+
+    @property
+    def linear_weights(self) -> LinearWeights:
+        """Those of the direct solution of the linear criterion."""
+        settings = ShadingRefinement()
+        return LinearWeights(settings.smoothness, settings.fidelity, settings.anchor)
 
     @property
     def criterion_weights(self) -> CriterionWeights:
@@ -197,9 +205,9 @@ FINE_PRESETS = {
     "quick": FineTraining(network=FineNetConfig(width=8, regressor=(16, 8)), crops=32),
     "cpu": FineTraining(
         network=FineNetConfig(width=16, regressor=(32, 32)),
+        criterion="linear",
         crops=100_000,
         batch=8,
-        face_sizes=(200, 400),
         learning_rate=3e-3,
     ),
     "paper": FineTraining(crops=400_000, batch=16, crop_size=200),
