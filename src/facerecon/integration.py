@@ -13,7 +13,7 @@ from torch.nn import functional
 from facerecon.backends import conjugate_gradients_numba
 from facerecon.backends.choose import choose_backend
 
-REACH_MM = 50.0
+REACH_MM = 40.0
 """Over how much of the face the slopes overrule the coarse depth."""
 
 MAX_JUMP_MM = 20.0
