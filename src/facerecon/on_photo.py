@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, grid_sample, max_pool2d
+from torch.nn.functional import avg_pool2d, grid_sample, max_pool2d, pad
 
 from facerecon.camera import pose_parameters, project, split
 from facerecon.imaging import Crop
@@ -104,7 +104,7 @@ def surface_on_photo(
         if inner is not None:
             grid = _grid(crop, rows, columns).to(whole)
             share = grid_sample(inner, grid, align_corners=False)[0, 0]
-            smooth = grid_sample(whole, grid, mode="bicubic", align_corners=False)[0, 0]
+            smooth = _spline(whole[0, 0], crop, rows, columns)
             refined = torch.lerp(refined, smooth, share)
         seen = fragments.mask[0, 0]
         plain[rows, columns] = depth.where(seen, torch.nan).cpu().numpy()
@@ -130,6 +130,38 @@ def _grid(crop: Crop, rows: slice, columns: slice) -> Float[Tensor, "1 height wi
     row = (torch.arange(rows.start, rows.stop) + 0.5 - crop.y) / crop.side * 2 - 1
     column = (torch.arange(columns.start, columns.stop) + 0.5 - crop.x) / crop.side * 2 - 1
     return torch.stack(torch.meshgrid(column, row, indexing="xy"), dim=-1)[None]
+
+
+def _spline(
+    values: Float[Tensor, "size size"], crop: Crop, rows: slice, columns: slice
+) -> Float[Tensor, "height width"]:
+    """Values of the crop at the photograph's pixels by a cubic B-spline.
+
+    Its second derivatives are continuous, so that normals show no grid of the crop's pixels, which
+    those of a bicubic kernel do. Its coefficients come from each pixel's neighbors alone
+    (quasi-interpolation, exact for cubic surfaces), so that nothing rings beyond them.
+    """
+    padded = pad(values[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+    for axis in (0, 1):
+        count = padded.shape[axis] - 2
+        before, at, after = (padded.narrow(axis, start, count) for start in (0, 1, 2))
+        padded = (8 * at - before - after) / 6
+    place = [
+        (torch.arange(pixels.start, pixels.stop).to(values) + 0.5 - edge) / crop.step - 0.5
+        for pixels, edge in ((rows, crop.y), (columns, crop.x))
+    ]
+    down, across = (_spline_weights(each, len(values)) for each in place)
+    return down @ padded @ across.mT
+
+
+def _spline_weights(place: Float[Tensor, " count"], size: int) -> Float[Tensor, "count size"]:
+    """Weights of `size` coefficients at places between them, cubic B-spline; ends are repeated."""
+    first = place.floor()
+    t = place - first
+    taps = [(1 - t) ** 3, 4 - 6 * t**2 + 3 * t**3, 1 + 3 * (t + t**2 - t**3), t**3]
+    index = first.long()[:, None] + torch.arange(-1, 3, device=place.device)
+    weights = place.new_zeros(len(place), size)
+    return weights.scatter_add_(1, index.clamp(0, size - 1), torch.stack(taps, dim=1) / 6)
 
 
 def _from_crop(projected: Float[Tensor, "1 vertices 3"], crop: Crop) -> Tensor:
