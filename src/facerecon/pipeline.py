@@ -6,6 +6,7 @@ from typing import Literal, overload
 
 import numpy as np
 import torch
+from torch import nn
 
 from facerecon.backends.devices import find_device
 from facerecon.camera import pose_parameters, split
@@ -65,7 +66,7 @@ class Reconstructor:
         model: the morphable model that CoarseNet was trained with.
         coarsenet: trained.
         finenet: trained; None leaves the coarse geometry as it is.
-        normals: refines the coarse geometry instead of FineNet.
+        normals: refines the coarse geometry instead of FineNet; called as NormalRefinement is.
         iterations: steps of CoarseNet (3.4).
         size: side in pixels of the crop that is refined, 200 or 400. A face whose crop has no more
             than 200 pixels is refined at 200, with a `SmallFaceWarning`.
@@ -80,7 +81,7 @@ class Reconstructor:
         finenet: FineNet | None,
         iterations: int = 4,
         size: int = 200,
-        normals: NormalRefinement | None = None,
+        normals: nn.Module | None = None,
     ) -> None:
         size, iterations = require_whole("size", size), require_whole("iterations", iterations)
         if size not in FINE_SIZES:
