@@ -54,13 +54,16 @@ def test_a_widget_becomes_its_picture_and_its_figure() -> None:
     embed = pytest.importorskip("ipywidgets.embed")
     pytest.importorskip("anywidget")
     figure = plotly.FigureWidget([plotly.Scatter(x=[1.0, 2.0], y=[3.0, 4.0])], {"width": 520})
-    box = widgets.VBox([widgets.IntSlider(), widgets.Image(value=b"PNG", format="png"), figure])
+    box = widgets.VBox(
+        [widgets.Button(description="a < b"), widgets.Image(value=b"PNG", format="png"), figure]
+    )
     states = embed.embed_data(views=[box])["manager_state"]["state"]
     view = {NOTEBOOKS.VIEW: {"model_id": box.model_id, "version_major": 2, "version_minor": 0}}
     output = nbformat.v4.new_output("display_data", view)
     html = NOTEBOOKS.readable(output, states)["data"]["text/html"]
     assert 'src="data:image/png;base64,UE5H"' in html  # the bytes PNG
-    assert "Plotly.newPlot" in html and '"width"' not in html and "cdn" not in html
+    assert "<button disabled>a &lt; b</button>" in html
+    assert "Plotly.newPlot" in html and "520" not in html and "cdn" not in html
     assert NOTEBOOKS.readable(stream("text"), states) == stream("text")
 
 

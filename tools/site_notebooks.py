@@ -7,6 +7,7 @@ which repeats one only if its notebook, parameters, weights, code or packages ha
 import json
 import os
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def readable(output: Any, widgets: Mapping[str, Any]) -> Any:
         html = figure_html(data[FIGURE])
     elif VIEW in data:
         html = "".join(parts(data[VIEW]["model_id"], widgets))
-        html += '<p class="needs-kernel">The controls work when you run the notebook.</p>'
+        html += '<p class="needs-kernel">Buttons and sliders work when you run the notebook.</p>'
     else:
         return output
     return nbformat.v4.new_output("display_data", {"text/html": html})
@@ -94,9 +95,12 @@ def parts(name: str, widgets: Mapping[str, Any]) -> list[str]:
         figure = {"data": state["_widget_data"], "layout": state.get("_widget_layout", {})}
         return [figure_html(figure)]
     if model["model_name"] == "ImageModel" and state.get("value"):
-        return [f'<img src="data:image/{state["format"]};base64,{state["value"]}" alt="">']
+        kind = state.get("format", "png")
+        return [f'<img src="data:image/{kind};base64,{state["value"]}" alt="">']
     if model["model_name"] == "HTMLModel":
         return [f"<div>{state['value']}</div>"]
+    if model["model_name"] == "ButtonModel":
+        return [f"<button disabled>{escape(state['description'])}</button>"]
     return [part for child in state.get("children", []) for part in parts(child, widgets)]
 
 
