@@ -48,7 +48,8 @@ html_title = "facerecon"
 html_static_path = ["_static", str(Path(plotly.__file__).parent / "package_data/plotly.min.js")]
 html_static_path += [str(RUNS / "mathjax-3.2.2/tex-svg-full.js")]
 html_css_files = ["site.css"]
-templates_path = ["_templates"]
+templates_path = [str(ROOT / "docs/_templates")]
+html_context = {"default_mode": "auto"}
 html_copy_source = html_show_sourcelink = False
 html_theme_options = {
     "collapse_navigation": True,
@@ -96,7 +97,8 @@ def restructure(app, what, name, obj, options, lines: list[str]) -> None:
 
 def local_plotly(app, page: str, template: str, context: dict, doctree) -> None:
     """Load plotly.js once, from the site, on the pages that hold a figure."""
-    body = re.sub(r"<script[^>]*cdn\.plot\.ly[^>]*></script>", "", context.get("body", ""))
+    remote = r'<script[^>]*src="https:[^>]*></script>'  # plotly.js, and a MathJax for its titles
+    body = re.sub(remote, "", context.get("body", ""))
     if "plotly-graph-div" in body:
         body = f'<script src="{context["pathto"]("_static/plotly.min.js", 1)}"></script>{body}'
     context["body"] = body
