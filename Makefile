@@ -2,6 +2,9 @@
 # make reproduce   run the notebooks and compare with the paper (PRESET=full for the long way)
 # make portability the tests of numbers, and chapters 3 and 6, under other vector instructions and
 #                  numbers of threads (PORTABILITY=--short: some minutes)
+# make site        the documentation, build/site/index.html, with the chapters' outputs; npm brings MathJax
+#                  (SITE_ITEMS=: the paper's items run, too)
+# make test-site   look at it in Chromium
 # make lint        code style
 # The first call creates .venv and installs the package; later ones start at once.
 
@@ -16,13 +19,16 @@ PRESET ?= quick
 JOBS ?= 2
 # Options of tools/portability.py.
 PORTABILITY ?=
+# What runs for the site. Of an item of the paper that does not, the site shows what figures/ holds.
+SITE_ITEMS ?= morphable_model synthetic_data coarsenet differentiable_rendering lighting_and_albedo finenet \
+	end_to_end frgc_evaluation
 
 BIN := $(VENV)/bin
 # Processes of one thread finish sooner than one process of many.
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 NOTEBOOKS = $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: test reproduce portability lint clean
+.PHONY: test reproduce portability site test-site lint clean
 
 test: $(VENV)/.installed-dev
 	$(TESTS)
@@ -33,6 +39,22 @@ reproduce: $(VENV)/.installed-notebooks
 
 portability: $(VENV)/.installed-dev
 	$(BIN)/python tools/portability.py $(PORTABILITY)
+
+site: $(VENV)/.installed-docs runs/site/check_setup/notebook.ipynb runs/site/mathjax-3.2.2/tex-svg-full.js
+	$(BIN)/facerecon reproduce --jobs $(JOBS) --out runs/site $(SITE_ITEMS)
+	$(BIN)/sphinx-build -W --keep-going -c docs -d build/doctrees . build/site
+
+# Chapter 0 measures this machine and reproduces nothing, so `facerecon reproduce` does not know it.
+runs/site/check_setup/notebook.ipynb: notebooks/00_check_setup.ipynb $(shell find src -name '*.py')
+	mkdir -p $(@D)
+	$(BIN)/papermill $< $@ -p output_dir $(@D)
+
+runs/site/mathjax-3.2.2/tex-svg-full.js:
+	mkdir -p $(@D)
+	cd $(@D) && tar xzf "$$(npm pack --silent mathjax@3.2.2)" --strip-components=2 package/es5/tex-svg-full.js
+
+test-site: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/site
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -59,6 +59,10 @@ def test_environment_yml_is_in_step():
     assert from_pip.keys() == PIP_ONLY
     for name, requirement in from_pip.items():
         assert requirement.specifier == wanted[name].specifier
+    binder = yaml.safe_load((ROOT / "binder/environment.yml").read_text())["dependencies"]
+    assert f"pytorch-cpu{RUNTIME['torch'].specifier}" in [
+        str(Requirement(line)) for line in binder if line.startswith("pytorch")
+    ]
 
 
 def test_one_version():

@@ -1,4 +1,4 @@
-"""Plan, speed and memory of a run: `facerecon train ... --dry-run`."""
+"""Plan, speed and memory of a run, which `facerecon train` prints when given `--dry-run`."""
 
 import sys
 import time
