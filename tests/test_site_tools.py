@@ -87,3 +87,9 @@ Returns:
         "| **a, b**: mm, the first of two. c: none.", r"| **long\_name**: another.", "",
         "**Returns**", "", "| One.", "",
     ]  # fmt: skip
+
+
+def test_inline_formulas_stand_on_one_line():
+    text = "The share is $\n\\alpha +\nb$, and\n$$\n1 +\n2$$ is not `a $b\n` nor \\$5 but $c$."
+    joined = NOTEBOOKS.joined_math(text)
+    assert joined == text.replace("$\n\\alpha +\nb$", "$\\alpha + b$")

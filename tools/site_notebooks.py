@@ -6,6 +6,7 @@ which repeats one only if its notebook, parameters, weights, code or packages ha
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -41,6 +42,9 @@ def page(notebook: Path, results: Path) -> str:
     run = results / item_of(notebook) / "notebook.ipynb"
     ran = nbformat.read(run, 4) if run.is_file() else nbformat.v4.new_notebook()
     outputs = {cell.id: cell.outputs for cell in ran.cells if cell.cell_type == "code"}
+    for cell in content.cells:
+        if cell.cell_type == "markdown":
+            cell.source = joined_math(cell.source)
     code = [cell for cell in content.cells if cell.cell_type == "code"]
     if all(cell.id in outputs for cell in code):
         states = ran.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json")
@@ -53,6 +57,17 @@ def page(notebook: Path, results: Path) -> str:
         tags = cell.metadata.get("tags", [])
         tags += [FOLDED[tag] for tag in tags if tag in FOLDED]
     return nbformat.writes(content)
+
+
+def joined_math(text: str) -> str:
+    """Markdown with each inline formula on one line, next to its dollars.
+
+    Jupyter reads a formula that begins at the end of a line, MyST does not.
+    """
+    parts = re.split(r"(\$\$.*?\$\$|`[^`]*`)", text, flags=re.DOTALL)  # others stay as they are
+    inline = re.compile(r"(?<!\\)\$([^$]+?)(?<!\\)\$")
+    parts[::2] = [inline.sub(lambda m: f"${' '.join(m[1].split())}$", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def committed(notebook: Path) -> str:
