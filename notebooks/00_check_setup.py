@@ -12,11 +12,11 @@
 # theirs with yours.
 #
 # **Before you start.** You need nothing but the installation that the
-# [README](../README.md) describes, and have opened JupyterLab with `.venv/bin/jupyter
-# lab notebooks`. Reading and working through it takes 60 minutes if you do the exercise
-# and look up the conventions; the cells run in fifteen seconds. Nothing is downloaded:
-# the portrait of astronaut Eileen Collins (NASA, public domain) comes with
-# scikit-image.
+# [README](../README.md) describes, and have started JupyterLab with `.venv/bin/jupyter
+# lab` in the repository's folder. Reading and working through it takes 60 minutes if
+# you do the exercise and look up the conventions; the cells run in fifteen seconds.
+# Nothing is downloaded: the portrait of astronaut Eileen Collins (NASA, public domain)
+# comes with scikit-image.
 #
 # **In the paper.** None of its equations. Section 4 runs the pipeline of Figure 3 once.
 
@@ -58,7 +58,7 @@ if absent or sys.version_info < (3, 10):
     raise NotReady(
         f"This kernel ({sys.executable}) lacks: {', '.join(absent) or 'Python 3.10'}.\n"
         "1. Choose another kernel: menu Kernel, Change Kernel..., and run this again.\n"
-        "2. Or start JupyterLab from the repository: .venv/bin/jupyter lab notebooks\n"
+        "2. Or start JupyterLab in the repository: .venv/bin/jupyter lab\n"
         f'3. Or install: "{sys.executable}" -m pip install -e ".[notebooks]"'
     )
 

@@ -313,8 +313,8 @@ active = (activations > 0).sum(dim=1).float().mean()
 print(
     f"activations: {activations.min():.2f} to {activations.max():.2f}, {active:.1f} per face"
 )
-low, high = activations.aminmax()
-assert 0 <= low <= high <= 1, f"{low:.2f} to {high:.2f}, not within 0 to 1"
+least, most = activations.aminmax()
+assert 0 <= least <= most <= 1, f"{least:.2f} to {most:.2f}, not within 0 to 1"
 resting = (activations == 0).all(dim=1).sum()
 assert resting > 0, (
     f"{resting} of {len(activations)} faces are at rest, above 0 expected"
@@ -792,8 +792,8 @@ exercise = Exercise(
 )
 example = MorphableModel.default()
 wink = torch.zeros(2, example.n_coefficients)
-for row, name in zip(wink, ("eyeBlinkLeft", "eyeBlinkRight"), strict=True):
-    row[example.expression_index(name)] = 5.0
+for half, name in zip(wink, ("eyeBlinkLeft", "eyeBlinkRight"), strict=True):
+    half[example.expression_index(name)] = 5.0
 left, right = example.vertices(wink)  # of a face with one eye closed, and the other
 corner = example.landmarks[54]
 exercise.true(

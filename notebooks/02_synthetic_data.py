@@ -190,10 +190,10 @@ assert abs(found - expected) < bound, f"{found:.3f}, not {expected:.3f} ± {boun
 assert yaw.max() <= limit + 1e-6, f"yaw {yaw.max():.4f}, not below {limit:.4f}"
 
 # %% tags=["check"]
-spread = alpha[:, : model.n_identity].std()
-print(f"identity coefficients vary by {spread:.3f}, {base.identity_std} wanted")
-off = abs(spread / base.identity_std - 1)
-assert off < 0.01, f"{spread:.3f} is {off:.1%} off {base.identity_std}, not below 1 %"
+narrowed = alpha[:, : model.n_identity].std()
+print(f"identity coefficients vary by {narrowed:.3f}, {base.identity_std} wanted")
+off = abs(narrowed / base.identity_std - 1)
+assert off < 0.01, f"{narrowed:.3f} is {off:.1%} off {base.identity_std}, not below 1 %"
 
 # %% [markdown]
 # ## 3 Albedo: two pigments and a texture
@@ -231,9 +231,9 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6), layout="constrained
 left.imshow(grid.clip(0, 1), interpolation="nearest")
 left.set(title="the plane of skin colors", xticks=[], yticks=[])
 order = skins.mean(dim=(1, 2)).argsort()[[0, 16, 32, 48, 63]]
-maps = render.render(model, torch.zeros(5, r.shape[1]), 120)
-five = rasterize.interpolate(skins[order], maps.fragments, model.triangles)
-row = torch.where(maps.mask, five, 1.0).permute(2, 0, 3, 1).flatten(1, 2)
+heads = render.render(model, torch.zeros(5, r.shape[1]), 120)
+five = rasterize.interpolate(skins[order], heads.fragments, model.triangles)
+row = torch.where(heads.mask, five, 1.0).permute(2, 0, 3, 1).flatten(1, 2)
 right.imshow(row.clamp(0, 1))
 right.set(title="from the darkest to the palest of 64 skins", xticks=[], yticks=[])
 plt.show()
@@ -504,14 +504,14 @@ assert 3.5 < ratio < 4.5, f"{errors}: {ratio:.2f} times, about 4 expected"
 
 # %%
 panels, titles = [], []
-for k, (coarse, h) in surfaces.items():
+for k, (smooth_maps, h) in surfaces.items():
     part = slice(int(0.12 * k), int(0.87 * k))
-    for title, each in (("smooth", coarse.normals), ("wrinkled", fine[k].normals)):
-        face = torch.where(coarse.mask, each, torch.nan)[0].permute(1, 2, 0)
+    for title, each in (("smooth", smooth_maps.normals), ("wrinkled", fine[k].normals)):
+        face = torch.where(smooth_maps.mask, each, torch.nan)[0].permute(1, 2, 0)
         panels.append(viz.shaded(face[part, part].numpy()))
         titles.append(f"{title}, {k} pixels")
     if k == 200:
-        relief_map = torch.where(coarse.mask, 0.5 + 0.5 * h, 1.0)[0, 0]
+        relief_map = torch.where(smooth_maps.mask, 0.5 + 0.5 * h, 1.0)[0, 0]
         panels.append(relief_map[part, part].numpy())
         titles.append("height, -1 to 1 mm")
 figure = viz.gallery(panels, titles, columns=5, inches=2)
@@ -581,8 +581,8 @@ for d in (350.0, 600.0, 1200.0, 2400.0):
     disagreement[d] = moved.mean().item()
     fixed = {"p_perspective": 1.0, "distance": (d, d)}
     turned = studio.turned(world, **still, camera=studio.NEUTRAL_CAMERA, pose=fixed)
-    face = turned.render(1, turned.generator(seed + 4), one, color=True)
-    panels[f"{d / 10:.0f} cm: {disagreement[d]:.1f} px"] = pictures(face.image)[0]
+    from_near = turned.render(1, turned.generator(seed + 4), one, color=True)
+    panels[f"{d / 10:.0f} cm: {disagreement[d]:.1f} px"] = pictures(from_near.image)[0]
 viz.gallery(list(panels.values()), list(panels), 4, inches=2)
 
 # %% tags=["check"]
@@ -594,7 +594,7 @@ print("landmarks move, on average, by", end=" ")
 print(", ".join(f"{e:.2f} pixels ({d:.0f} mm)" for d, e in disagreement.items()))
 low, high = min(products), max(products)
 assert high < 1.25 * low, f"not 1 / d: products from {low:.0f} to {high:.0f}"
-changed = (pinhole[..., 2] != head[..., 2]).sum() + (face.r != one).sum()
+changed = (pinhole[..., 2] != head[..., 2]).sum() + (from_near.r != one).sum()
 assert changed == 0, f"{changed} depths and labels changed, 0 expected"
 
 # %% [markdown]
@@ -626,9 +626,10 @@ viz.gallery(panels, list(extremes), columns=6, inches=1.6)
 #
 # The button opens a live photograph with sliders. Try to make the face look flat, and
 # then to make its wrinkles deep, without touching the slider of the wrinkles. Light
-# from the side does it. Below the button, for readers without a kernel: each row moves
-# one slider from end to end. The first row is without cast shadows, all others are with
-# them.
+# from the side does it: where a surface is nearly parallel to the light, a small turn
+# of the normal changes the grey value most. Below the button, for readers without a
+# kernel: each row moves one slider from end to end. The first row is without cast
+# shadows, all others are with them.
 
 # %%
 booth = studio.Studio(world, smile, seed + 4)
@@ -660,7 +661,11 @@ display(widgets.VBox([button, place]), figure)
 # "the input image is always masked in accordance with the visible vertices in the
 # feedback channel" (3.4): the network sees only what the current estimate covers. In
 # the figure, each column is a training input for the same photograph and the same
-# label. From left to right the state comes closer to the truth.
+# label. From left to right the state comes closer to the truth. The last column is the
+# start of every reconstruction: the average face, whatever the photograph shows. Look
+# at the first row, too. Where the state is wrong, the mask cuts off parts of the face
+# and lets the background in, and this is what the network has to live with at test time
+# as well.
 
 # %%
 eight = world.render(8, world.generator(seed + 1))

@@ -181,15 +181,20 @@ assert seven.shape == (4, 7, size, size), f"{seven.shape}, not 4 times 7 maps"
 # $r_{gt}$ and a random set of parameters, $r_{rnd}$" (3.2.2):
 # $$r_t = \beta\, r_{gt} + (1 - \beta)\, r_{rnd}, \quad 0 \le \beta \le 1. \qquad (3)$$
 # For $\beta = 0$ the state is an unrelated face, for $\beta = 1$ it is the truth. The
-# figure goes from the one to the other.
+# figure goes from the one to the other, and the titles give the distance of the
+# landmarks from where they belong. Since pose and shape change together, the face
+# turns, moves and becomes another person on the way. All states between are faces,
+# because the space of chapter 1 is linear.
 
 # %%
 betas = torch.linspace(0, 1, 6)[:, None]
 between = betas * faces.r[:1] + (1 - betas) * chance[:1]  # Eq. (3)
 shown = render.render(model, between, size)
 seen = torch.where(shown.mask, 0.5 + 0.5 * shown.normals, faces.image[:1])
-error = landmark_error(model, between, faces.r[:1].expand(6, -1), size)
-titles = [f"β = {b:.1f}: {e:.0f} %" for b, e in zip(betas[:, 0], error, strict=True)]
+distances = landmark_error(model, between, faces.r[:1].expand(6, -1), size)
+titles = [
+    f"β = {b:.1f}: {e:.0f} %" for b, e in zip(betas[:, 0], distances, strict=True)
+]
 figure = viz.gallery(tiles(seen), titles, 6, inches=1.5)
 figure.savefig(output / "between.png", dpi=70)
 figure
@@ -198,8 +203,8 @@ figure
 package = synthetic.intermediate(faces.r[:1].expand(6, -1), chance[:1], betas)
 off = (between - package).abs().max()
 assert off < 1e-5, f"off by {off:.1e}, not below 1e-5"
-assert (error.diff() < 0).all(), f"it does not always fall: {error}"
-assert error[-1] < 1e-3, f"{error[-1]:.1e} % of the face's box, not below 1e-3"
+assert (distances.diff() < 0).all(), f"it does not always fall: {distances}"
+assert distances[-1] < 1e-3, f"{distances[-1]:.1e} % of the face's box, not below 1e-3"
 
 # %% [markdown]
 # There is a trap. The state $r_t$ of Eq. (3) *contains* $r_{gt}$. A network could learn
@@ -343,9 +348,10 @@ assert abs(loss - 1) < 0.1, f"loss {loss:.3f}, not 1.0 ± 0.1"
 # \| q_i(\hat r) + J_i \delta - q_i(r_t) - d_i \|^2 + \sum_k \delta_k^2 / s_k^2.$$
 # You have met this form in exercise 3 of chapter 1: a data term and a prior. The
 # spreads $s$ are learned, and so is $m$: neighbors err together, so $m$ points count as
-# one. Below, the solver gets the true $d_i$ with 2 mm of noise and no better answer
-# than $r_t$. The arrows are what it is told; the titles say what the landmark errors
-# were and become.
+# one. Below, a point of the far side of the head gets no arrow, because it cannot be
+# seen, and the prior alone decides about it. In this test the solver gets the true
+# $d_i$ with 2 mm of noise and no better answer than $r_t$. The arrows are what it is
+# told; the titles say what the landmark errors were and become.
 
 # %%
 points = displacements.Points.of(model, displacements.spread_points(model, 256))
@@ -355,15 +361,15 @@ needed = (displacements.place_points(points, faces.r) - places) / unit
 noise = torch.randn(needed.shape, generator=world.generator(seed + 13)) * 2 / unit
 spread = displacements.start_spread(n)  # s, before any training
 found = needed + noise
-seen = displacements.seen(points, r_t, places)
-trust = seen.expand_as(found) * (unit / 2) ** 2  # 1 / sigma^2
+in_sight = displacements.seen(points, r_t, places)
+trust = in_sight.expand_as(found) * (unit / 2) ** 2  # 1 / sigma^2
 target = places + unit * found
 solved = displacements.most_likely(points, r_t, spread, target, trust)
 
 # %%
 pixel = size / camera.CROP_MM
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.6), layout="constrained")
-counted = seen[..., 0] > 0
+counted = in_sight[..., 0] > 0
 behind, ahead = (landmark_error(model, r, faces.r, size) for r in (r_t, solved))
 for i, axis in enumerate(axes):
     axis.imshow(faces.image[i, 0], cmap="gray", vmin=0, vmax=1)

@@ -295,8 +295,8 @@ mean = np.einsum("nc,nck->nk", weights, corner_points)
 off = np.abs(mean[:, :2] - seen[:, ::-1]).max()  # from the pixel itself: column, row
 assert off < 1e-6, f"{off:.1e} pixels, not below 1e-6"
 package = fragments.barycentric[0].numpy()[tuple(seen.T)]
-same = fragments.triangle[0].numpy()[tuple(seen.T)] == visible[tuple(seen.T)]
-off = np.abs(weights[same] - package[same]).max()
+agree = fragments.triangle[0].numpy()[tuple(seen.T)] == visible[tuple(seen.T)]
+off = np.abs(weights[agree] - package[agree]).max()
 assert off < 1e-6, f"weights differ by {off:.1e}, not below 1e-6"
 depth = rasterize.interpolate(projected.double()[..., 2:], fragments, triangles)
 error = np.abs(z_tilde - depth[0, 0].numpy()[tuple(seen.T)])
