@@ -762,6 +762,9 @@ exercise.equal(
         "the eyes move the wrong way up or down.": moved(by * torch.tensor([1, -1])),
         "the eyes end half a pixel off.": moved(way @ (60 - midpoint(before))),
         "the unit of t is another.": moved(by * camera.POSE_UNITS[3].item()),
+        "the unit of t_x is another.": moved(
+            by * torch.tensor([camera.POSE_UNITS[3].item(), 1])
+        ),
         "nothing has moved.": before,
     }, atol=1e-3,
 )  # fmt: skip
