@@ -29,8 +29,9 @@ LIMITS = {
 
 VIEWS = ("photograph", "albedo × light", "light alone")
 
-DARKEST_SHADING = 0.08
-"""Less light than this is not divided out: noise would be all that is left."""
+DARKEST_SHADING = 0.2
+"""Of the old light and of the new: dividing by less would show noise and stray hairs in glaring
+white, and multiplying by less would leave black holes."""
 
 FADE = 0.15
 """How far beyond the face its new light fades out, as a share of the picture's side."""
@@ -40,8 +41,8 @@ BALL = 0.22
 
 BALL_ALBEDO = 0.6
 
-DARKEST_RATIO = 0.02
-"""What a shadow leaves of the light beyond the face, at least: black hair would be a hole."""
+MAX_RATIO_BEYOND = 1.5
+"""By how much the new light may brighten what is not the face."""
 
 
 class Relighter:
@@ -110,7 +111,7 @@ class Relighter:
         new = shade(torch.ones_like(self.found.albedo), self.light, self.normals).clamp(min=0)
         if self.view.value == "photograph":
             old = shade(torch.ones_like(self.found.albedo), self.found.light, self.normals)
-            ratio = new / old.clamp(min=DARKEST_SHADING)
+            ratio = new.clamp(min=DARKEST_SHADING) / old.clamp(min=DARKEST_SHADING)
             lit = self.photo * faded(ratio[0, 0].numpy(), self.mask[0, 0].numpy())[..., None]
         else:
             grey = new if self.view.value == "light alone" else self.found.albedo * new
@@ -155,11 +156,15 @@ def faded(
 
     Inside of the mask it is kept. Outside it begins with that of the nearest pixel of the face,
     smoothed along the outline, and has become 1 at `FADE` of the picture's side.
+
+    Args:
+        ratio: above 0.
+        mask: the face.
     """
     reach = FADE * len(mask)
     away, nearest = ndimage.distance_transform_edt(~mask, return_indices=True)
-    continued = np.log(np.maximum(ratio, DARKEST_RATIO))[tuple(nearest)]
-    smooth = ndimage.gaussian_filter(continued, reach / 5)
+    continued = np.log(np.minimum(ratio, MAX_RATIO_BEYOND))[tuple(nearest)]
+    smooth = ndimage.gaussian_filter(continued, reach / 3)
     aside = np.clip(away / (0.3 * reach), 0, 1)  # the outline itself must not be smoothed away
     fade = 0.5 + 0.5 * np.cos(np.pi * np.clip(away / reach, 0, 1))
     outside = np.exp(fade * ((1 - aside) * continued + aside * smooth))
