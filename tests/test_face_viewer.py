@@ -62,7 +62,7 @@ def test_a_photograph_becomes_a_face_in_3d_and_two_files(own_photo):
     assert steps[-len(STEPS) :] == [1, 2, 3, 4, 5] and own_photo.progress.bar_style == "success"
     (figure,) = own_photo.shown.stage.children
     assert 1000 < len(figure.data[0].x) <= 10_000
-    assert own_photo.picture.value.startswith(b"\x89PNG")
+    assert bytes(own_photo.picture.value).startswith(b"\x89PNG")
     for name, start in {"your_face.glb": b"glTF", "your_face.stl": None}.items():
         found = re.search(
             f'download="{name}" href="[^"]*base64,([^"]*)"', own_photo.downloads.value
