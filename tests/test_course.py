@@ -99,6 +99,10 @@ def test_an_exception_becomes_a_sentence_with_the_line_of_the_student():
         exercise().true(lambda: 1 / 0, "never said")
 
 
+def test_what_is_done_with_a_missing_return_is_named():
+    assert "gave None: does it end with a return?" in message(lambda: (lambda x: None)(1)[0])
+
+
 def test_a_false_condition_says_its_sentence():
     with pytest.raises(ExerciseError, match="Only two numbers may change"):
         exercise().true(torch.tensor(False), "Only two numbers may change.")

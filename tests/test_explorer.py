@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 
 from facerecon.camera import POSE_UNITS, project, split
 from facerecon.mesh import cluster_means, vertex_normals
@@ -76,20 +77,22 @@ def test_the_view_is_the_cameras_picture(explorer, model):
     assert torch.allclose(shown.amin(0), full.amin(0), atol=4)
 
     picture = explorer.picture()
-    assert picture.shape == (200, 200)
+    assert picture.shape == (200, 200, 3)
     at = [*model.landmarks[[30, 33, 8, 1]].tolist()]  # nose, chin, the cheek on the near side
     nearest = torch.cdist(full[at].double(), shown.double()).argmin(1)
     seen = picture[row[at].round().long(), column[at].round().long()]
-    np.testing.assert_allclose(np.array(mesh.intensity)[nearest], seen, atol=0.12)
+    shown = np.array([to_rgb(color) for color in mesh.vertexcolor])
+    np.testing.assert_allclose(shown[nearest], seen, atol=0.12)
+    assert (seen[:, 0] > seen[:, 2] + 0.05).all()  # skin is not grey
 
 
-def test_light_moves_grey_values_only(explorer):
-    before, grey = explorer.surface()
+def test_light_moves_colors_only(explorer):
+    before, rgb = explorer.surface()
     explorer.sliders["light"]["right"].value = 1.0
-    after, greyer = explorer.surface()
+    after, lit = explorer.surface()
     assert np.array_equal(before, after)
     side = np.abs(after[:, 0]) > 60
-    brighter = (greyer > grey)[side]
+    brighter = (lit > rgb).any(axis=1)[side]
     assert (brighter == (after[side, 0] > 0)).mean() > 0.9
 
 

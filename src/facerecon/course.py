@@ -228,6 +228,8 @@ def _what_happened(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if f.filename != __file__ and "site-packages" not in f.filename]
     text = f"Your function stopped with {type(error).__name__}: {error}"
+    if "NoneType" in str(error):
+        text = f"Your function gave None: does it end with a return? ({error})"
     if own:
         last = own[-1]
         line = (linecache.getline(last.filename, last.lineno or 0) or last.line or "").strip()

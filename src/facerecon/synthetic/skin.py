@@ -1,9 +1,9 @@
 """Procedural skin: a per-vertex reflectance of a human face, sampled from a random generator.
 
 No photograph is needed. Tone follows two pigment axes, melanin and hemoglobin, with Beer-Lambert
-absorption; on top come brows, lips, eyes, beard, freckles and age. The mean and the first principal
-components of such samples are the albedo model of Eq. (10); in the synthetic photographs of 3.2.2
-the skin is per vertex, too, but eyes, teeth and single hairs are rendered per pixel.
+absorption; on top come brows, lips, eyes, beard, freckles and age. In the synthetic photographs of
+3.2.2 the skin is per vertex, but eyes, teeth and single hairs are rendered per pixel. The albedo
+model of Eq. (10) is another one: it was learned from portraits (`MorphableModel.provenance`).
 """
 
 import math

@@ -140,12 +140,17 @@ def draw_picture(
 
 
 def draw_box(
-    axis: Axes, text: str, center: tuple[float, float], width: float, color: str = "white"
+    axis: Axes,
+    text: str,
+    center: tuple[float, float],
+    width: float,
+    color: str = "white",
+    height: float = 0.22,
 ) -> None:
     """A rounded box with text."""
     x, y = center
     style = "round,pad=0.02"
-    corner, height = (x - width / 2, y - 0.11), 0.22
+    corner = (x - width / 2, y - height / 2)
     axis.add_patch(FancyBboxPatch(corner, width, height, style, fc=color, ec="0.25", lw=0.8))
     axis.text(x, y, text, ha="center", va="center", fontsize=9)
 

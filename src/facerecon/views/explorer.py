@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from facerecon.camera import POSE_UNITS, join, pose_parameters, split, to_camera, to_pixels
-from facerecon.lighting import LUMA, shade
+from facerecon.imaging import to_bytes
+from facerecon.lighting import shade
 from facerecon.mesh import cluster, cluster_means, vertex_normals
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
@@ -51,8 +52,8 @@ class Explorer:
         explorer.live()  # in a notebook: the sliders beside the view
 
     The view is the square of a crop with the face above it, in pixels. Seen from the front it is
-    the picture that the weak-perspective camera takes. A change sends a reduced mesh with grey
-    values, so that a slider can be dragged.
+    the picture that the weak-perspective camera takes. A change sends a reduced mesh with the
+    colors of its vertices, so that a slider can be dragged.
 
     Attributes:
         sliders: by group and name; identity and albedo move the model's first components.
@@ -118,8 +119,8 @@ class Explorer:
         """The light as the sliders say."""
         return self.model.mean.new_tensor([self._values("light")])
 
-    def surface(self) -> tuple[Float[np.ndarray, "vertices 3"], Float[np.ndarray, " vertices"]]:
-        """The reduced mesh and its grey values as the sliders say.
+    def surface(self) -> tuple[Float[np.ndarray, "vertices 3"], Float[np.ndarray, "vertices 3"]]:
+        """The reduced mesh and its colors, RGB in [0, 1], as the sliders say.
 
         The vertices are in pixels: x right and y up from the middle of the crop, z to the viewer.
         """
@@ -129,18 +130,17 @@ class Explorer:
         column, row, depth = to_pixels(turned, pose, self.size)[0].unbind(1)
         middle, scale = (self.size - 1) / 2, pose_parameters(pose, self.size).scale
         points = torch.stack([column - middle, middle - row, depth * scale], dim=1)
-        rgb = self._albedo_mean + torch.tensordot(self.albedo, self._albedo_basis, 1)
-        albedo = (rgb @ rgb.new_tensor(LUMA))[:, None, None]  # a map one pixel high
-        normals = vertex_normals(turned, self._triangles).mT[:, :, None]
-        return points.numpy(), shade(albedo, self.light, normals).clamp(0, 1).flatten().numpy()
+        albedo = self._albedo_mean + torch.tensordot(self.albedo, self._albedo_basis, 1)
+        normals = vertex_normals(turned, self._triangles).mT[:, :, None]  # a map one pixel high
+        shading = shade(torch.ones_like(normals[:, :1]), self.light, normals)[0, 0, 0]
+        return points.numpy(), (albedo[0] * shading[:, None]).clamp(0, 1).numpy()
 
-    def picture(self) -> Float[np.ndarray, "size size"]:
-        """The picture that the camera takes of the full mesh, grey on white, as the sliders say."""
+    def picture(self) -> Float[np.ndarray, "size size 3"]:
+        """The picture that the camera takes of the full mesh, on white, as the sliders say."""
         maps = render(self.model, self.r, self.size)
         rgb = interpolate(self.model.albedo(self.albedo), maps.fragments, self.model.triangles)
-        albedo = torch.einsum("bchw,c->bhw", rgb, rgb.new_tensor(LUMA))[:, None]
-        grey = shade(albedo, self.light, maps.normals).clamp(0, 1)
-        return torch.where(maps.mask, grey, 1.0)[0, 0].numpy()
+        lit = (rgb * shade(torch.ones_like(maps.depth), self.light, maps.normals)).clamp(0, 1)
+        return torch.where(maps.mask, lit, 1.0)[0].permute(1, 2, 0).numpy()
 
     def reset(self) -> None:
         """All sliders to where they began."""
@@ -187,13 +187,12 @@ class Explorer:
     def _make_figure(self) -> "Figure":
         import plotly.graph_objects as plotly
 
-        points, grey = self.surface()
+        points, rgb = self.surface()
         i, j, k = self._triangles.numpy().astype(np.min_scalar_type(len(points))).T
         x, y, z = points.T
         face = plotly.Mesh3d(
-            x=x, y=y, z=z, i=i, j=j, k=k, intensity=grey, cmin=0, cmax=1, colorscale="gray",
-            showscale=False, hoverinfo="skip",
-            lighting={"ambient": 1, "diffuse": 0, "specular": 0, "fresnel": 0},  # grey is all
+            x=x, y=y, z=z, i=i, j=j, k=k, vertexcolor=_hex(rgb), hoverinfo="skip",
+            lighting={"ambient": 1, "diffuse": 0, "specular": 0, "fresnel": 0},  # already lit
         )  # fmt: skip
         half = self.size / 2
         corners = {"x": [-half, half, half, -half, -half], "y": [-half, -half, half, half, -half]}
@@ -217,11 +216,11 @@ class Explorer:
         )  # fmt: skip
 
     def _update(self, change: Any) -> None:
-        points, grey = self.surface()
+        points, rgb = self.surface()
         face = self.figure.data[0]
         with self.figure.batch_update():
             face.x, face.y, face.z = points.T
-            face.intensity = grey
+            face.vertexcolor = _hex(rgb)
 
 
 def merge_vertices(
@@ -242,3 +241,8 @@ def merge_vertices(
         return torch.cat([place, normals > 0, coarseness[:, None]], dim=1)
 
     return cluster(model.triangles, model.n_vertices, limit, cells, 0.5, 1.15)
+
+
+def _hex(rgb: Float[np.ndarray, "vertices 3"]) -> list[str]:
+    """Colors in [0, 1] as plotly takes them for vertices."""
+    return [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in to_bytes(rgb).tolist()]

@@ -1,0 +1,137 @@
+"""Drawings that open the chapters: what the chapter is about, in boxes and arrows."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
+
+from facerecon.views.diagrams import canvas, draw_arrow, draw_box, draw_picture
+
+BLUE, ORANGE, GREEN, RED = "#cfe2f3", "#fce0b8", "#d5ead0", "#c03000"
+
+
+class Drawing(Figure):
+    """A figure that a notebook shows as vectors."""
+
+    def _repr_svg_(self) -> str:
+        data = io.StringIO()
+        self.savefig(data, format="svg")
+        return data.getvalue()
+
+
+def _drawing(width: float, low: float, high: float) -> tuple[Drawing, object]:
+    """A drawing of one axis that is `width` units wide, 8 inches on the page."""
+    figure = Drawing(figsize=(8, 8 * (high - low) / width), dpi=100)
+    FigureCanvasAgg(figure)
+    axis = figure.add_axes([0, 0, 1, 1])
+    canvas(axis, width, low, high)
+    return figure, axis
+
+
+def setup() -> Drawing:
+    """Chapter 0: what a cell needs before it can run."""
+    figure, axis = _drawing(6.4, -0.75, 0.45)
+    boxes = {0.75: "this notebook", 2.4: "kernel: a Python", 4.05: "its packages", 5.65: "files"}
+    for x, text in boxes.items():
+        draw_box(axis, text, (x, 0.1), 1.15, BLUE if x < 1 else "white")
+    for left, right, text in ((1.35, 1.8, "cells"), (3.0, 3.45, "import"), (4.65, 5.05, "load")):
+        draw_arrow(axis, (left, 0.1), (right, 0.1), text, above=0.1)
+    notes = {
+        0.75: "text, code, pictures",
+        2.4: "the menu “Kernel” chooses it;\na wrong one lacks packages",
+        4.05: "facerecon, PyTorch,\nMatplotlib, ...",
+        5.65: "morphable model,\nweights, a portrait",
+    }
+    for x, text in notes.items():
+        axis.text(x, -0.14, text, ha="center", va="top", fontsize=9, color="0.3")
+    return figure
+
+
+def face_equation(pictures: Sequence[Float[np.ndarray, "..."]]) -> Drawing:
+    """Chapter 1: average, identity, expression, their sum, and its picture from a turned camera.
+
+    Args:
+        pictures: of the average, of the average with the identity, with the expression, with
+            both, and of both turned.
+    """
+    figure, axis = _drawing(8.2, -0.42, 1.5)
+    titles = ["average face", "identity", "expression", "this person,\nsmiling", "in the picture"]
+    below = [r"$\mu_S$", r"200 numbers $\alpha_{id}$", r"84 numbers $\alpha_{exp}$", "$S$", "$p$"]
+    left = [0.05, 1.62, 3.19, 4.86, 7.0]
+    for x, picture, title, text in zip(left, pictures, titles, below, strict=True):
+        draw_picture(axis, picture, (x, 0.0), 1.15, title)
+        axis.text(x + 0.57, -0.08, text, ha="center", va="top", fontsize=10)
+    for x, sign in ((1.41, "+"), (2.98, "+"), (4.6, "=")):
+        axis.text(x, 0.57, sign, ha="center", va="center", fontsize=18)
+    draw_arrow(axis, (6.12, 0.57), (6.9, 0.57), "pose:\n6 numbers", above=0.24)
+    axis.text(6.5, 0.42, "Eq. (2)", ha="center", va="top", fontsize=9, color="0.3")
+    axis.text(3.2, -0.27, "Eq. (1)", ha="center", va="top", fontsize=9, color="0.3")
+    return figure
+
+
+def synthetic_photograph() -> Drawing:
+    """Chapter 2: what is sampled, what becomes the label, and what the network sees."""
+    figure, axis = _drawing(7.0, -1.05, 1.0)
+    draw_box(axis, "random numbers\n(one seed)", (0.72, 0.0), 1.15, height=0.34)
+    rows = {0.62: "identity, expression, pose", 0.2: "wrinkles", -0.2: "skin, hair, background"}
+    rows[-0.62] = "light and camera"
+    for y, text in rows.items():
+        draw_box(axis, text, (2.75, y), 1.75, GREEN if y > 0.5 else BLUE)
+        draw_arrow(axis, (1.35, 0.25 * y), (1.8, y))
+        draw_arrow(axis, (3.7, y), (4.35, 0.12 * y))
+    draw_box(axis, "renderer", (4.85, 0.0), 0.9, ORANGE)
+    draw_arrow(axis, (5.35, 0.0), (5.75, 0.0))
+    draw_box(axis, "photograph", (6.3, 0.0), 1.0, "white")
+    draw_arrow(axis, (3.7, 0.7), (5.75, 0.7), "known by construction", above=0.1)
+    draw_box(axis, r"label $r_{gt}$", (6.3, 0.7), 1.0, GREEN)
+    axis.text(6.3, -0.2, "what the\nnetwork sees", ha="center", va="top", fontsize=9, color="0.3")
+    return figure
+
+
+def feedback_loop() -> Drawing:
+    """Chapter 3: CoarseNet is applied to the photograph and to a picture of its last answer."""
+    figure, axis = _drawing(6.8, -1.0, 0.75)
+    draw_box(axis, "photograph", (0.72, 0.4), 1.1, BLUE)
+    draw_box(axis, "PNCC, normals", (0.72, -0.15), 1.1, BLUE)
+    draw_arrow(axis, (1.32, 0.4), (2.0, 0.2), "1 channel", above=0.13)
+    draw_arrow(axis, (1.32, -0.15), (2.0, 0.06), "6 channels", above=-0.19)
+    draw_box(axis, "network", (2.5, 0.13), 0.95, ORANGE)
+    draw_arrow(axis, (3.02, 0.13), (3.7, 0.13), "answer", above=0.09)
+    draw_box(axis, "new state $r_{t+1}$\n290 numbers", (4.45, 0.13), 1.4, GREEN, 0.34)
+    draw_arrow(axis, (5.2, 0.13), (5.7, 0.13))
+    axis.text(5.78, 0.13, "after the last\nstep: the face", va="center", fontsize=9)
+    axis.plot([4.45, 4.45], [-0.04, -0.72], color="0.3")
+    axis.plot([4.45, 3.4], [-0.72, -0.72], color="0.3")
+    draw_box(axis, "renderer", (2.85, -0.72), 1.0, "white")
+    axis.plot([2.3, 0.72], [-0.72, -0.72], color="0.3")
+    draw_arrow(axis, (0.72, -0.73), (0.72, -0.29))
+    axis.text(4.52, -0.5, "again, as the next $r_t$", va="center", fontsize=9, color="0.3")
+    return figure
+
+
+def forward_and_backward() -> Drawing:
+    """Chapter 4: from the numbers to a pixel's depth, and the gradient's way back."""
+    figure, axis = _drawing(7.4, -0.75, 0.85)
+    boxes = {0.8: "290 numbers $r$", 2.75: "vertices $p_i$", 6.6: "criterion $E$"}
+    for x, text in boxes.items():
+        draw_box(axis, text, (x, 0.0), 1.25, GREEN if x < 1 else BLUE if x < 3 else ORANGE)
+    corners, pixel = np.array([[4.25, -0.34], [5.25, -0.2], [4.6, 0.42]]), (4.68, -0.03)
+    axis.add_patch(Polygon(corners, fc="#eef3f8", ec="0.4"))
+    for i, (x, y) in enumerate(corners):
+        axis.plot([x, pixel[0]], [y, pixel[1]], ":", color="0.5", lw=1)
+        place = (x + (0.13 if i == 1 else -0.12), y)
+        axis.text(*place, f"$z_{i}$", ha="center", va="center", fontsize=10)
+    axis.plot(*pixel, "s", color="0.2", ms=7)
+    axis.text(pixel[0] + 0.12, pixel[1] + 0.1, r"$\tilde z$", fontsize=11)
+    ways = ((1.5, 2.05, "Eq. (5)"), (3.45, 4.05, "Eq. (6)"), (5.3, 5.9, "depth map"))
+    for (left, right, text), back in zip(ways, ("by basis\nand $R$", "Eq. (7)", ""), strict=True):
+        draw_arrow(axis, (left, 0.06), (right, 0.06), text, above=0.15)
+        draw_arrow(axis, (right, -0.08), (left, -0.08), back, RED, above=-0.17)
+    axis.text(3.7, 0.68, "forward: numbers become a depth map", ha="center", fontsize=10)
+    text = "backward: each pixel says how its depth should change"
+    axis.text(3.7, -0.68, text, ha="center", fontsize=10, color=RED)
+    return figure
