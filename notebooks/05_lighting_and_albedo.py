@@ -945,7 +945,7 @@ for relighter in relighters.values():
             for slider, value in sliders.items():
                 relighter.sliders[slider].value = value
             pictures.append(relighter.picture())
-            titles.append(name)
+            titles.append(name if view == "photograph" else f"albedo, {name}")
     relighter.reset()
     relighter.view.value = chosen
 figure = viz.gallery(pictures, titles, columns=6, inches=1.6)
