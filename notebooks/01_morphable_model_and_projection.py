@@ -2,20 +2,20 @@
 # # A face in 290 numbers
 #
 # Look at a stranger for a moment, and you can say what is particular about that face: a
-# long chin, eyes set wide apart, a smile. You compare it with the many faces that you have
-# seen before. A *3D morphable model* (3DMM) does the same with numbers. It stores the
-# average face and a list of directions in which faces differ; 284 numbers say how far to
-# go in each of them, and six more say how the camera sees the result. Whoever finds these
-# 290 numbers in a photograph has reconstructed the face in it.
+# long chin, eyes set wide apart, a smile. You compare it with the many faces that you
+# have seen before. A *3D morphable model* (3DMM) does the same with numbers. It stores
+# the average face and a list of directions in which faces differ; 284 numbers say how
+# far to go in each of them, and six more say how the camera sees the result. Whoever
+# finds these 290 numbers in a photograph has reconstructed the face in it.
 #
-# **What you will be able to do.** Build faces from coefficients and say what one standard
-# deviation of a coefficient does. Project a vertex to a pixel by hand. Say which
-# properties of a face no single photograph can show. Fit a model to a scan.
+# **What you will be able to do.** Build faces from coefficients and say what one
+# standard deviation of a coefficient does. Project a vertex to a pixel by hand. Say
+# which properties of a face no single photograph can show. Fit a model to a scan.
 #
-# **Before you start.** You need matrices, principal component analysis (PCA), the normal
-# distribution, and the setup of [chapter 0](00_check_setup.ipynb). Reading takes 40
-# minutes, working through it with the exercises 90 to 120. The cells run in half a minute
-# on two CPU cores (`full`: a little longer). Nothing is downloaded.
+# **Before you start.** You need matrices, principal component analysis (PCA), the
+# normal distribution, and the setup of [chapter 0](00_check_setup.ipynb). Reading takes
+# 40 minutes, working through it with the exercises 90 to 120. The cells run in half a
+# minute on two CPU cores (`full`: a little longer). Nothing is downloaded.
 #
 # **In the paper.** Sections 3.1 and 3.2.1; Eqs. (1), (2) and (10), and Eqs. (8) and (9)
 # read as image formation; Figure 2.
@@ -50,10 +50,11 @@ print(f"{n_id} identity, {n_exp} expression and {model.n_albedo} albedo coeffici
 # %% [markdown]
 # ## First, the phenomenon
 #
-# None of the eight people below exists. Each is a list of 290 random numbers, and ten more
-# for the color of the skin. The two functions are all that we need to look at faces in
-# this chapter: `portraits` takes color pictures under a fixed light, `surfaces` shows the
-# bare shape in grey. How they work is the subject of sections 4 to 6.
+# None of the eight people below exists. Each is a list of 290 random numbers, and ten
+# more for the color of the skin. The two functions are all that we need to look at
+# faces in this chapter: `portraits` takes color pictures under a fixed light,
+# `surfaces` shows the bare shape in grey. How they work is the subject of sections 4 to
+# 6.
 
 # %%
 DAYLIGHT = torch.tensor([[0.55, -0.3, 0.3, 0.6]])
@@ -83,15 +84,15 @@ tones = torch.randn(8, model.n_albedo, generator=dice)
 viz.gallery(portraits(strangers, tones), columns=4, inches=2)
 
 # %% [markdown]
-# They look different from each other, and all of them look like people. That is the point
-# of a face model: most triangle meshes look like nothing, and the model can only make
-# meshes that look like faces. When a network later answers with 290 numbers, it cannot
-# answer with anything else than a face.
+# They look different from each other, and all of them look like people. That is the
+# point of a face model: most triangle meshes look like nothing, and the model can only
+# make meshes that look like faces. When a network later answers with 290 numbers, it
+# cannot answer with anything else than a face.
 #
 # The drawing shows the whole chapter in one line. The average face, plus a change that
-# makes it one particular person, plus a change that makes this person smile, is a face in
-# space. A camera then turns the face into a picture. Sections 1 to 3 are about the sums on
-# the left, section 4 is about the arrow on the right.
+# makes it one particular person, plus a change that makes this person smile, is a face
+# in space. A camera then turns the face into a picture. Sections 1 to 3 are about the
+# sums on the left, section 4 is about the arrow on the right.
 
 # %%
 smiling = model.expression_index("mouthSmileLeft"), model.expression_index("jawOpen")
@@ -117,8 +118,8 @@ concepts.face_equation(portraits(states, torch.zeros(5, model.n_albedo)))
 # | $T$, $\mu_T$, $A_T$, $\alpha_T$ | albedo, its mean, basis and coefficients | RGB; 10 numbers |
 # | $n$, $\vec l$, $\rho$ | normal, light, albedo at a point | unit vector; 4 numbers; 0 to 1 |
 #
-# The code uses the same names. Frames, units and signs of the whole project have one home,
-# [docs/conventions.md](../docs/conventions.md).
+# The code uses the same names. Frames, units and signs of the whole project have one
+# home, [docs/conventions.md](../docs/conventions.md).
 
 # %% [markdown]
 # ## 1 A linear space of faces
@@ -132,15 +133,15 @@ concepts.face_equation(portraits(states, torch.zeros(5, model.n_albedo)))
 #
 # Read $S$ as a long list of numbers: the coordinates of all corners of a triangle mesh.
 # Adding two such lists only makes sense if entry 7,000 means the same in both. So every
-# face has the same triangles, and a vertex stands for the same place, the tip of the nose
-# for example, on all of them. This is called *dense correspondence*. Producing it is most
-# of the work behind a morphable model: [Blanz and
-# Vetter](https://dl.acm.org/doi/10.1145/311535.311556), who introduced such models in 1999,
-# computed it between laser scans with a variant of optical flow.
+# face has the same triangles, and a vertex stands for the same place, the tip of the
+# nose for example, on all of them. This is called *dense correspondence*. Producing it
+# is most of the work behind a morphable model: [Blanz and
+# Vetter](https://dl.acm.org/doi/10.1145/311535.311556), who introduced such models in
+# 1999, computed it between laser scans with a variant of optical flow.
 #
 # In code, Eq. (1) is two sums over coefficients. The check below it compares with the
-# package's own method, and makes sure that the order of the coefficients matters, because
-# a check that passes for any order would prove little.
+# package's own method, and makes sure that the order of the coefficients matters,
+# because a check that passes for any order would prove little.
 
 # %%
 A = model.basis.unflatten(1, (-1, 3))  # (coefficient, vertex, xyz), mm
@@ -165,16 +166,16 @@ off = (model.vertices(torch.zeros(1, n_id + n_exp))[0] - model.mean).abs().max()
 assert off == 0, f"alpha = 0 is {off:.1e} mm from the mean face, 0 expected"
 
 # %% [markdown]
-# If all coefficients are zero, the sum is the average face. Here it is from three sides.
-# The model's frame has its origin near the middle of the head: $x$ points to the viewer's
-# right, $y$ up and $z$ toward the viewer, all in mm.
+# If all coefficients are zero, the sum is the average face. Here it is from three
+# sides. The model's frame has its origin near the middle of the head: $x$ points to the
+# viewer's right, $y$ up and $z$ toward the viewer, all in mm.
 #
-# The printed lines say where the numbers come from. The paper's bases "are collected from
-# the Bosphorus dataset", scans that one has to apply for. Ours have two sources that anyone
-# may use. Half of the variation between identities comes from the sculpted heads of the
-# MakeHuman project, the other half from the identities of
-# [ICT-FaceKit](https://github.com/ICT-VGL/ICT-FaceKit), a published face model. The albedo
-# was learned from portraits.
+# The printed lines say where the numbers come from. The paper's bases "are collected
+# from the Bosphorus dataset", scans that one has to apply for. Ours have two sources
+# that anyone may use. Half of the variation between identities comes from the sculpted
+# heads of the MakeHuman project, the other half from the identities of
+# [ICT-FaceKit](https://github.com/ICT-VGL/ICT-FaceKit), a published face model. The
+# albedo was learned from portraits.
 
 
 # %%
@@ -198,17 +199,19 @@ viz.gallery(pictures, list(sides), columns=3, inches=2.6)
 # ## 2 What a standard deviation is
 #
 # How far should one go in each direction? PCA answers this. It finds the directions in
-# which the training faces differ most, and how much they differ along each. Every row of
-# our $A_{id}$ is scaled by that amount: it is the displacement, in mm, that *one standard
-# deviation* of its coefficient makes among the people from whom the model was made.
+# which the training faces differ most, and how much they differ along each. Every row
+# of our $A_{id}$ is scaled by that amount: it is the displacement, in mm, that *one
+# standard deviation* of its coefficient makes among the people from whom the model was
+# made.
 #
-# So a random person is $\alpha_{id} \sim N(0, I)$. A coefficient between $-1$ and $1$ is
-# usual, one above 3 is found on about one person in 700. Since the coefficients are
-# independent, their effects on a vertex $v$ add up like variances, and the vertex varies by
+# So a random person is $\alpha_{id} \sim N(0, I)$. A coefficient between $-1$ and $1$
+# is usual, one above 3 is found on about one person in 700. Since the coefficients are
+# independent, their effects on a vertex $v$ add up like variances, and the vertex
+# varies by
 # $$\sigma_v = \Big(\sum_i \|A_{i,v}\|^2\Big)^{1/2}.$$
-# We sample people and measure the spread of the 68 landmarks, to see whether that holds.
-# The check allows for the uncertainty of a standard deviation that was measured from
-# finitely many samples, and for nothing more.
+# We sample people and measure the spread of the 68 landmarks, to see whether that
+# holds. The check allows for the uncertainty of a standard deviation that was measured
+# from finitely many samples, and for nothing more.
 
 # %%
 n_people = {"quick": 2000, "full": 20_000}[preset]
@@ -228,12 +231,13 @@ off, bound = (ratio - 1).abs().max(), 5 / np.sqrt(2 * n_people)
 assert off < bound, f"off by {off:.3f}, not below {bound:.3f}"
 
 # %% [markdown]
-# The next figure shows what the first seven components look like: two standard deviations
-# down in the first row, two up in the second. The third row shows where each of them moves
-# the surface. Bright places move most, and the title gives the largest displacement for
-# one standard deviation. Compare the rows. Some components change the outline of the face,
-# and you see them at once. Others mostly change the depth, and in a picture from the
-# front you hardly see them. This will matter when a network has to guess them.
+# The next figure shows what the first seven components look like: two standard
+# deviations down in the first row, two up in the second. The third row shows where each
+# of them moves the surface. Bright places move most, and the title gives the largest
+# displacement for one standard deviation. Compare the rows. Some components change the
+# outline of the face, and you see them at once. Others mostly change the depth, and in
+# a picture from the front you hardly see them. This will matter when a network has to
+# guess them.
 
 # %%
 shown = 7
@@ -253,10 +257,10 @@ figure
 
 # %% [markdown]
 # How many components are worth having? The curve shows the share of the total variance
-# that the first $n$ components keep. Each vertex counts by how much it matters for a face:
-# eyes, nose and mouth count more than ears and neck (`model.geometry_metric`, with which
-# [chapter 3](03_coarsenet.ipynb) trains). The curve rises steeply and then flattens. The
-# last hundred components are fine tuning.
+# that the first $n$ components keep. Each vertex counts by how much it matters for a
+# face: eyes, nose and mouth count more than ears and neck (`model.geometry_metric`,
+# with which [chapter 3](03_coarsenet.ipynb) trains). The curve rises steeply and then
+# flattens. The last hundred components are fine tuning.
 
 # %%
 variance = model.geometry_metric().diagonal()[:n_id]  # mm^2
@@ -273,16 +277,17 @@ print("; ".join(f"{n} components hold {percent} %" for percent, n in needed.item
 # ## 3 Expressions have names
 #
 # PCA directions mix everything: the first may be "larger, rounder, older". For
-# expressions, artists prefer directions with names. $A_{exp}$ is such a *blendshape* basis.
-# Each of its 84 rows is one movement, and an *activation* of 1 means all of it. The names
-# follow the facial action units of the animation industry; *left* means the person's
-# left, which is the viewer's right. Zero is the face at rest.
+# expressions, artists prefer directions with names. $A_{exp}$ is such a *blendshape*
+# basis. Each of its 84 rows is one movement, and an *activation* of 1 means all of it.
+# The names follow the facial action units of the animation industry; *left* means the
+# person's left, which is the viewer's right. Zero is the face at rest.
 #
 # To count in standard deviations as well, the activation is divided by its spread over
-# plausible faces, `model.expression_std`. The lower row shows activation $-1$. Nobody can
-# make these faces, because a jaw does not open into the head. The linear space extends in
-# both directions, real faces do not. Random expressions are therefore sampled as
-# activations between 0 and 1, a few at a time (`model.sample`), and not from $N(0, I)$.
+# plausible faces, `model.expression_std`. The lower row shows activation $-1$. Nobody
+# can make these faces, because a jaw does not open into the head. The linear space
+# extends in both directions, real faces do not. Random expressions are therefore
+# sampled as activations between 0 and 1, a few at a time (`model.sample`), and not from
+# $N(0, I)$.
 
 # %%
 units = ["jawOpen", "mouthSmileLeft", "mouthPucker", "cheekPuff", "mouthLeft"]
@@ -308,8 +313,8 @@ active = (activations > 0).sum(dim=1).float().mean()
 print(
     f"activations: {activations.min():.2f} to {activations.max():.2f}, {active:.1f} per face"
 )
-low, high = activations.aminmax()
-assert 0 <= low <= high <= 1, f"{low:.2f} to {high:.2f}, not within 0 to 1"
+least, most = activations.aminmax()
+assert 0 <= least <= most <= 1, f"{least:.2f} to {most:.2f}, not within 0 to 1"
 resting = (activations == 0).all(dim=1).sum()
 assert resting > 0, (
     f"{resting} of {len(activations)} faces are at rest, above 0 expected"
@@ -319,7 +324,7 @@ assert resting > 0, (
 # Eq. (1) *adds* identity and expression. Anybody can make anybody's expression, and it
 # moves the vertices of all people by the same millimeters. That is a simplification: a
 # broad face smiles with larger displacements than a narrow one. Bilinear models such as
-# [FaceWarehouse](https://ieeexplore.ieee.org/document/6654137) (Cao et al., 2014) multiply
+# [FaceWarehouse](https://doi.org/10.1109/TVCG.2013.249) (Cao et al., 2014) multiply
 # instead of adding. Below are eight random people at rest, and the same people with a
 # random expression.
 
@@ -337,22 +342,23 @@ figure
 # %% [markdown]
 # ## 4 Six numbers for the camera
 #
-# We have a face in space, and need its picture. "For projecting the 3D model to the image
-# plane, we assume a parallel weak perspective projection" (3.1):
+# We have a face in space, and need its picture. "For projecting the 3D model to the
+# image plane, we assume a parallel weak perspective projection" (3.1):
 # $$\begin{bmatrix} p_x \\ p_y \end{bmatrix} = \begin{bmatrix} f & 0 & 0 \\ 0 & f & 0
 # \end{bmatrix} [R\,|\,t] \begin{bmatrix} P_x \\ P_y \\ P_z \\ 1 \end{bmatrix}. \qquad
 # (2)$$
-# In words: turn the head, drop the depth, multiply by a scale, move. Rays are parallel, as
-# if the camera stood infinitely far away and had an infinitely long lens. For a portrait
-# from two meters that is nearly right; the end of this section shows when it is not.
-# "Hence, the face alignment is modeled using only 6 parameters: 3 Euler angles, a 2D
-# translation vector and a scale."
+# In words: turn the head, drop the depth, multiply by a scale, move. Rays are parallel,
+# as if the camera stood infinitely far away and had an infinitely long lens. For a
+# portrait from two meters that is nearly right; the end of this section shows when it
+# is not. "Hence, the face alignment is modeled using only 6 parameters: 3 Euler angles,
+# a 2D translation vector and a scale."
 #
-# The depth part of $t$ drops out. The paper leaves the order of the rotations open. Here it
-# is yaw first, then pitch, then roll, about the camera's axes: $R = R_z R_x R_y$. The last
-# line of the code goes on to the pixel grid, and two errors are common in it. Rows of an
-# image count downward while $y$ points up. And the *center* of the first pixel, not its
-# corner, is (0, 0), so the middle of a picture with 200 columns is at 99.5.
+# The depth part of $t$ drops out. The paper leaves the order of the rotations open.
+# Here it is yaw first, then pitch, then roll, about the camera's axes: $R = R_z R_x
+# R_y$. The last line of the code goes on to the pixel grid, and two errors are common
+# in it. Rows of an image count downward while $y$ points up. And the *center* of the
+# first pixel, not its corner, is (0, 0), so the middle of a picture with 200 columns is
+# at 99.5.
 
 # %%
 any_pose = torch.randn(1, 6, generator=generator, dtype=torch.float64)
@@ -383,10 +389,10 @@ lost = np.abs(camera.unproject(package, any_pose, size)[0].numpy() - P).max()
 assert lost < 1e-9, f"the way back loses {lost:.1e} mm, not below 1e-9"
 
 # %% [markdown]
-# The three angles, one at a time. Pitch nods, yaw shakes the head, roll tilts it toward a
-# shoulder. Beyond about 45 degrees of yaw, half of the face is hidden. No method can
-# measure what is hidden, but the model still predicts it, because it has seen both halves
-# of many faces.
+# The three angles, one at a time. Pitch nods, yaw shakes the head, roll tilts it toward
+# a shoulder. Beyond about 45 degrees of yaw, half of the face is hidden. No method can
+# measure what is hidden, but the model still predicts it, because it has seen both
+# halves of many faces.
 
 # %%
 angles = {"pitch": (30.0, 0.0, 0.0), "yaw": (0.0, 50.0, 0.0), "roll": (0.0, 0.0, 30.0)}
@@ -402,14 +408,14 @@ figure
 # would correspond to a centralized front facing face. Overall, we have a representation
 # of 290 parameters for both geometry and pose. We will denote this representation as
 # $r$." There is a practical reason for it. A network that starts out with small weights
-# answers with numbers near zero, and then its first answer is already a reasonable face in
-# the middle of the picture.
+# answers with numbers near zero, and then its first answer is already a reasonable face
+# in the middle of the picture.
 #
 # The units are chosen so that one unit of each of the six numbers is about equally
-# surprising: 0.5 radians of yaw, for example, but only 0.25 of roll, because people tilt
-# their heads less. Then an error of 0.1 in one number costs as much as in another. At
-# zero, 214 mm (`camera.CROP_MM`) fill the crop: from the hairline to a little below the
-# chin of the mean face.
+# surprising: 0.5 radians of yaw, for example, but only 0.25 of roll, because people
+# tilt their heads less. Then an error of 0.1 in one number costs as much as in another.
+# At zero, 214 mm (`camera.CROP_MM`) fill the crop: from the hairline to a little below
+# the chin of the mean face.
 
 # %% tags=["check"]
 pose_units = zip(camera.POSE_NAMES, camera.POSE_UNITS.tolist(), strict=True)
@@ -434,13 +440,14 @@ wanted = torch.tensor([5.0, 10.0, 15.0])
 assert torch.allclose(degrees, wanted), f"{degrees}, expected {wanted}"
 
 # %% [markdown]
-# **Landmarks** are vertices with a number. The 68 points below are the usual ones of the
-# [iBUG annotations](https://ibug.doc.ic.ac.uk/resources/facial-point-annotations/): 0 to 16
-# along the jaw, 17 to 26 on the brows, 27 to 35 on the nose, 36 to 47 around the eyes, 48
-# to 67 around the mouth. A face is compared with points that someone clicked, or that a
-# detector found, by projecting these vertices. On the turned face some of them lie on the
-# far side. Projection puts them in the picture anyway, since Eq. (2) knows nothing of
-# visibility. [Chapter 4](04_differentiable_rendering.ipynb) adds it.
+# **Landmarks** are vertices with a number. The 68 points below are the usual ones of
+# the [iBUG annotations](https://ibug.doc.ic.ac.uk/resources/facial-point-annotations/):
+# 0 to 16 along the jaw, 17 to 26 on the brows, 27 to 35 on the nose, 36 to 47 around
+# the eyes, 48 to 67 around the mouth. A face is compared with points that someone
+# clicked, or that a detector found, by projecting these vertices. On the turned face
+# some of them lie on the far side. Projection puts them in the picture anyway, since
+# Eq. (2) knows nothing of visibility. [Chapter 4](04_differentiable_rendering.ipynb)
+# adds it.
 
 # %%
 views = {"at zero": (0.0, 0.0, 0.0), "turned": (10.0, 45.0, -10.0)}
@@ -460,8 +467,8 @@ plt.show()
 
 # %% [markdown]
 # **Size cannot be seen.** Multiply a face by $k$ and divide $f$ by $k$: Eq. (2) gives
-# exactly the same pixels. A large head with a short lens and a small head with a long one
-# make the same photograph. The model therefore holds no size, and the mm of a
+# exactly the same pixels. A large head with a short lens and a small head with a long
+# one make the same photograph. The model therefore holds no size, and the mm of a
 # reconstruction mean "if this head had the average size". The check does the
 # multiplication and finds the same pixels, but other depths.
 
@@ -483,10 +490,10 @@ assert error < 2e-3, f"depths are off k times by {error:.1e} mm, not below 2e-3"
 # %% [markdown]
 # The left panel of the next figure shows the two heads of that check from the side: two
 # profiles that share one photograph. The other panels show what weak perspective leaves
-# out, nearness. They are renderings of one head by a pinhole camera from three distances.
-# From 20 cm, the distance of a selfie at arm's bend, the nose grows and the ears vanish
-# behind the cheeks. A model that knows only Eq. (2) has to explain such a picture with
-# another *shape*, and will report a narrow head with a large nose.
+# out, nearness. They are renderings of one head by a pinhole camera from three
+# distances. From 20 cm, the distance of a selfie at arm's bend, the nose grows and the
+# ears vanish behind the cheeks. A model that knows only Eq. (2) has to explain such a
+# picture with another *shape*, and will report a narrow head with a large nose.
 
 # %%
 # Two heads of one picture, and what weak perspective leaves out: nearness.
@@ -507,20 +514,21 @@ plt.show()
 # %% [markdown]
 # ## 5 What CoarseNet is shown: PNCC and normals
 #
-# CoarseNet, the network of chapter 3, corrects its own answers, so it has to see its last
-# answer. How does one show 290 numbers to a convolutional network? As pictures that lie
-# exactly on top of the photograph. The paper uses two.
+# CoarseNet, the network of chapter 3, corrects its own answers, so it has to see its
+# last answer. How does one show 290 numbers to a convolutional network? As pictures
+# that lie exactly on top of the photograph. The paper uses two.
 #
-# The *projected normalized coordinate code* (PNCC) of
-# [Zhu et al.](https://arxiv.org/abs/1511.07212) "is computed by first normalizing the
-# average face and painting the RGB channels of the current vertices with the x, y and z
-# coordinates of the corresponding vertex on the average model". It is a code: each color
-# stands for one place on the face. In the normal map "each vertex is associated with its
-# normal coordinates. These normal values are then rendered as RGB values" (3.2.1).
+# The *projected normalized coordinate code* (PNCC) of [Zhu et
+# al.](https://arxiv.org/abs/1511.07212) "is computed by first normalizing the average
+# face and painting the RGB channels of the current vertices with the x, y and z
+# coordinates of the corresponding vertex on the average model". It is a code: each
+# color stands for one place on the face. In the normal map "each vertex is associated
+# with its normal coordinates. These normal values are then rendered as RGB values"
+# (3.2.1).
 #
 # The normal of a vertex is the mean of the normals of its triangles, weighted by their
-# areas. The cross product of two sides of a triangle has the direction of the normal and
-# twice the area as its length, so it is enough to add up cross products.
+# areas. The cross product of two sides of a triangle has the direction of the normal
+# and twice the area as its length, so it is enough to add up cross products.
 
 # %%
 least, most = model.mean.min(dim=0).values, model.mean.max(dim=0).values
@@ -544,9 +552,9 @@ assert tip > 0.5, f"the tip of the nose looks at the viewer by {tip:.2f}, above 
 # %% [markdown]
 # As in Figure 2 of the paper, for two synthetic faces: (a) the picture, (b) the PNCC,
 # (c) the normals. Follow the tip of the nose. It has the same color in (b) and (e),
-# though it lies elsewhere in the picture and the people differ. The PNCC tells the network
-# *which part of the face* the current answer puts on a pixel. The normals tell how the
-# surface lies there, and change with identity and expression.
+# though it lies elsewhere in the picture and the people differ. The PNCC tells the
+# network *which part of the face* the current answer puts on a pixel. The normals tell
+# how the surface lies there, and change with identity and expression.
 
 # %%
 pair = [posed(people[2:3], -5.0, 35.0, 8.0), posed(people[5:6], 10.0, -25.0, -12.0)]
@@ -575,22 +583,23 @@ for r in pair:
 # %% [markdown]
 # ## 6 Albedo and light
 #
-# What color has a pixel? Two things are multiplied: how much light arrives, and how much
-# of it the skin sends back. The second is the *albedo* $\rho$, a number between 0 and 1 for
-# each of red, green and blue. It belongs to the skin, and does not change with the light.
+# What color has a pixel? Two things are multiplied: how much light arrives, and how
+# much of it the skin sends back. The second is the *albedo* $\rho$, a number between 0
+# and 1 for each of red, green and blue. It belongs to the skin, and does not change
+# with the light.
 #
-# Albedo is modeled by a linear space, too. The paper makes it recoverable by "limiting the
-# space of possible albedos to a low dimensional 3DMM texture subspace.
+# Albedo is modeled by a linear space, too. The paper makes it recoverable by "limiting
+# the space of possible albedos to a low dimensional 3DMM texture subspace.
 # $$\rho \approx T = \mu_T + A_T\alpha_T. \qquad (10)$$
-# [...] In our implementation, 10 coefficients were used." The components of our model were
-# learned from 153 computer-generated portraits of people who do not exist. Light is
-# described by four numbers $\vec l$: how much comes from everywhere, and a direction. A
-# point with the normal $n$ then shows
+# [...] In our implementation, 10 coefficients were used." The components of our model
+# were learned from 153 computer-generated portraits of people who do not exist. Light
+# is described by four numbers $\vec l$: how much comes from everywhere, and a
+# direction. A point with the normal $n$ then shows
 # $$\rho\,\langle\vec l, (1, n_x, n_y, n_z)\rangle,$$
-# which is what Eqs. (8) and (9) of the paper compare with a photograph. These are the first
-# four *spherical harmonics*. Ramamoorthi and Hanrahan showed in 2001 that nine of them
-# describe the light on a matt surface to about one percent;
-# [chapter 5](05_lighting_and_albedo.ipynb) takes this up.
+# which is what Eqs. (8) and (9) of the paper compare with a photograph. These are the
+# first four *spherical harmonics*. Ramamoorthi and Hanrahan showed in 2001 that nine of
+# them describe the light on a matt surface to about one percent; [chapter
+# 5](05_lighting_and_albedo.ipynb) takes this up.
 
 # %%
 alpha_T = torch.randn(2, model.n_albedo, generator=generator)
@@ -616,9 +625,9 @@ assert other > 0.01, f"-alpha_T changes the albedo by {other:.3f}, above 0.01 ex
 # components up. The first is the tone of the skin, the others are mixtures of redness,
 # brows, lips and beard. Third row: the average albedo under light from five directions.
 #
-# Compare a dark skin under bright light with a pale skin under dim light. In grey values
-# they can be the same. A photograph shows only the product of albedo and light, and every
-# method has to decide how to divide it. Chapter 5 is about this decision.
+# Compare a dark skin under bright light with a pale skin under dim light. In grey
+# values they can be the same. A photograph shows only the product of albedo and light,
+# and every method has to decide how to divide it. Chapter 5 is about this decision.
 
 # %%
 components = torch.eye(model.n_albedo)[:5]
@@ -642,14 +651,15 @@ figure
 # %% [markdown]
 # ## 7 Move the sliders
 #
-# The button opens a live view: the crop with the face above it in color, thinned to at most
-# 10,000 vertices, so that it can be turned with the mouse. Its sliders set identity,
-# expression, pose, albedo and light. Try to answer three questions with it. Which of the
-# first identity components changes the width of the nose? What does the face look like
-# when the light comes from below? Can you hide a smile by turning the head?
+# The button opens a live view: the crop with the face above it in color, thinned to at
+# most 10,000 vertices, so that it can be turned with the mouse. Its sliders set
+# identity, expression, pose, albedo and light. Try to answer three questions with it.
+# Which of the first identity components changes the width of the nose? What does the
+# face look like when the light comes from below? Can you hide a smile by turning the
+# head?
 #
-# The figure after it moves the same sliders for readers without a running kernel. Each row
-# moves one of them from end to end.
+# The figure after it moves the same sliders for readers without a running kernel. Each
+# row moves one of them from end to end.
 
 # %%
 explore = explorer.Explorer(model)
@@ -678,9 +688,9 @@ figure.savefig(output / "sliders.png", dpi=70)
 figure
 
 # %% [markdown]
-# The next cell does what a hand on the sliders does, and checks that the view follows: the
-# reduced mesh has a vertex near each projected landmark, the yaw that comes out is the one
-# that went in, and the reset button undoes it all.
+# The next cell does what a hand on the sliders does, and checks that the view follows:
+# the reduced mesh has a vertex near each projected landmark, the yaw that comes out is
+# the one that went in, and the reset button undoes it all.
 
 # %% tags=["check"]
 # What a hand on the sliders does, without a hand.
@@ -703,12 +713,12 @@ assert not explore.r.any(), f"after the reset {explore.r.abs().max():.2f}, expec
 # ## Exercises
 #
 # Each exercise is followed by a check. A right answer gets a short line, a wrong one a
-# sentence on what is wrong with it and a hint; `exercise.hint()` in a new cell prints the
-# next hint. Run the check as often as you like.
+# sentence on what is wrong with it and a hint; `exercise.hint()` in a new cell prints
+# the next hint. Run the check as often as you like.
 #
-# **1.** A detector has found the eyes, and you want to use that. Find the pose that differs
-# from a given one only in its two translations and puts the midpoint of the eyes (the mean
-# of landmarks 36 to 47) into the middle of the crop.
+# **1.** A detector has found the eyes, and you want to use that. Find the pose that
+# differs from a given one only in its two translations and puts the midpoint of the
+# eyes (the mean of landmarks 36 to 47) into the middle of the crop.
 
 
 # %% tags=["exercise"]
@@ -745,7 +755,6 @@ def moved(by):
     return before + torch.nn.functional.pad(by[None], (3, 1))
 
 
-# %% tags=["check"]
 # The midpoint moves in proportion to t: two steps of one unit tell how far.
 unit_steps = [midpoint(moved(step)) - midpoint(before) for step in torch.eye(2)]
 way = torch.linalg.inv(torch.stack(unit_steps, dim=1))
@@ -761,10 +770,10 @@ exercise.equal(
 exercise.passed("a detected point fixes two of the six numbers, whatever the shape.")
 
 # %% [markdown]
-# **2.** Mirror a face at the plane $x = 0$, so that vertex by vertex it is again a face of
-# the model: the left corner of the mouth must stay the left corner. The mirror image of
-# vertex $v$ of the mean face is vertex `mirror[v]`. (CoarseNet's training uses this: a
-# mirrored photograph is a new example for free.)
+# **2.** Mirror a face at the plane $x = 0$, so that vertex by vertex it is again a face
+# of the model: the left corner of the mouth must stay the left corner. The mirror image
+# of vertex $v$ of the mean face is vertex `mirror[v]`. (CoarseNet's training uses this:
+# a mirrored photograph is a new example for free.)
 
 
 # %% tags=["exercise"]
@@ -783,8 +792,8 @@ exercise = Exercise(
 )
 example = MorphableModel.default()
 wink = torch.zeros(2, example.n_coefficients)
-for row, name in zip(wink, ("eyeBlinkLeft", "eyeBlinkRight"), strict=True):
-    row[example.expression_index(name)] = 5.0
+for half, name in zip(wink, ("eyeBlinkLeft", "eyeBlinkRight"), strict=True):
+    half[example.expression_index(name)] = 5.0
 left, right = example.vertices(wink)  # of a face with one eye closed, and the other
 corner = example.landmarks[54]
 exercise.true(
@@ -796,17 +805,16 @@ once = exercise.equal(
     {"nothing has moved.": left}, atol=0.5, rtol=0,  # the two units are not quite alike
 )  # fmt: skip
 
-# %% tags=["check"]
 exercise.equal("mirrored twice", lambda: mirrored(once, example.mirror), left)
 exercise.passed("the model is symmetric up to half a millimeter.")
 
 # %% [markdown]
 # **3.** Find the coefficients of a scan. Its vertices $s$ (already in correspondence,
-# flattened into one vector) are Eq. (1) plus noise of $\sigma$ mm, and
-# $\alpha \sim N(0, I)$. The most likely coefficients then minimize
+# flattened into one vector) are Eq. (1) plus noise of $\sigma$ mm, and $\alpha \sim
+# N(0, I)$. The most likely coefficients then minimize
 # $$\|\mu + A^T\alpha - s\|^2 / \sigma^2 + \|\alpha\|^2.$$
-# The first term asks for a good fit, the second for a plausible face, and $\sigma$ decides
-# between them. Derive where the gradient vanishes, and solve for $\alpha$.
+# The first term asks for a good fit, the second for a plausible face, and $\sigma$
+# decides between them. Derive where the gradient vanishes, and solve for $\alpha$.
 
 
 # %% tags=["exercise"]
@@ -836,7 +844,6 @@ def stacked(values, sigma, prior=1.0):
     return torch.linalg.lstsq(system, right_side[:, None]).solution[:, 0]
 
 
-# %% tags=["check"]
 offset = measured_scan - center
 for sigma in (0.1, 2.0, 50.0):
     exercise.equal(
@@ -850,9 +857,9 @@ for sigma in (0.1, 2.0, 50.0):
 exercise.passed("the prior keeps few or noisy points from making a monster.")
 
 # %% [markdown]
-# What your `fit` makes of a synthetic face with 1 mm of noise: when it sees all vertices,
-# when it sees only the 68 landmarks, and when it trusts the landmarks too much
-# ($\sigma = 0.01$ mm). In the last case the coefficients explain the noise.
+# What your `fit` makes of a synthetic face with 1 mm of noise: when it sees all
+# vertices, when it sees only the 68 landmarks, and when it trusts the landmarks too
+# much ($\sigma = 0.01$ mm). In the last case the coefficients explain the noise.
 
 # %%
 noisy = one_face[0] + torch.randn(one_face[0].shape, generator=generator)
@@ -875,23 +882,25 @@ if fitting.solved:
 #
 # - **The bases.** Bosphorus scans need a licence. Our identities come from sculpted
 #   shapes, from the identities of ICT-FaceKit, and a sampling that we chose. The
-#   components, and what they look like, are not the paper's. The numbers of coefficients
-#   (200, 84, 10) are.
+#   components, and what they look like, are not the paper's. The numbers of
+#   coefficients (200, 84, 10) are.
 # - **Units of the pose.** The paper says that zero is a centered frontal face, but not
 #   by what the six numbers are divided. Ours are in
 #   [docs/conventions.md](../docs/conventions.md).
-# - **Figure 2** shows photographs; here the faces are synthetic.
-#   [Chapter 7](07_end_to_end.ipynb) shows the same maps for photographs.
+# - **Figure 2** shows photographs; here the faces are synthetic. [Chapter
+#   7](07_end_to_end.ipynb) shows the same maps for photographs.
 
 # %% [markdown]
 # ## Summary
 #
-# 1. A morphable model adds 284 weighted displacements to an average face; all faces share
-#    their triangles, and a vertex means the same place on each.
+# 1. A morphable model adds 284 weighted displacements to an average face; all faces
+#    share their triangles, and a vertex means the same place on each.
 # 2. A coefficient counts standard deviations. Identities are normally distributed,
 #    expressions are activations between 0 and 1.
-# 3. Six numbers place the face under weak perspective. Zero is a centered, frontal face.
-# 4. One photograph does not show absolute size, hides depth, and mixes albedo with light.
+# 3. Six numbers place the face under weak perspective. Zero is a centered, frontal
+#    face.
+# 4. One photograph does not show absolute size, hides depth, and mixes albedo with
+#    light.
 # 5. PNCC and normals turn the 290 numbers into pictures that a network can read.
 
 # %% [markdown]
@@ -920,7 +929,8 @@ print(record.path.read_text()[:600])
 # ## Further reading
 #
 # - V. Blanz, T. Vetter. [*A morphable model for the synthesis of 3D
-#   faces.*](https://dl.acm.org/doi/10.1145/311535.311556) SIGGRAPH 1999: the first 3DMM.
+#   faces.*](https://dl.acm.org/doi/10.1145/311535.311556) SIGGRAPH 1999: the first
+#   3DMM.
 # - P. Paysan et al. *A 3D face model for pose and illumination invariant face
 #   recognition.* AVSS 2009: the [Basel Face Model](https://faces.dmi.unibas.ch/bfm/).
 # - B. Egger et al. [*3D morphable face models: past, present and

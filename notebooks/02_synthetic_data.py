@@ -1,16 +1,26 @@
 # %% [markdown]
 # # Photographs of people who do not exist
 #
-# **Nobody has photographed thousands of people together with their exact geometry. So
-# we sample the geometry, and then take the photograph.**
+# To learn from examples, a network needs photographs *and* the right answers. For a
+# face, the right answer is its exact shape, and nobody has photographed thousands of
+# people together with that. One can turn the problem round. We know how to make a
+# picture of a given shape, so we invent the shape first and take the photograph
+# afterwards. The answer is then known exactly, because we put it in. The question of
+# this chapter is how good such photographs have to be, and how one finds out.
 #
-# *Afterwards you can* say how a shaded, shadowed, wrinkled face becomes grey values,
-# which of its numbers are labels, how training imitates the iterations of CoarseNet,
-# and how to find out what such photographs lack.
-# *Paper:* sections 3.2.2 and 3.4, Eq. (3); Eqs. (8) and (9) read as image formation.
-# *Time:* about a minute on two CPU cores (`full`: a little longer). *Data:* the
-# morphable model that ships; to compare with, two public-domain portraits that come
-# with scikit-image and matplotlib. Nothing is downloaded.
+# **What you will be able to do.** Say how a shaded, shadowed, wrinkled face becomes
+# grey values, and which of its numbers are labels. Test each step of a renderer against
+# a calculation of your own. Explain how training imitates the iterations of CoarseNet.
+# Find out what synthetic photographs lack.
+#
+# **Before you start.** You need [chapter 1](01_morphable_model_and_projection.ipynb)
+# and the idea of a probability distribution from which one samples. Reading takes 50
+# minutes, working through it with the exercises 120. The cells run in about a minute on
+# two CPU cores (`full`: a little longer). To compare with, there are two public-domain
+# portraits that come with scikit-image and matplotlib. Nothing is downloaded.
+#
+# **In the paper.** Sections 3.2.2 and 3.4, Eq. (3); Eqs. (8) and (9) read as image
+# formation.
 
 # %% tags=["parameters"]
 preset = "quick"  # "full": section 10 compares with five times as many photographs
@@ -31,9 +41,10 @@ from matplotlib.cbook import get_sample_data
 
 from facerecon import MorphableModel, camera, coarsenet, losses, mesh, rasterize, render
 from facerecon import repro, weights
+from facerecon.course import Exercise
 from facerecon.realism import report as data_report, statistics as image_statistics
 from facerecon.synthetic import illumination, studio, world as synthetic, wrinkles
-from facerecon.views import viz
+from facerecon.views import concepts, viz
 import torch  # after facerecon, which tells its threads how to wait
 
 # %%
@@ -52,16 +63,12 @@ def pictures(maps):
 
 
 # %% [markdown]
-# ## 1 Why render what could be photographed?
+# ## First, the phenomenon
 #
-# "[A] large dataset of 3D faces is required. However, due to the complexity in
-# acquiring accurate 3D scans for a large group of people, no such dataset is currently
-# available" (3.2.2). Reconstructions by other methods could serve as labels, but "would
-# limit the reconstruction quality to that of the reconstruction method we use". So the
-# paper chooses "to follow the line of thought proposed in [34] and create a synthetic
-# dataset by drawing random representations of geometry and pose, $r_{gt}$, which are
-# then rendered using random texture, lighting and reflectance". The geometry is then
-# "known by construction". Thirty-two such samples; none was chosen:
+# Thirty-two photographs of nobody. None was chosen; they are the first that the
+# generator made. Look at one of them for a few seconds, and then ask yourself what told
+# you that it is not real. Was it the shape of the face, the skin, the hair, the light?
+# Write your answer down. Section 10 asks the same question with statistics.
 
 # %%
 faces = world.render(32, world.generator(seed), color=True)
@@ -70,10 +77,51 @@ figure.savefig(output / "photographs.jpg", dpi=100, pil_kwargs={"quality": 75})
 figure
 
 # %% [markdown]
+# The drawing shows how such a photograph comes about. Everything begins with one list
+# of random numbers. Those in the green box, identity, expression and pose, are the 290
+# numbers $r_{gt}$ that the network shall find. They go into the photograph and,
+# unchanged, into the label. The blue boxes go into the photograph only. They are what
+# the network must learn to ignore: the same face has to get the same label in any
+# light, before any background, with any skin.
+
+# %%
+concepts.synthetic_photograph()
+
+# %% [markdown]
+# **Notation.** One letter often stands for a map, with one value per pixel:
+#
+# | symbol | what it is | unit |
+# |---|---|---|
+# | $r_{gt}$, $r_{rnd}$, $r_t$ | true numbers, random ones, the state of training | 290 numbers |
+# | $\beta$ | share of the truth in $r_t$ | 0 to 1 |
+# | $\rho$ | albedo: which share of the light the skin sends back | 0 to 1, RGB |
+# | $m$, $b$ | amounts of melanin and of blood | |
+# | $\lambda_0, \lambda_1, \lambda_2$ | weights of a pixel in its triangle (chapter 4) | of sum 1 |
+# | $n$, $\omega$ | normal of the surface, direction to a lamp | unit vectors |
+# | $\vec l$, $Y(n)$ | light and spherical harmonics, as in chapter 1 | |
+# | $E$ | light that arrives | 1 is a white sheet's |
+# | $o$, $s$ | occlusion, shadow | 0 dark, 1 open |
+# | $z$, $h$ | depth, height of a wrinkle along the normal | mm |
+
+# %% [markdown]
+# ## 1 Why render what could be photographed?
+#
+# "[A] large dataset of 3D faces is required. However, due to the complexity in
+# acquiring accurate 3D scans for a large group of people, no such dataset is currently
+# available" (3.2.2). One could run an existing reconstruction method on ordinary
+# photographs and use its results as labels. But that "would limit the reconstruction
+# quality to that of the reconstruction method we use": a student that copies a teacher
+# also copies the mistakes. So the paper chooses "to follow the line of thought proposed
+# in [34] and create a synthetic dataset by drawing random representations of geometry
+# and pose, $r_{gt}$, which are then rendered using random texture, lighting and
+# reflectance". The geometry is then "known by construction".
+#
 # **The seed is the data set.** Every number above came from one generator. The same
-# seed gives the same bytes on the same machine, so training needs no disk. (Another
-# processor may round a sum differently. `facerecon data write` stores a set with a
-# checksum for each shard.) The time below is measured on this machine, now.
+# seed gives the same bytes on the same machine, so a training needs no disk. Another
+# processor may round a sum differently; `facerecon data write` therefore stores a set
+# with a checksum for each shard, if two people need exactly the same one. The first
+# check below renders the same seed twice. The second measures how many photographs per
+# second this machine makes, all included and for plain shaded faces.
 
 # %% tags=["check"]
 again = world.render(32, world.generator(seed), color=True)
@@ -100,9 +148,13 @@ assert fast > slow, f"the plain variant makes {fast:.0f} a second, not above {sl
 #
 # $r_{gt}$ is sampled first: identity from a slightly narrowed $N(0, I)$, expressions a
 # few units at a time (chapter 1), pose as a face detector would leave it. The paper
-# gives no ranges. Ours are in `facerecon.synthetic.config`, one line each. Some
-# heads look about toward the camera, as in most photographs; all others are spread
-# evenly to both sides, or the network would rarely see a face turned far.
+# gives no ranges. Ours are in `facerecon.synthetic.config`, one line each.
+#
+# Ranges are a decision about what the network will be good at. If we sampled yaw as it
+# occurs in photo albums, faces turned far would be rare and the network would be bad at
+# them. If we sampled it evenly, it would spend its training on profiles. We do both:
+# some heads look about toward the camera, as in most photographs, and all others are
+# spread evenly to both sides. In the second histogram you see the peak on its plateau.
 
 # %%
 r = world.sample(5000, generator)
@@ -115,6 +167,13 @@ for axis, i in zip(axes, [1, 0, 3, 5], strict=True):
     title = camera.POSE_NAMES[i] + (" in degrees" if i < 3 else "")
     axis.set(title=title, yticks=[])
 plt.show()
+
+# %% [markdown]
+# The first check computes from the two parts how many heads should be nearly frontal,
+# and allows four standard errors for chance. The second looks at the spread of the
+# identities. Such checks may look pedantic. But a sampler with a wrong range raises no
+# error. The network trains, its loss falls, and months later somebody wonders why it
+# never finds a face that looks up.
 
 # %% tags=["check"]
 limit, frontal = base.pose.yaw_limit, base.pose.yaw_frontal_std
@@ -131,33 +190,40 @@ assert abs(found - expected) < bound, f"{found:.3f}, not {expected:.3f} ± {boun
 assert yaw.max() <= limit + 1e-6, f"yaw {yaw.max():.4f}, not below {limit:.4f}"
 
 # %% tags=["check"]
-spread = alpha[:, : model.n_identity].std()
-print(f"identity coefficients vary by {spread:.3f}, {base.identity_std} wanted")
-off = abs(spread / base.identity_std - 1)
-assert off < 0.01, f"{spread:.3f} is {off:.1%} off {base.identity_std}, not below 1 %"
+narrowed = alpha[:, : model.n_identity].std()
+print(f"identity coefficients vary by {narrowed:.3f}, {base.identity_std} wanted")
+off = abs(narrowed / base.identity_std - 1)
+assert off < 0.01, f"{narrowed:.3f} is {off:.1%} off {base.identity_std}, not below 1 %"
 
 # %% [markdown]
 # ## 3 Albedo: two pigments and a texture
 #
-# Skin has its color from two pigments, melanin and the blood's haemoglobin. Light on
-# its way through them is absorbed exponentially (Beer and Lambert),
+# Human skin comes in many colors, but not in all: there is no green skin. The reason is
+# that two pigments make the color, melanin and the hemoglobin of the blood. Light on
+# its way through them is absorbed exponentially (the law of Beer and Lambert),
 # $$\rho_c = \rho_{0,c}\, e^{-m\,a_c - b\,h_c}, \qquad c \in \{R, G, B\},$$
-# with the amounts $m$, $b$ and the absorption $a$, $h$ of each. So all skin colors lie
-# near a *plane* of $(\log R, \log G, \log B)$. `facerecon.synthetic.skin` samples the
-# amounts as smooth fields: tone, blush, freckles, lips. We look for the plane in what
-# it samples.
+# with the amounts $m$, $b$ and the absorption $a$, $h$ of each pigment. Take the
+# logarithm, and it becomes a linear function of two unknowns. So all skin colors lie
+# near a *plane* of the three-dimensional space $(\log R, \log G, \log B)$.
+#
+# `facerecon.synthetic.skin` samples the amounts as smooth fields over the face: tone,
+# blush, freckles, lips. We look for the plane in what it samples. A singular value
+# decomposition of the colors gives three axes, ordered by how much the colors vary
+# along each. If there is a plane, the third axis should be next to empty. The left
+# panel shows the plane itself, two standard deviations to each side; the right one
+# shows five of the sampled faces.
 
 # %%
 unshaded = studio.turned(world, skin={"cavity": (0.0, 0.0), "eyelid_shade": (0.0, 0.0)})
 skins = unshaded.skin.sample_complexion(64, generator).skin
 colors = skins[:, ::50].flatten(0, 1).double().log().numpy()
 center = colors.mean(axis=0)
-_, s, axes = np.linalg.svd(colors - center, full_matrices=False)
-share = s**2 / (s**2).sum()
-deviation = s[:2] / np.sqrt(len(colors))
+_, singular, directions = np.linalg.svd(colors - center, full_matrices=False)
+share = singular**2 / (singular**2).sum()
+extent = singular[:2] / np.sqrt(len(colors))
 steps = np.linspace(-2, 2, 9)
-grid = steps[None, :, None] * deviation[0] * axes[0]
-grid = grid + steps[::2, None, None] * deviation[1] * axes[1]
+grid = steps[None, :, None] * extent[0] * directions[0]
+grid = grid + steps[::2, None, None] * extent[1] * directions[1]
 grid = np.exp(center + grid)  # of the plane, two deviations each way
 
 # %%
@@ -165,27 +231,33 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6), layout="constrained
 left.imshow(grid.clip(0, 1), interpolation="nearest")
 left.set(title="the plane of skin colors", xticks=[], yticks=[])
 order = skins.mean(dim=(1, 2)).argsort()[[0, 16, 32, 48, 63]]
-maps = render.render(model, torch.zeros(5, r.shape[1]), 120)
-five = rasterize.interpolate(skins[order], maps.fragments, model.triangles)
-row = torch.where(maps.mask, five, 1.0).permute(2, 0, 3, 1).flatten(1, 2)
+heads = render.render(model, torch.zeros(5, r.shape[1]), 120)
+five = rasterize.interpolate(skins[order], heads.fragments, model.triangles)
+row = torch.where(heads.mask, five, 1.0).permute(2, 0, 3, 1).flatten(1, 2)
 right.imshow(row.clamp(0, 1))
 right.set(title="from the darkest to the palest of 64 skins", xticks=[], yticks=[])
 plt.show()
 
 # %% tags=["check"]
 print("variance along the axes:", ", ".join(f"{100 * part:.2f} %" for part in share))
-print("the first absorbs R, G, B as", (axes[0] / axes[0, 2]).round(2))
+print("the first absorbs R, G, B as", (directions[0] / directions[0, 2]).round(2))
 assert share[2] < 0.1 * share[1], (
     f"no plane: {share[2]:.2e}, above 0.1 of {share[1]:.2e}"
 )
-red, green, blue = np.abs(axes[0])  # melanin: blue above all
+red, green, blue = np.abs(directions[0])  # melanin: blue above all
 assert blue > green > red, f"blue {blue:.2f}, green {green:.2f}, red {red:.2f}"
 
 # %% [markdown]
-# A vertex is too coarse for pores and stubble. What is finer lies in a square texture,
-# the *chart*: each corner of a triangle has a place $(u, v)$ in it, and a pixel takes
-# the place that its barycentric weights mix, as in Eq. (6):
-# $(u, v) = \lambda_0 (u, v)_0 + \lambda_1 (u, v)_1 + \lambda_2 (u, v)_2$.
+# The first axis absorbs blue most and red least. That is melanin: more of it makes the
+# skin darker and browner. The second is mostly the blood.
+#
+# A vertex is too coarse for pores and stubble, since vertices are about two millimeters
+# apart. What is finer lies in a square texture, the *chart*. Each corner of a triangle
+# has a place $(u, v)$ in it, and a pixel takes the place that its barycentric weights
+# mix:
+# $$(u, v) = \lambda_0 (u, v)_0 + \lambda_1 (u, v)_1 + \lambda_2 (u, v)_2.$$
+# This is Eq. (6) of chapter 4 with another quantity. The check computes it for one
+# face.
 
 # %% tags=["check"]
 one = world.sample(1, generator)
@@ -203,6 +275,13 @@ assert error < 1e-5, f"{error:.1e}, not below 1e-5"
 assert inside > 0.9, (
     f"{inside:.0%}, not above 90 %"
 )  # but eyeballs, inside of the mouth
+
+# %% [markdown]
+# The first panel shows the chart of the mean face: each color is a place on the face,
+# like the PNCC of chapter 1, spread out flat. The second and third are a texture of the
+# skin, ten times stronger than it is, and the strands of the hair. The last two show
+# the albedo without and with the texture. The difference is small, and yet skin without
+# it looks like wax.
 
 # %%
 complexion = world.skin.sample_complexion(1, generator)
@@ -223,14 +302,27 @@ viz.gallery([pictures(p)[0] for p in panels.values()], list(panels), 5, inches=2
 # %% [markdown]
 # ## 4 Light
 #
-# A matt surface sends on what it receives, whatever the direction (Lambert). Far lamps
-# of strength $k$ in direction $\omega$ give it $k\max(0, \langle\omega, n\rangle)$. All
-# the rest, sky and walls, varies slowly: nine spherical harmonics $Y$ of the normal are
-# enough for it, of which Eq. (9) has the first four. Folds see less of the
-# surroundings: *ambient occlusion* $o$. Toward the key lamp something may stand in the
-# way: *shadow* $s$. A face then receives
+# A matt surface sends on what it receives, equally in all directions. Lambert described
+# it in 1760, and it is still the first model that everybody uses. A far lamp of
+# strength $k$ in direction $\omega$ then gives a surface $k\max(0, \langle\omega,
+# n\rangle)$: full light if it faces the lamp, less if it is inclined, none if it faces
+# away. At an inclination of 60 degrees the same light spreads over twice the area, so
+# half of it arrives. The maximum with zero matters: a lamp behind the head does not
+# take light away from the face.
+#
+# All the rest of the light, from sky and walls, varies slowly with the direction, and
+# nine spherical harmonics $Y$ of the normal are enough for it. Eq. (9) of the paper has
+# the first four. Two more effects matter for faces. Folds see less of the surroundings,
+# which is called *ambient occlusion* $o$. And toward the key lamp something may stand
+# in the way, the nose for example, which gives a *shadow* $s$. A face then receives
 # $$E = o\,\langle \vec l, Y(n)\rangle + s\,k_1\max(0, \langle\omega_1, n\rangle) +
 # k_2\max(0, \langle\omega_2, n\rangle).$$
+# The code below writes this sum with tensors and compares it with the package. Skin is
+# also a little oily and mirrors the lamp. What a mirror shows depends on where the
+# viewer is, so highlights are no part of the albedo, and no part of Eq. (8). They are
+# one of the things that a method built on that equation gets wrong. The second half of
+# the check does the same for the highlight, a model called GGX (Walter et al. 2007),
+# which is used in most games and films.
 
 # %%
 lamp = torch.nn.functional.normalize(torch.tensor([[-0.75, 0.35, 0.6]]), dim=1)
@@ -266,11 +358,16 @@ assert error < 2e-3, f"{error:.1e}, not below 2e-3"
 
 # %% [markdown]
 # **Cast shadows.** A point lies in shadow where a ray from it to the lamp hits the
-# face. Trying all triangles for each point is simple and slow. A *shadow map* is fast:
-# render the face as the lamp sees it, with the rasterizer that we have; a point farther
-# away than the depth rendered there is in shadow. The map's texels are coarse, so a
-# point counts only when it is some millimetres below (`shadow_bias`), or skin would
-# shadow itself. Here are rays for some points, to test the map.
+# face. Trying all triangles for each point is simple and slow. A *shadow map* (Williams
+# 1978) is fast, and needs nothing but the rasterizer that we have. Render the face as
+# the lamp sees it, and keep the depth. A point that is farther from the lamp than the
+# depth rendered at its place is in shadow, because something nearer has taken the
+# pixel.
+#
+# The map's texels are coarse, and a surface seen at a slant passes through a whole
+# range of depths within one texel. Compared exactly, it would shadow itself in stripes.
+# So a point counts only when it is some millimeters below (`shadow_bias`). Here are
+# rays for 300 points, by brute force, to test the map.
 
 # %%
 vertices = camera.to_camera(model.vertices(one[:, :-6]), one[:, -6:])
@@ -290,30 +387,32 @@ for point in points[chosen]:  # point + away * lamp = first + u * e1 + v * e2
     blocked.append(hit.any())
 
 # %% tags=["check"]
-seen = illumination.visibility(
-    vertices,
-    model.triangles,
-    points[None],
-    lamp,
-    base.light.shadow_texels,
-    base.light.shadow_bias,
-    torch.tensor(0.5),
-)
-dark, map_dark = torch.stack(blocked), seen[0, chosen] < 0.5
+sunlit = illumination.visibility(
+    vertices, model.triangles, points[None], lamp,
+    base.light.shadow_texels, base.light.shadow_bias, torch.tensor(0.5),
+)  # fmt: skip
+dark, map_dark = torch.stack(blocked), sunlit[0, chosen] < 0.5
 shadowed, alike = dark.float().mean(), (dark == map_dark).float().mean()
 print(f"{shadowed:.0%} of the points that face the lamp are in shadow;")
 print(f"ray and map agree on {alike:.1%}")
 assert 0.03 < shadowed < 0.9, f"{shadowed:.0%} in shadow, 3 to 90 % expected"
 assert alike > 0.95, f"they agree on {alike:.1%}, not above 95 %"
 
+# %% [markdown]
+# The sum, term by term. The first panel is what the lamp sees: everything that is
+# visible in it is lit. Follow the shadow of the nose through the other panels. It is
+# soft light from the surroundings that keeps the shadow from being black, and occlusion
+# that makes the corners of the eyes look deep.
+
 # %%
-constant = torch.stack([world.occlusion, seen[0]], dim=1)[None]
-o, s = rasterize.interpolate(constant, maps.fragments, model.triangles).split(1, dim=1)
-gloss = 0.15 * illumination.highlight(shiny, n) * s * o * k_1
-sums = {"surroundings": around * k_0, "× occlusion": around * o * k_0, "shadow": s}
-sums["+ key lamp"] = sums["× occlusion"] + key * s * k_1
+constant = torch.stack([world.occlusion, sunlit[0]], dim=1)[None]
+o_s = rasterize.interpolate(constant, maps.fragments, model.triangles)
+occlusion, shadow = o_s.split(1, dim=1)
+gloss = 0.15 * illumination.highlight(shiny, n) * shadow * occlusion * k_1
+sums = {"surroundings": around * k_0, "× occlusion": around * occlusion * k_0}
+sums["+ key lamp"] = sums["× occlusion"] + key * shadow * k_1
 sums["+ fill lamp"] = sums["+ key lamp"] + fill * k_2
-shown = {name: 0.7 * light for name, light in sums.items()} | {"shadow": s}
+shown = {name: 0.7 * light for name, light in sums.items()} | {"shadow": shadow}
 shown |= {"× albedo": (1 + deviation) * reflectance * sums["+ fill lamp"]}
 shown |= {"+ highlight": shown["× albedo"] + gloss}
 panels = [pictures(torch.where(maps.mask, p, 1.0))[0] for p in shown.values()]
@@ -327,12 +426,20 @@ figure
 # ## 5 Wrinkles are geometry
 #
 # The paper's synthetic faces are smooth: "there is no known model that captures the
-# diversity of fine facial details" (4.3). Ours have procedural wrinkles, so that
-# CoarseNet learns to look past them and the truth of FineNet's task is at hand for
-# tests. A wrinkle is a height $h$ in mm along the normal. The pixel stays where it is,
-# and there the surface comes nearer by $h / n_z$:
+# diversity of fine facial details" (4.3). Ours have procedural wrinkles, for two
+# reasons. CoarseNet shall learn to look past them. And for FineNet, which shall find
+# them, we then know the truth and can test it.
+#
+# A wrinkle is not a dark line on the skin. It is a change of the surface, which turns
+# the normals, and the light makes it visible. We describe it by a height $h$ in mm
+# along the normal. How does the depth map change? The pixel stays where it is. If the
+# surface faces us, the depth rises by $h$. If it is inclined, the line of sight cuts
+# the raised layer at a slant, and the depth rises by more, $h / n_z$. On a cheek that
+# is turned away by 60 degrees, $n_z$ is one half, and a fold of 0.3 mm changes the
+# depth by 0.6 mm:
 # $$z' = z + \frac{h}{n_z}, \qquad n' \propto n + n_z\Big(-\frac{\partial}{\partial
 # x}\frac{h}{n_z},\ -\frac{\partial}{\partial y}\frac{h}{n_z},\ 0\Big).$$
+# The second formula is the normal of the new surface, from its slopes.
 
 # %%
 smile = one.clone()
@@ -346,23 +453,32 @@ for pixels in (200, 400):
     mm[pixels] = 1 / camera.pose_parameters(camera.split(smile)[1], pixels).scale
     h = world.chart.sample(relief, world.chart.at(coarse.fragments))
     surfaces[pixels] = coarse, h
-n, z, h = coarse.normals[0].numpy(), coarse.depth[0, 0].numpy(), h[0, 0].numpy()
-rise = np.where(coarse.mask[0, 0], h / n[2].clip(wrinkles.MIN_FACING), 0)
+smooth, depth = coarse.normals[0].numpy(), coarse.depth[0, 0].numpy()
+height = h[0, 0].numpy()
+rise = np.where(coarse.mask[0, 0], height / smooth[2].clip(wrinkles.MIN_FACING), 0)
 rise_y, rise_x = np.gradient(rise, mm[400].item())  # rows go down, y goes up
-bent = n + n[2] * np.stack([-rise_x, rise_y, np.zeros_like(rise)])
+bent = smooth + smooth[2] * np.stack([-rise_x, rise_y, np.zeros_like(rise)])
 
 # %% tags=["check"]
 fine = {k: wrinkles.displace(c.depth, c.normals, c.mask, h, mm[k])
         for k, (c, h) in surfaces.items()}  # fmt: skip
 inner = losses.five_point_interior(coarse.mask)[0, 0]
-bent = bent / np.linalg.norm(bent, axis=0).clip(1e-6)
-error = np.abs(bent - fine[400].normals[0].numpy())[:, inner].max()
-print(f"largest difference {error:.1e}; relief {h.min():.2f} to {h.max():.2f} mm")
+unit = bent / np.linalg.norm(bent, axis=0).clip(1e-6)
+error = np.abs(unit - fine[400].normals[0].numpy())[:, inner].max()
+print(
+    f"largest difference {error:.1e}; relief {height.min():.2f} to {height.max():.2f} mm"
+)
 assert error < 1e-4, f"normals: {error:.1e}, not below 1e-4"
-error = np.abs(z + rise - fine[400].depth[0, 0].numpy()).max()
+error = np.abs(depth + rise - fine[400].depth[0, 0].numpy()).max()
 assert error < 1e-3, f"depth: {error:.1e} mm, not below 1e-3"
-turned = np.abs(bent - n)[:, inner].max()
-assert turned > 0.1, f"wrinkles turn normals by {turned:.3f}, above 0.1 expected"
+bend = np.abs(unit - smooth)[:, inner].max()
+assert bend > 0.1, f"wrinkles turn normals by {bend:.3f}, above 0.1 expected"
+
+# %% [markdown]
+# A comparison with the package shows only that two programs agree. Here is a stronger
+# test: a plane with a wave on it, whose normal we know from calculus. Finite
+# differences should approach it, and their error should fall with the square of the
+# pixel's width, to a quarter when the pixels are half as wide.
 
 # %% tags=["check"]
 # On a plane with a wave, where we know the normal; errors go with squared width.
@@ -375,22 +491,27 @@ for pixels in (200, 400):
     slope = 0.3 * 2 * np.pi / 16 * torch.cos(2 * np.pi * x / 16)
     flat = plane[None, :, None, None].expand(1, 3, pixels, pixels)
     found = wrinkles.displace(0 * x, flat, x == x, wave, width).normals
-    bent = torch.cat([flat[:, :1] - slope, flat[:, 1:]], dim=1)
-    exact = torch.nn.functional.normalize(bent, dim=1)
+    tilted = torch.cat([flat[:, :1] - slope, flat[:, 1:]], dim=1)
+    exact = torch.nn.functional.normalize(tilted, dim=1)
     errors[pixels] = (found - exact)[..., 1:-1].abs().max().item()
 ratio = errors[200] / errors[400]
 assert 3.5 < ratio < 4.5, f"{errors}: {ratio:.2f} times, about 4 expected"
 
+# %% [markdown]
+# The same face, smooth and wrinkled, at 200 and 400 pixels, and the height between
+# them. At 200 pixels a crow's foot is one pixel wide. This is why the paper's detail
+# network works at the resolution of the photograph.
+
 # %%
 panels, titles = [], []
-for k, (coarse, h) in surfaces.items():
+for k, (smooth_maps, h) in surfaces.items():
     part = slice(int(0.12 * k), int(0.87 * k))
-    for title, each in (("smooth", coarse.normals), ("wrinkled", fine[k].normals)):
-        face = torch.where(coarse.mask, each, torch.nan)[0].permute(1, 2, 0)
+    for title, each in (("smooth", smooth_maps.normals), ("wrinkled", fine[k].normals)):
+        face = torch.where(smooth_maps.mask, each, torch.nan)[0].permute(1, 2, 0)
         panels.append(viz.shaded(face[part, part].numpy()))
         titles.append(f"{title}, {k} pixels")
     if k == 200:
-        relief_map = torch.where(coarse.mask, 0.5 + 0.5 * h, 1.0)[0, 0]
+        relief_map = torch.where(smooth_maps.mask, 0.5 + 0.5 * h, 1.0)[0, 0]
         panels.append(relief_map[part, part].numpy())
         titles.append("height, -1 to 1 mm")
 figure = viz.gallery(panels, titles, columns=5, inches=2)
@@ -400,12 +521,17 @@ figure
 # %% [markdown]
 # ## 6 All layers, and what surrounds a face
 #
-# The morphable model ends at the forehead and the throat, photographs do not: around
-# the face come a skull, a neck, clothes, hair, a background. None of it is labeled. It
-# casts no shadow (hair merely dims the skin that it touches), but it changes the pixels
-# around the face, and hair covers what the label knows. Below, a photograph in the
-# making. `studio.turned` gives a world that differs in single knobs: with the same seed
-# it photographs the same person.
+# The morphable model ends at the forehead and the throat. Photographs do not: around
+# the face come a skull, a neck, clothes, hair and a background. None of it is labeled.
+# It casts no shadow (hair merely dims the skin that it touches), but it changes the
+# pixels around the face, and hair covers what the label knows. A network that has never
+# seen hair takes a fringe for a forehead.
+#
+# Below is a photograph in the making, from left to right and from top to bottom: the
+# albedo; the light, the shadow and the normals; then their product with highlights; the
+# background; the person with hair and clothes; and what the camera makes of all this.
+# `studio.turned` gives a world that differs in single knobs: with the same seed it
+# photographs the same person.
 
 # %%
 still = {"light": {"p_shadow": 1.0, "p_key": 1.0, "key": (base.light.key[1],) * 2}}
@@ -427,29 +553,36 @@ figure
 # %% [markdown]
 # ## 7 The camera
 #
-# Eq. (2) is *weak* perspective. A pinhole at the distance $d$ sees near things larger:
+# Eq. (2) is *weak* perspective, and chapter 1 has shown that it fails for near cameras.
+# A pinhole at the distance $d$ sees near things larger:
 # $$(x, y) \mapsto \frac{d}{d - z}\,(x, y).$$
-# Many of ours are taken so (`p_perspective`), from arm's length to portrait lens. What
-# does $r_{gt}$ mean then? Its coefficients stay exactly those of the face. Its pose is
-# that of the weak-perspective camera which agrees with the pinhole in the plane $z =
-# 0$: the network has to learn that large noses may be near noses. The error of taking
-# the one camera for the other falls as $1/d$.
+# Many of our photographs are taken so (`p_perspective`), from arm's length to portrait
+# lens. What does $r_{gt}$ mean then? Its coefficients stay exactly those of the face: a
+# selfie does not enlarge the nose of the person. Its pose is that of the
+# weak-perspective camera which agrees with the pinhole in the plane $z = 0$. So the
+# network has to learn that a large nose in the picture may be a near nose.
+#
+# An example: the tip of the nose lies about 60 mm in front of the eyes' corners. From
+# 35 cm away its picture is enlarged by about a fifth relative to theirs, from two
+# meters by 3 percent. How wrong is weak perspective for all landmarks together? The
+# number in the titles gives the mean distance of the landmarks. It falls as $1/d$,
+# which the check confirms: distance times error is about constant.
 
 # %%
-alpha, pose = camera.split(one)
-head = camera.to_camera(model.vertices(alpha), pose)
-weak = camera.to_pixels(head, pose, size)
+shape, its_pose = camera.split(one)
+head = camera.to_camera(model.vertices(shape), its_pose)
+weak = camera.to_pixels(head, its_pose, size)
 panels, disagreement = {}, {}
 for d in (350.0, 600.0, 1200.0, 2400.0):
     pinhole = head.clone()
     pinhole[..., :2] *= d / (d - head[..., 2:])
-    seen = camera.to_pixels(pinhole, pose, size)
+    seen = camera.to_pixels(pinhole, its_pose, size)
     moved = (seen - weak)[0, model.landmarks, :2].norm(dim=1)
     disagreement[d] = moved.mean().item()
     fixed = {"p_perspective": 1.0, "distance": (d, d)}
     turned = studio.turned(world, **still, camera=studio.NEUTRAL_CAMERA, pose=fixed)
-    face = turned.render(1, turned.generator(seed + 4), one, color=True)
-    panels[f"{d / 10:.0f} cm: {disagreement[d]:.1f} px"] = pictures(face.image)[0]
+    from_near = turned.render(1, turned.generator(seed + 4), one, color=True)
+    panels[f"{d / 10:.0f} cm: {disagreement[d]:.1f} px"] = pictures(from_near.image)[0]
 viz.gallery(list(panels.values()), list(panels), 4, inches=2)
 
 # %% tags=["check"]
@@ -461,8 +594,15 @@ print("landmarks move, on average, by", end=" ")
 print(", ".join(f"{e:.2f} pixels ({d:.0f} mm)" for d, e in disagreement.items()))
 low, high = min(products), max(products)
 assert high < 1.25 * low, f"not 1 / d: products from {low:.0f} to {high:.0f}"
-changed = (pinhole[..., 2] != head[..., 2]).sum() + (face.r != one).sum()
+changed = (pinhole[..., 2] != head[..., 2]).sum() + (from_near.r != one).sum()
 assert changed == 0, f"{changed} depths and labels changed, 0 expected"
+
+# %% [markdown]
+# Between the light and the file there is a camera with a lens, a sensor and some
+# software. Each panel shows the eye of the same person with one of its effects at its
+# strongest: contrast, blur, sharpening with its bright rims, noise, and the blocks of a
+# strongly compressed JPEG. A network that has only seen perfect pictures is easily
+# disturbed by any of them.
 
 # %%
 c = base.camera
@@ -484,8 +624,11 @@ viz.gallery(panels, list(extremes), columns=6, inches=1.6)
 # %% [markdown]
 # ## 8 Move the knobs yourself
 #
-# The button opens a live photograph with sliders. Below it, for readers without a
-# kernel: each row moves one slider from end to end; the first row is without cast
+# The button opens a live photograph with sliders. Try to make the face look flat, and
+# then to make its wrinkles deep, without touching the slider of the wrinkles. Light
+# from the side does it: where a surface is nearly parallel to the light, a small turn
+# of the normal changes the grey value most. Below the button, for readers without a
+# kernel: each row moves one slider from end to end. The first row is without cast
 # shadows, all others are with them.
 
 # %%
@@ -508,42 +651,54 @@ display(widgets.VBox([button, place]), figure)
 # %% [markdown]
 # ## 9 What CoarseNet is shown
 #
-# At test time CoarseNet sees its own last answer. In training, this "process is then
-# simulated by drawing another set of parameters, $r_t$, which is sampled between
-# $r_{gt}$ and a random set of parameters, $r_{rnd}$,
+# At test time CoarseNet sees its own last answer (chapter 3). In training, this
+# "process is then simulated by drawing another set of parameters, $r_t$, which is
+# sampled between $r_{gt}$ and a random set of parameters, $r_{rnd}$,
 # $$r_t = \beta \cdot r_{gt} + (1 - \beta) \cdot r_{rnd}, \quad 0 \le \beta \le 1.
 # \qquad (3)$$
 # [...] Note, that unlike [34] our representation $r$ captures not only the geometry,
 # but also the pose." Test time begins at $r_0 = 0$, so some training rows do, too. And
 # "the input image is always masked in accordance with the visible vertices in the
-# feedback channel" (3.4): the network sees only what the current estimate covers.
+# feedback channel" (3.4): the network sees only what the current estimate covers. In
+# the figure, each column is a training input for the same photograph and the same
+# label. From left to right the state comes closer to the truth. The last column is the
+# start of every reconstruction: the average face, whatever the photograph shows. Look
+# at the first row, too. Where the state is wrong, the mask cuts off parts of the face
+# and lets the background in, and this is what the network has to live with at test time
+# as well.
 
 # %%
-faces = world.render(8, world.generator(seed + 1))
-turn = int(faces.r[:, -5].argmax())  # farthest to the right; r_rnd to the left
+eight = world.render(8, world.generator(seed + 1))
+turn = int(eight.r[:, -5].argmax())  # farthest to the right; r_rnd to the left
 others = world.sample(8, world.generator(seed + 2))
-r_gt, r_rnd = faces.r[[turn]], others[[int(others[:, -5].argmin())]]
+r_gt, r_rnd = eight.r[[turn]], others[[int(others[:, -5].argmin())]]
 betas = torch.linspace(0, 1, 5)[:, None]
 r_t = synthetic.intermediate(r_gt.expand(5, -1), r_rnd.expand(5, -1), betas)
 r_t = torch.cat([r_t, torch.zeros_like(r_gt)])  # the zero start
-image, maps = faces.image[[turn]].expand(6, -1, -1, -1), render.render(model, r_t, size)
+image = eight.image[[turn]].expand(6, -1, -1, -1)
+states = render.render(model, r_t, size)
 grey = image.expand(-1, 3, -1, -1)
-shown = [grey, maps.pncc, 0.5 + 0.5 * maps.normals]
-shown = [grey, *(torch.where(maps.mask, each, 1.0) for each in shown)]
+shown = [grey, states.pncc, 0.5 + 0.5 * states.normals]
+shown = [grey, *(torch.where(states.mask, each, 1.0) for each in shown)]
 titles = [f"β = {beta:.2f}" for beta in betas[:, 0]] + ["zero start"]
 figure = viz.gallery(pictures(torch.cat(shown)), titles, columns=6, inches=1.5)
 figure.savefig(output / "feedback.png", dpi=70)
 figure
+
+# %% [markdown]
+# Three things are checked: Eq. (3) number by number; that pixels outside of the mask
+# cannot reach the network, even if we replace them by noise; and that training starts
+# at zero as often as it should, with a mean $\beta$ of one half otherwise.
 
 # %% tags=["check"]
 for row, b in zip(r_t, (0.0, 0.25, 0.5, 0.75, 1.0), strict=False):
     by_hand = [b * t + (1 - b) * c for t, c in zip(r_gt[0], r_rnd[0], strict=True)]
     off = (row - torch.stack(by_hand)).abs().max()
     assert off < 1e-5, f"off by {off:.1e}, not below 1e-5"
-seven = coarsenet.coarse_input(image, maps)
+seven = coarsenet.coarse_input(image, states)
 assert seven.shape == (6, 7, size, size), f"{seven.shape}, not 6 times 7 maps"
-elsewhere = torch.where(maps.mask, image, torch.rand_like(image))
-seen = (coarsenet.coarse_input(elsewhere, maps) - seven).abs().max()
+elsewhere = torch.where(states.mask, image, torch.rand_like(image))
+seen = (coarsenet.coarse_input(elsewhere, states) - seven).abs().max()
 assert seen == 0, f"what is outside of the mask shows by {seen:.1e}, 0 expected"
 
 # %% tags=["check"]
@@ -559,11 +714,15 @@ assert abs(slope - 0.5) < 0.05, f"mean of β {slope:.3f}, not 0.50 ± 0.05"
 # %% [markdown]
 # ## 10 How close to real photographs?
 #
-# Looking is not enough. `facerecon data report --photos FOLDER --out FOLDER` measures
-# grey levels, edges, noise, spectra and light on the face crops of a folder of
-# photographs and on as many samples *in the same poses*, tests each number for a
-# difference, trains a classifier on all of them (AUC 0.5: it cannot tell; 1: always),
-# and does the same with halves of the photographs, which shows what chance alone does.
+# You have written down what gave the pictures away. A network notices other things than
+# you do, and looking is not enough. `facerecon data report --photos FOLDER --out
+# FOLDER` measures grey levels, edges, noise, spectra and light on the face crops of a
+# folder of photographs, and on as many samples *in the same poses*. The poses must
+# agree, or else the classifier would only learn that our heads are turned further. It
+# tests each number for a difference and trains a classifier on all of them. An AUC of
+# 0.5 means that the classifier cannot tell, 1 that it always can. The same is done with
+# two halves of the photographs, which shows what chance alone does.
+#
 # Try it on a folder of yours: 32 faces are the least, hundreds are better. Here we have
 # **two** photographs. Two are no distribution and test nothing. They can only show how
 # to read the numbers, and where a portrait lies far outside of all samples.
@@ -581,18 +740,25 @@ ours = image_statistics.image_statistics(rendered)
 theirs = image_statistics.image_statistics(photos.images)
 names = [name for name in ours if not name.startswith("crop")]
 middle, spread = ({n: f(ours[n]) for n in names} for f in (np.median, np.std))
-z = {n: (theirs[n] - middle[n]) / spread[n] for n in names}
+scores = {n: (theirs[n] - middle[n]) / spread[n] for n in names}
 viz.gallery([*photos.images, *rendered[:8]], ["photograph"] * 2 + ["rendered"] * 8, 10)
 
+# %% [markdown]
+# Each row of the figure is one statistic of the picture. All of them are shifted and
+# scaled so that our samples have the median 0 and the standard deviation 1. Then 3
+# means the same in each row: three standard deviations above what is usual in our
+# world. The orange marks are our samples, the blue ones the two portraits. A blue mark
+# outside of the orange cloud is something that our world never makes.
+
 # %%
-figure, axis = plt.subplots(figsize=(8, 6), layout="constrained")
+figure, axis = plt.subplots(figsize=(9, 7), layout="constrained")
 for row, name in enumerate(names):
     samples = (ours[name] - middle[name]) / spread[name]
     axis.plot(samples, np.full(count, row), "|", color="#d1701f", alpha=0.4)
 for i, label in enumerate(["astronaut", "Grace Hopper"][: len(photos.images)]):
-    values = [z[name][i] for name in names]
+    values = [scores[name][i] for name in names]
     axis.plot(values, range(len(names)), "os"[i], color="#3b6fb6", label=label)
-axis.set_yticks(range(len(names)), names, fontsize=8)
+axis.set_yticks(range(len(names)), names, fontsize=9)
 axis.set(xlim=(-5, 5), xlabel="standard deviations of the samples from their median")
 axis.legend(loc="upper right")
 figure.savefig(output / "statistics.png", dpi=70)
@@ -600,6 +766,14 @@ plt.show()
 ends = {n: (ours[n].min(), ours[n].max()) for n in names}
 outside = [n for n in names if np.any(theirs[n] != theirs[n].clip(*ends[n]))]
 print("a portrait lies outside of all samples in:", ", ".join(outside) or "nothing")
+
+# %% [markdown]
+# What do such numbers react to? Turn one knob and watch one statistic. More blur should
+# lower the fine contrast of the face, and more noise should raise the estimate of the
+# noise. If they did not, we could not trust the report. When a statistic of real
+# photographs is off, such curves also tell which knob to turn. This is how the ranges
+# in `facerecon.synthetic.config` came about: not by guessing once, but by measuring,
+# turning a knob, and measuring again.
 
 # %%
 # One knob, one statistic: what the report's numbers react to. Same people each time.
@@ -622,7 +796,26 @@ assert (np.diff(sharp) < 0).all(), f"blur does not remove fine contrast: {sharp}
 assert (np.diff(noisy) > 0).all(), f"noise does not show as noise: {noisy}"
 
 # %% [markdown]
+# Does it matter that a classifier can tell? It matters if the network uses what
+# differs. [Wood et al. (2021)](https://arxiv.org/abs/2109.15102) trained on nothing but
+# rendered faces, with far better hair and skin, and matched networks that were trained
+# on real photographs. Chapters 5 to 7 show what the simpler world of this chapter is
+# enough for.
+
+# %% [markdown]
+# **How does one test a renderer?** Nobody has a table of right pictures. This chapter
+# has used five kinds of tests, and you can use them elsewhere. Compute the same in
+# another way, as with the sum of lights. Use brute force on a few points, as with the
+# rays. Choose a case with a known answer, as with the wave on a plane. Ask how an error
+# *scales*, as with the distance of the camera. And look at the distribution of many
+# samples, as with the poses. A picture that looks good is no test at all. Eyes forgive
+# a light that comes from slightly the wrong side, or normals that are a little too
+# short; a network learns them.
+#
 # ## Exercises
+#
+# Each exercise is followed by its check. A wrong answer gets a sentence on what is
+# wrong with it and a hint; `exercise.hint()` in a new cell prints the next hint.
 #
 # **1.** Write the state that a batch of faces starts training from: Eq. (3) with a
 # $\beta$ of its own for each face, but zero where `starts` is true.
@@ -638,15 +831,24 @@ def training_state(r_gt, r_rnd, beta, starts):
 
 
 # %% tags=["check"]
-noise = torch.Generator().manual_seed(0)
-truth, chance = torch.randn(2, 4, 290, generator=noise)
+exercise = Exercise(
+    "2.1",
+    "beta (B,) has to meet r (B, n): give it a second axis.",
+    "torch.where chooses row by row.",
+)
+dice = torch.Generator().manual_seed(0)
+truth, chance = torch.randn(2, 4, 290, generator=dice)
 b, starts = torch.tensor([0.0, 1.0, 0.25, 0.9]), torch.arange(4) == 3
-answer = training_state(truth, chance, b, starts)
-wanted = synthetic.intermediate(truth, chance, b[:, None])
-error = (answer - wanted)[:3].abs().amax(dim=1)
-print(f"largest differences {error.numpy()}; zero start {answer[3].abs().max():.2f}")
-assert error.max() < 1e-6, f"largest differences {error}, not below 1e-6"
-assert not answer[3].any(), f"a start at zero has {answer[3].abs().max():.2f}, not 0"
+inverted = synthetic.intermediate(chance, truth, b[:, None])
+mixed = synthetic.intermediate(truth, chance, b[:, None])
+exercise.equal(
+    "r_t", lambda: training_state(truth, chance, b, starts), mixed * ~starts[:, None],
+    {"truth and chance are exchanged: beta is the truth's share.": inverted
+     * ~starts[:, None],
+     "`starts` is not respected.": mixed,
+     "a start is zero, not a random face.": torch.cat([mixed[:3], chance[3:]])},
+)  # fmt: skip
+exercise.passed("Eq. (3) is a straight line between two faces, pose included.")
 
 # %% [markdown]
 # **2.** The mask of 3.4. Bring the grey values inside the mask to mean 0 and standard
@@ -664,15 +866,35 @@ def masked_grey(image, mask):
 
 
 # %% tags=["check"]
+exercise = Exercise(
+    "2.2",
+    "measure mean and standard deviation of the pixels inside of the mask.",
+    "the standard deviation of all these pixels, not an estimate: correction=0.",
+)
 example = MorphableModel.default()
-maps = render.render(example, torch.zeros(1, 290), 64)
+zero_state = render.render(example, torch.zeros(1, 290), 64)
+inside = zero_state.mask[0, 0]
 photo = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
 photo[..., :10] = 5.0  # a lamp in the background
-answer = masked_grey(photo[0, 0], maps.mask[0, 0])
-wanted = coarsenet.coarse_input(photo, maps)[0, 0]
-print(f"largest difference {(answer - wanted).abs().max():.1e}")
-off = (answer - wanted).abs().max()
-assert off < 1e-5, f"off by {off:.1e}, not below 1e-5"
+wanted = coarsenet.coarse_input(photo, zero_state)[0, 0]
+
+
+def channel():
+    return masked_grey(photo[0, 0], inside)
+
+
+exercise.true(
+    lambda: channel().shape == (64, 64), "The result is not as large as the image."
+)
+exercise.true(
+    lambda: not channel()[~inside].any(), "Outside of the mask, something is left."
+)
+exercise.true(
+    lambda: channel()[inside].mean().abs() < 1e-4,
+    "Inside of the mask the mean is not 0. Which pixels did you average?",
+)
+exercise.equal("the channel", channel, wanted, atol=1e-5)
+exercise.passed("a lamp in the background no longer changes how bright the face is.")
 
 # %% [markdown]
 # **3.** A shadow map answers yes or no per texel, which makes stairs. Averaging the
@@ -692,12 +914,23 @@ def lit_share(depths, shares, point, bias):
 
 
 # %% tags=["check"]
+exercise = Exercise(
+    "2.3",
+    "first ask each of the four texels: yes or no?",
+    "then add up the weights of those that say yes.",
+)
 depths = torch.tensor([[0.0, 0, 30, 30], [0, 0, 0, 0], [9, 9, 9, 9], [1, 1, 1, 3]])
-shares = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).expand(4, -1)
-answer = lit_share(depths, shares, torch.tensor([0.0, 20, 0, 0]), bias=2.0)
+quarters = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).expand(4, -1)
+below = torch.tensor([0.0, 20, 0, 0])
 wanted = torch.tensor([0.3, 1.0, 0.0, 0.6])
-print(f"answer {answer.numpy().round(2)}, expected {wanted.numpy()}")
-assert torch.allclose(answer, wanted), f"{answer}, expected {wanted}"
+exercise.equal(
+    "the share of the light", lambda: lit_share(depths, quarters, below, 2.0), wanted, {
+        "light and shadow are exchanged.": 1 - wanted,
+        "the bias is left out: skin shadows itself.": [0.3, 1, 0, 0],
+        "the depths were averaged, not the answers.": [0, 1, 0, 1],
+    },
+)  # fmt: skip
+exercise.passed("averaging answers gives soft edges of shadows, without new surfaces.")
 
 # %% [markdown]
 # **4.** Light comes in photons. A pixel of intensity 1 collects `full` electrons on
@@ -717,15 +950,31 @@ def sensor(image, full, read, generator):
 
 
 # %% tags=["check"]
-noise = torch.Generator().manual_seed(0)
+exercise = Exercise(
+    "2.4",
+    "count in electrons first; the noise of reading is in electrons, too.",
+    "one division at the end brings everything back to intensities.",
+)
+
+
+def shot(intensity):
+    flat = torch.full((200, 500), intensity)
+    return sensor(flat, 400.0, 10.0, torch.Generator().manual_seed(0))
+
+
 for intensity in (0.1, 0.9):
-    shot = sensor(torch.full((200, 500), intensity), 400.0, 10.0, noise)
-    mean, variance = shot.mean().item(), shot.var().item()
-    wanted = intensity / 400 + (10 / 400) ** 2  # of Poisson I / full, of reading
-    print(f"mean {mean:.4f} ({intensity}), variance {variance:.2e} ({wanted:.2e})")
-    assert abs(mean - intensity) < 1e-3, f"mean {mean:.4f}, expected {intensity}"
-    off = abs(variance / wanted - 1)  # of 100,000 pixels: 0.5 % uncertain
-    assert off < 0.03, f"variance off by {off:.1%}, not below 3 %"
+    from_photons, from_reading = intensity / 400, (10 / 400) ** 2  # variances
+    exercise.equal(
+        "the mean", lambda: shot(intensity).mean(), intensity, atol=1e-3, rtol=0
+    )
+    exercise.equal(  # of 100,000 pixels: 0.5 % uncertain
+        f"the variance at {intensity}", lambda: shot(intensity).var(),
+        from_photons + from_reading,
+        {"the noise of reading is missing.": from_photons,
+         "the photons are not counted: light itself is noisy.": from_reading,
+         "the noise of reading is in electrons.": from_photons + 100}, rtol=0.03,
+    )  # fmt: skip
+exercise.passed("bright pixels are noisier, but less so in relation to their light.")
 
 # %% [markdown]
 # ## What we did not reproduce
@@ -738,6 +987,17 @@ for intensity in (0.1, 0.9):
 # - **Likeness.** These are no photographs, and the report of section 10 measures how
 #   easily a classifier finds out. Skin is no measured reflectance, light does not enter
 #   it, and hair is a textured shell.
+
+# %% [markdown]
+# ## Summary
+#
+# 1. Rendered photographs have exact labels, and one seed reproduces all of them.
+# 2. Color is albedo times light; two pigments make nearly all skin colors.
+# 3. Wrinkles change the surface, and through the normals the grey values.
+# 4. Training states mix truth and chance, Eq. (3), and the image is masked by the
+#    state.
+# 5. Whether a synthetic world is good enough is measured with statistics and a
+#    classifier, not judged by eye.
 
 # %% [markdown]
 # ## Review questions
@@ -767,13 +1027,14 @@ print(record.path.read_text()[:600])
 # %% [markdown]
 # ## Further reading
 #
-# - E. Richardson, M. Sela, R. Kimmel. *3D face reconstruction by learning from
-#   synthetic data.* 3DV 2016: [34], whose line of thought this is.
+# - E. Richardson, M. Sela, R. Kimmel. [*3D face reconstruction by learning from
+#   synthetic data.*](https://arxiv.org/abs/1609.04387) 3DV 2016: [34], whose line of
+#   thought this is.
 # - R. Ramamoorthi, P. Hanrahan. *An efficient representation for irradiance environment
 #   maps.* SIGGRAPH 2001: why nine numbers of light suffice.
-# - L. Williams. *Casting curved shadows on curved surfaces.* SIGGRAPH 1978: the map.
-#   W. Reeves et al. *Rendering antialiased shadows with depth maps.* SIGGRAPH 1987.
+# - L. Williams. *Casting curved shadows on curved surfaces.* SIGGRAPH 1978: the map. W.
+#   Reeves et al. *Rendering antialiased shadows with depth maps.* SIGGRAPH 1987.
 # - B. Walter et al. *Microfacet models for refraction through rough surfaces.* EGSR
 #   2007: GGX.
-# - E. Wood et al. *Fake it till you make it: face analysis in the wild using synthetic
-#   data alone.* ICCV 2021: how far this leads.
+# - E. Wood et al. [*Fake it till you make it: face analysis in the wild using synthetic
+#   data alone.*](https://arxiv.org/abs/2109.15102) ICCV 2021: how far this leads.

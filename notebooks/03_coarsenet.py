@@ -1,15 +1,25 @@
 # %% [markdown]
 # # CoarseNet: a network that corrects itself
 #
-# **One network, applied again and again, turns a picture of its last answer and the
-# photograph into a better answer: 290 numbers that place a face of the morphable model
-# in the picture.**
+# Nobody fits a picture frame to a wall in one go. One holds it up, steps back, looks,
+# and moves it a little. CoarseNet finds a face in a photograph in the same way. It sees
+# the photograph together with a picture of its own last answer, and says how the answer
+# should change. The answer is rendered again, and the same network looks once more.
+# After four rounds, 290 numbers place a face of the morphable model on the face in the
+# picture.
 #
-# *Afterwards you can* say what the network sees and what it is told in training, derive
-# its criterion, train a small one, and judge how, when and whether the iteration
-# converges. *Paper:* sections 3.2 to 3.4; Eqs. (3) and (4); Figures 2 and 4. *Time:*
-# a minute and a half on two quiet CPU cores (`full`: half an hour). *Data:* synthetic
-# faces, and two public-domain portraits from installed packages.
+# **What you will be able to do.** Say what the network sees, and what it is told in
+# training. Derive its criterion. Train a small one, and find out whether a training
+# works at all. Judge how, when and whether the iteration converges, and where it fails.
+#
+# **Before you start.** You need [chapter 1](01_morphable_model_and_projection.ipynb),
+# the first sections of [chapter 2](02_synthetic_data.ipynb), and what one deep-learning
+# course teaches: convolutional networks, loss functions, stochastic gradient descent.
+# Reading takes 45 minutes, working through it with the exercises 120. The cells run in
+# a minute and a half on two quiet CPU cores (`full`: half an hour). Nothing is
+# downloaded.
+#
+# **In the paper.** Sections 3.2 to 3.4; Eqs. (3) and (4); Figures 2 and 4.
 
 # %% tags=["parameters"]
 preset = "quick"  # "full": section 6 trains for much longer
@@ -30,11 +40,12 @@ from IPython.display import display
 
 from facerecon import MorphableModel, camera, coarsenet, displacements, imaging, losses
 from facerecon import render, repro, weights
+from facerecon.course import Exercise
 from facerecon.detection import detect
 from facerecon.evaluation.coarse import coarse_metrics, held_out_faces, landmark_error
 from facerecon.synthetic import config as looks, world as synthetic
 from facerecon.training import coarse, engine, log as run_log, presets
-from facerecon.views import portraits, viz
+from facerecon.views import concepts, portraits, viz
 import torch  # after facerecon, which tells its threads how to wait
 
 # %%
@@ -56,14 +67,70 @@ def tiles(batch):
 
 
 # %% [markdown]
+# ## First, the phenomenon
+#
+# A synthetic photograph, and the answers of the network that ships after 0, 1, 2 and 4
+# looks, painted over it as normal maps. It starts from the average face in the middle
+# of the picture, whatever the photograph shows. The first look finds where the head is
+# and how it is turned. The later ones correct what is left. The title of each picture
+# gives the mean error of the landmarks, in percent of the size of the face.
+
+# %%
+with torch.no_grad():
+    looks_taken = coarsenet.iterate(network, model, faces.image[:1])
+answers = torch.cat([looks_taken[t] for t in (0, 1, 2, 4)] + [faces.r[:1]])
+shown = render.render(model, answers, size)
+overlaid = torch.where(shown.mask, 0.5 + 0.5 * shown.normals, faces.image[:1])
+percent = landmark_error(model, answers, faces.r[:1].expand(5, -1), size)
+titles = [f"$r_{t}$: {p:.1f} %" for t, p in zip((0, 1, 2, 4), percent, strict=False)]
+viz.gallery(tiles(torch.cat([faces.image[:1], overlaid[:, :1]], 0)[:1]) + tiles(overlaid),
+            ["photograph", *titles, "truth"], columns=3, inches=2.4)  # fmt: skip
+
+# %% [markdown]
+# Why several looks, and not one good one? Because the first answer changes the
+# question. Finding a face anywhere in a picture is hard. Correcting a face that is
+# nearly right is easier, since the network can compare two pictures that lie on top of
+# each other. The drawing shows the loop. The blue boxes are its inputs, seven channels
+# together; the green one is its state. Sections 1 and 2 are about the inputs, 3 and 4
+# about the training criterion, 6 trains a network, 7 to 9 test the one that ships.
+
+# %%
+concepts.feedback_loop()
+
+# %% [markdown]
+# **Notation.** What is new in this chapter:
+#
+# | symbol | what it is | size, unit |
+# |---|---|---|
+# | $r_t$ | the state after $t$ looks: identity, expression, pose | 200 + 84 + 6 numbers |
+# | $r_{gt}$, $r_{rnd}$ | the true numbers of a synthetic face, and random ones | as $r_t$ |
+# | $\beta$ | share of the truth in a training state | 0 to 1 |
+# | $\alpha$, $\hat\alpha$ | true and predicted coefficients | 284 numbers |
+# | $A$ | identity and expression basis together | mm per standard deviation |
+# | $G$ | what errors of coefficients cost, $A^T A$ with weights | 284 × 284, mm² |
+# | $q_i$, $d_i$, $\sigma_i$ | a point of the surface, how far it is off, how sure that is | mm |
+#
+# "The network" is CoarseNet, a residual network as in [He et al.
+# (2016)](https://arxiv.org/abs/1512.03385), narrower than usual.
+
+# %% [markdown]
 # ## 1 The state, as pictures
 #
 # The state $r$ holds 200 numbers for identity, 84 for expression and 6 for pose. A
-# network that sees pixels cannot do much with 290 numbers, so the state is painted:
-# "This feature map is computed by first normalizing the average face and painting the
-# RGB channels of the current vertices with the x, y and z coordinates of the
-# corresponding vertex on the average model" (3.2.1). PNCC says *which* point of the
+# convolutional network cannot do much with 290 loose numbers. It is good at comparing
+# pixels that lie on top of each other. So the state is painted: "This feature map is
+# computed by first normalizing the average face and painting the RGB channels of the
+# current vertices with the x, y and z coordinates of the corresponding vertex on the
+# average model" (3.2.1). This is the PNCC of chapter 1. It says *which* point of the
 # face the state puts on a pixel; the normals say how the surface lies there.
+#
+# Together with the photograph these are seven channels. Below are the inputs for four
+# faces whose states are only partly right. Look for pixels where the photograph and the
+# maps disagree: an eye beside the eye color of the PNCC, a jaw that ends too early.
+# These disagreements are what the network learns to read. The photograph is grey, since
+# the color of skin and light says little about shape, and it is scaled to a fixed
+# contrast inside of the mask, so that exposure does not matter (exercise 2 of chapter
+# 2).
 
 # %%
 low, high = model.mean.aminmax(dim=0)
@@ -81,6 +148,11 @@ figure = viz.gallery(rows, titles, 4)
 figure.savefig(output / "feedback.png", dpi=70)
 figure
 
+# %% [markdown]
+# The check takes one point, the tip of the nose of the first face. It looks up which
+# color this vertex has for ever, projects the vertex, and reads the color that is
+# painted there.
+
 # %% tags=["check"]
 off = (code - model.pncc).abs().max()  # of the mean face, once and for all
 assert off < 1e-5, f"colors are off by {off:.1e}, not below 1e-5"
@@ -95,24 +167,34 @@ assert off < 1e-4, f"normals' lengths are off 1 by {off:.1e}, not below 1e-4"
 assert seven.shape == (4, 7, size, size), f"{seven.shape}, not 4 times 7 maps"
 
 # %% [markdown]
-# Seven channels in all. "The input image is always masked in accordance with the
-# visible vertices in the feedback channel [...] as our synthetic data is more accurate
-# for the head region" (3.4): what the state does not cover, the network does not see.
+# The image is masked: "The input image is always masked in accordance with the visible
+# vertices in the feedback channel [...] as our synthetic data is more accurate for the
+# head region" (3.4). What the state does not cover, the network does not see. Hair,
+# clothes and background of our synthetic photographs are crude, and a network that saw
+# them might learn habits that fail on real ones.
 #
 # ## 2 States to learn from
 #
-# At test time the network meets its own answers. In training they are simulated "by
-# drawing another set of parameters, $r_t$, which is sampled between $r_{gt}$ and a
-# random set of parameters, $r_{rnd}$" (3.2.2):
+# At test time the network meets its own answers. It has to learn from states like
+# these, but before the training there are no answers yet. In the paper they are
+# simulated "by drawing another set of parameters, $r_t$, which is sampled between
+# $r_{gt}$ and a random set of parameters, $r_{rnd}$" (3.2.2):
 # $$r_t = \beta\, r_{gt} + (1 - \beta)\, r_{rnd}, \quad 0 \le \beta \le 1. \qquad (3)$$
+# For $\beta = 0$ the state is an unrelated face, for $\beta = 1$ it is the truth. The
+# figure goes from the one to the other, and the titles give the distance of the
+# landmarks from where they belong. Since pose and shape change together, the face
+# turns, moves and becomes another person on the way. All states between are faces,
+# because the space of chapter 1 is linear.
 
 # %%
 betas = torch.linspace(0, 1, 6)[:, None]
 between = betas * faces.r[:1] + (1 - betas) * chance[:1]  # Eq. (3)
 shown = render.render(model, between, size)
 seen = torch.where(shown.mask, 0.5 + 0.5 * shown.normals, faces.image[:1])
-error = landmark_error(model, between, faces.r[:1].expand(6, -1), size)
-titles = [f"β = {b:.1f}: {e:.0f} %" for b, e in zip(betas[:, 0], error, strict=True)]
+distances = landmark_error(model, between, faces.r[:1].expand(6, -1), size)
+titles = [
+    f"β = {b:.1f}: {e:.0f} %" for b, e in zip(betas[:, 0], distances, strict=True)
+]
 figure = viz.gallery(tiles(seen), titles, 6, inches=1.5)
 figure.savefig(output / "between.png", dpi=70)
 figure
@@ -121,22 +203,37 @@ figure
 package = synthetic.intermediate(faces.r[:1].expand(6, -1), chance[:1], betas)
 off = (between - package).abs().max()
 assert off < 1e-5, f"off by {off:.1e}, not below 1e-5"
-assert (error.diff() < 0).all(), f"it does not always fall: {error}"
-assert error[-1] < 1e-3, f"{error[-1]:.1e} % of the face's box, not below 1e-3"
+assert (distances.diff() < 0).all(), f"it does not always fall: {distances}"
+assert distances[-1] < 1e-3, f"{distances[-1]:.1e} % of the face's box, not below 1e-3"
 
 # %% [markdown]
-# A trap: $r_t$ *contains* $r_{gt}$. A network can read the truth off the feedback, and
-# has nothing to read at test time, where the first state is 0 and all others are its
-# own. So a share of our training starts at 0, and most states are the network's own
-# last answer for the same image (`presets.CoarseTraining.passes`; section 8).
+# There is a trap. The state $r_t$ of Eq. (3) *contains* $r_{gt}$. A network could learn
+# to read the truth off the feedback: "the face in the PNCC smiles a little, so the true
+# face smiles more". For $\beta = 0.8$, the state alone already tells most of what there
+# is to know, and looking at the photograph brings little. At test time there is nothing
+# to read, since the first state is 0 and all others are the network's own. It then
+# repeats its own errors with growing confidence.
+#
+# The general problem is well known from imitation learning: a learner that has only
+# seen the teacher's states does not know what to do in its own. The remedy of [Ross et
+# al. (2011)](https://arxiv.org/abs/1011.0686) is to collect the learner's own states
+# and label them. So a share of our training starts at 0, and most states are the
+# network's own last answer for the same image (`presets.CoarseTraining.passes`; section
+# 8 measures what that does).
 #
 # ## 3 An error in millimetres
 #
-# The coefficients are numbers of standard deviations. One of the first coefficient
-# moves the face by millimetres, one of the last by next to nothing. GMSE "take[s] into
-# account how the different coefficients affect the resulting geometry":
+# What should the network be punished for? The coefficients are numbers of standard
+# deviations. One standard deviation of the first moves the face by millimeters, one of
+# the last by next to nothing. Two answers with the same sum of squared errors can be a
+# face with a wrong chin and a face that nobody can tell from the truth. The plain mean
+# squared error of the coefficients would count both alike. GMSE "take[s] into account
+# how the different coefficients affect the resulting geometry":
 # $$L(\hat\alpha, \alpha) = \| A\,\hat\alpha - A\,\alpha \|_2^2, \quad
 # A = [A_{id} | A_{exp}]. \qquad (4)$$
+# In words: build both faces, and compare their vertices. The pose has no part in it;
+# both faces look straight ahead, and only their shape and expression count. The curve
+# shows how differently the coefficients count, on a logarithmic axis.
 
 # %%
 reach = model.geometry_metric().diagonal().sqrt()  # mm, of one standard deviation
@@ -154,11 +251,15 @@ for name, error in [("strongest", one[[big]]), ("weakest", one[[small]])]:
     print(f"{name}: MSE {error.square().mean():.4f}, GMSE {cost:.6f} mm²")
 
 # %% [markdown]
-# Eq. (4) makes two meshes only to subtract them. With $d = \hat\alpha - \alpha$ it is
+# Eq. (4) makes two meshes only to subtract them. There is a cheaper way. With $d =
+# \hat\alpha - \alpha$ it is
 # $$\|A d\|_2^2 = (A d)^T (A d) = d^T (A^T A)\, d = d^T G\, d,$$
-# and $G$, 284 × 284, never changes. We divide by the number of vertices, and let those
-# of the face count more than those of ears and neck: a *weighted* mean
-# $\sum_v w_v \|(A d)_v\|^2$ with $\sum_v w_v = 1$, in mm².
+# and $G$, 284 × 284, never changes. Compare the sizes: a mesh has more than twelve
+# thousand vertices with three coordinates each. We divide by the number of vertices,
+# and let those of the face count more than those of ears and neck. The result is a
+# *weighted* mean $\sum_v w_v \|(A d)_v\|^2$ with $\sum_v w_v = 1$, in mm². Its square
+# root is easy to read: a GMSE of 9 mm² is a vertex error of about 3 mm. The check
+# computes it in three ways, with meshes, with $G$, and with the package.
 
 # %% tags=["check"]
 predicted, truth = model.sample(2, torch.Generator().manual_seed(seed)).split(1)
@@ -177,9 +278,11 @@ assert off < 1e-4, f"they differ by {off:.1e} of the value, not below 1e-4"
 #
 # "For the pose parameters we found that a simple MSE loss over the 6 parameters is
 # sufficient. We weigh the two loss criteria so that we get approximately the same
-# initial error for both" (3.3). The network starts out answering about $r = 0$, so the
-# initial errors are those of the mean face, seen from the front: their mean over many
-# random faces is what each criterion is divided by.
+# initial error for both" (3.3). Millimeters squared and units of pose squared cannot be
+# added as they are, and the balance makes them comparable. The network starts out
+# answering about $r = 0$. So the initial errors are those of the mean face, seen from
+# the front. We measure them as a mean over many random faces, and divide each criterion
+# by its own. At the start each of the two then contributes one half.
 
 # %%
 many = world.sample(2000, world.generator(seed))
@@ -187,6 +290,11 @@ alpha, pose = camera.split(many, n)
 first_gmse = losses.gmse(torch.zeros_like(alpha), alpha, model.geometry_metric())
 first_pose = losses.pose_mse(torch.zeros_like(pose), pose)
 print(f"at r = 0: GMSE {first_gmse:.1f} mm², pose MSE {first_pose:.3f}")
+
+# %% [markdown]
+# The next cell describes the small training of section 6: a network of a fifth of the
+# usual width, images of 100 pixels, and faces without wrinkles and hair. The check then
+# takes the criterion as the paper has it and compares it with the formula above.
 
 # %%
 simple = looks.SyntheticConfig(
@@ -216,26 +324,34 @@ assert torch.isclose(loss, expected), f"loss {loss:.6f}, expected {expected:.6f}
 assert abs(loss - 1) < 0.1, f"loss {loss:.3f}, not 1.0 ± 0.1"
 
 # %% [markdown]
-# Apart, the two know nothing of each other: a face that is too wide at too small a
-# scale is wrong twice, though it looks right. Ours adds the mean distance of *posed*
-# vertices. The preset `paper` does without.
+# Taken apart, the two criteria know nothing of each other. Suppose that an answer makes
+# the face a little too wide and the scale a little too small. In the picture it looks
+# right, but it is punished twice. And the other way round, two errors that are small
+# each may add up in the picture. Ours therefore adds a third term, the mean distance of
+# the *posed* vertices. The preset `paper` does without.
 #
 # ## 5 Where, and not only what
 #
-# This section is not in the paper. That the nose lies ten pixels too far to the left is
-# easy to see; which of 290 numbers must change for it is a matter of geometry, which a
-# network need not learn. So ours also says how far each of 256 points $q_i$ of the
+# This section is not in the paper; you may skip it at first reading. That the nose lies
+# ten pixels too far to the left is easy to see in the seven channels. Which of 290
+# numbers must change for it is a matter of geometry. A network need not learn geometry,
+# since we can compute it. So ours also says how far each of 256 points $q_i$ of the
 # state's surface is from where it belongs, $d_i$, and how wrong that may be,
 # $\sigma_i$.
 
 # %% [markdown]
-# With the derivative $J_i$ of a point's place, and an answer $\hat r$ of the regressor
-# that errs by about $s_k$ in its $k$-th number, the most likely $r$ is a regularized
-# least-squares solution (one Gauss-Newton step):
+# Which face explains these displacements best? Let $J_i$ be the derivative of a point's
+# place by the numbers of $r$, and let $\hat r$ be a first answer that errs by about
+# $s_k$ in its $k$-th number. The most likely $r$ is then a regularized least-squares
+# solution, one Gauss-Newton step:
 # $$r = \hat r + \arg\min_\delta \; \sum_i \frac{1}{m\,\sigma_i^2}
 # \| q_i(\hat r) + J_i \delta - q_i(r_t) - d_i \|^2 + \sum_k \delta_k^2 / s_k^2.$$
-# $s$ and $m$ (neighbors err together: $m$ points count as one) are learned, too.
-# Below it gets the true $d_i$ with 2 mm of noise, and no better answer than $r_t$.
+# You have met this form in exercise 3 of chapter 1: a data term and a prior. The
+# spreads $s$ are learned, and so is $m$: neighbors err together, so $m$ points count as
+# one. Below, a point of the far side of the head gets no arrow, because it cannot be
+# seen, and the prior alone decides about it. In this test the solver gets the true
+# $d_i$ with 2 mm of noise and no better answer than $r_t$. The arrows are what it is
+# told; the titles say what the landmark errors were and become.
 
 # %%
 points = displacements.Points.of(model, displacements.spread_points(model, 256))
@@ -245,15 +361,15 @@ needed = (displacements.place_points(points, faces.r) - places) / unit
 noise = torch.randn(needed.shape, generator=world.generator(seed + 13)) * 2 / unit
 spread = displacements.start_spread(n)  # s, before any training
 found = needed + noise
-seen = displacements.seen(points, r_t, places)
-trust = seen.expand_as(found) * (unit / 2) ** 2  # 1 / sigma^2
+in_sight = displacements.seen(points, r_t, places)
+trust = in_sight.expand_as(found) * (unit / 2) ** 2  # 1 / sigma^2
 target = places + unit * found
 solved = displacements.most_likely(points, r_t, spread, target, trust)
 
 # %%
 pixel = size / camera.CROP_MM
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.6), layout="constrained")
-counted = seen[..., 0] > 0
+counted = in_sight[..., 0] > 0
 behind, ahead = (landmark_error(model, r, faces.r, size) for r in (r_t, solved))
 for i, axis in enumerate(axes):
     axis.imshow(faces.image[i, 0], cmap="gray", vmin=0, vmax=1)
@@ -285,9 +401,18 @@ assert ratio < 0.5, f"errors fall to {ratio:.2f} of what they were, not below 0.
 # ## 6 A small network learns
 #
 # Half a million weights, images of 100 pixels without hair, wrinkles and pores, all
-# states from Eq. (3) or 0: what learns fastest in a minute. The engine is the one that
-# trained the shipped network, and keeps the record: a run that is stopped goes on from
-# its last checkpoint. (This one starts afresh each time.)
+# states from Eq. (3) or 0: we choose what learns fastest in a minute. The engine is the
+# one that trained the shipped network, and it keeps a record. A run that is stopped
+# goes on from its last checkpoint; this one starts afresh each time.
+#
+# The plan of section 4 holds the usual ingredients of a training. The learning rate
+# rises for the first steps (warm-up) and falls in the second half (cool-down). The
+# network that is tested is not the last one but a moving average of the weights
+# (`ema_decay`), which is less noisy. Forty faces that are never trained on are kept for
+# validation. In the figure below, the left panel shows the three terms of the
+# criterion, each relative to its first value. The right one shows what counts, the
+# error on unseen faces, after one look and after four. Expect the curves to be ragged:
+# each point is the mean over a handful of faces.
 
 # %%
 folder = output / "small"
@@ -327,10 +452,12 @@ lost = [name for name, value in after.items() if not np.isfinite(value)]
 assert not lost, f"{len(lost)} of {len(after)} numbers are not finite: {lost}"
 
 # %% [markdown]
-# How far so short a run gets is a matter of chance: with two seeds the landmarks' error
-# fell to 86 and to 94 % of what it was. What is sure is that a network that can learn
-# at all learns a single batch by heart, 16 faces seen again and again. Try this first
-# when a training does not work.
+# Do not expect much. How far so short a run gets is a matter of chance: with two seeds
+# the landmarks' error fell to 86 and to 94 % of what it was. How do you know, then,
+# that the training works at all? There is a test that never fails to be useful. A
+# network that can learn will learn a *single batch* by heart, 16 faces seen again and
+# again. If it cannot, there is an error in the data, the criterion or the optimizer.
+# Try this first whenever a training does not work.
 
 # %% tags=["check"]
 heart = coarse.CoarseTask(model, plan, device, workers=0)  # a new network
@@ -348,23 +475,25 @@ print(f"the loss on one batch: {start:.2f} -> {end:.2f}")
 assert end < 0.6 * start, f"by heart: {end:.2f}, not below 0.6 of {start:.2f}"
 
 # %% [markdown]
-# What it has *not* learned in this minute: identity. Where a face is and how it is
-# turned explains most of the image, so pose comes first; who it is hides in small
-# differences and takes hundreds of thousands of samples. The shipped network has seen
-# the number printed at the top.
+# What it has *not* learned in this minute is identity. Where a face is and how it is
+# turned explains most of the image, so pose comes first. Who it is hides in small
+# differences, and takes hundreds of thousands of samples. The shipped network has seen
+# the number printed at the top. Six unseen faces, one in each column: the image, the
+# small network's state after 0, 1 and 4 looks, and the truth.
 
 # %%
 small_net = run.averaged["coarsenet"]
 test = held_out_faces(task.world, 6, seed=seed + 99)
 with torch.no_grad():
-    answers = coarsenet.iterate(small_net, model, test.image)
+    small_steps = coarsenet.iterate(small_net, model, test.image)
 columns = [test.image.expand(-1, 3, -1, -1)]
-for r in [answers[0], answers[1], answers[4], test.r]:
+for r in [small_steps[0], small_steps[1], small_steps[4], test.r]:
     shown = render.render(model, r, 100)
     columns.append(torch.where(shown.mask, 0.5 + 0.5 * shown.normals, test.image))
-titles = np.repeat(["image", "$r_0$", "$r_1$", "$r_4$", "truth"], 6)
-figure = viz.gallery(tiles(torch.cat(columns)), titles, 6, inches=1.2)
-figure.savefig(output / "small.png", dpi=50)
+titles = [title for name in ("image", "$r_0$", "$r_1$", "$r_4$", "truth")
+          for title in (name, *[""] * 5)]  # fmt: skip
+figure = viz.gallery(tiles(torch.cat(columns)), titles, 6, inches=1.5)
+figure.savefig(output / "small.png", dpi=70)
 figure
 
 # %% [markdown]
@@ -372,15 +501,18 @@ figure
 #
 # "The network is then applied iteratively, producing the updated geometry $r_t$, which
 # is used to create the new feedback input. This process is repeated until convergence,
-# as shown in Figure 4." Below, as there: the masked image, the PNCC and the normals of
-# $r_0$ to $r_4$, for two photographs that no one has labeled.
-
+# as shown in Figure 4." Below, as there, are the masked image, the PNCC and the normals
+# of $r_0$ to $r_4$, for two photographs that no one has labeled: astronaut Eileen
+# Collins (NASA) and Admiral Grace Hopper (US Navy). A detector has found the faces; the
+# crop around each is what the network gets. Watch the mask: with each look it fits the
+# head better, so the network sees more of the face and less of everything else.
 
 # %%
 people = portraits.portraits()
-found = {name: detect.detect_faces(image)[0] for name, image in people.items()}
+detected = {name: detect.detect_faces(image)[0] for name, image in people.items()}
 crops = [
-    imaging.crop(people[name], box.crop_box(), size)[0] for name, box in found.items()
+    imaging.crop(people[name], box.crop_box(), size)[0]
+    for name, box in detected.items()
 ]
 photos = torch.from_numpy(np.stack([imaging.to_grey(crop) for crop in crops]))[:, None]
 steps = coarsenet.iterate(network, model, photos)
@@ -389,7 +521,7 @@ for i, name in enumerate(people):
     image = photos[[i]].expand(5, -1, -1, -1)
     parts = [image.expand(-1, 3, -1, -1), shown.pncc, 0.5 + 0.5 * shown.normals]
     rows = [tile for m in parts for tile in tiles(torch.where(shown.mask, m, 1.0))]
-    figure = viz.gallery(rows, [f"$r_{t}$" for t in range(5)], 5, inches=1.4)
+    figure = viz.gallery(rows, [f"$r_{t}$" for t in range(5)], 5, inches=1.7)
     figure.savefig(output / f"{name}_iterations.png", dpi=70)
     display(figure)
 
@@ -403,10 +535,23 @@ for i, name in enumerate(people):
     assert last < 3, f"{name}: {last:.1f} %, not below 3"
 
 # %% [markdown]
-# A photograph has no truth to compare with; that the steps shrink shows that the
+# A photograph has no truth to compare with. That the steps become small shows that the
 # iteration settles, not that it settles on the right face. On synthetic faces that the
-# network has never seen, the error itself can be measured, also beyond the four
-# iterations of the paper.
+# network has never seen, the error itself can be measured, and also beyond the four
+# looks of the paper.
+#
+# Six measures against the number of looks. The first two looks do most of the work. The
+# error of the landmarks falls quickly and then stays. Identity takes longer than pose,
+# since its traces in the picture are finer. The lower right panel divides each step by
+# the one before. It stays below one, so each step is smaller than the last, and the
+# iteration converges. The last look is an exception in all panels. It also predicts for
+# the *mirrored* photograph and averages both answers (`facerecon.mirror`), which is why
+# it moves further, and mostly to the better. The shipped network does this in the last
+# of its four looks; here the last is the eighth.
+#
+# *Explained* is the share of the variance of the true shapes, over all vertices, that
+# the answers account for: $1 - \mathrm{SSE} / \mathrm{SST}$. A network that gives
+# everyone the mean face gets 0.
 
 # %%
 count = {"quick": 60, "full": 500}[preset]
@@ -437,55 +582,76 @@ share = metrics["identity_pct"]  # 0: the mean identity for everyone
 assert share > 0, f"{share:.1f} % of the identity, above 0 expected"
 
 # %% [markdown]
-# *Explained* is the share of the variance of the true shapes, over all vertices, that
-# the answers account for: $1 - \mathrm{SSE} / \mathrm{SST}$. A network that knows
-# nothing of identity and gives everyone the mean face gets 0.
+# The share of identity that is explained is about a third. Is that little? A frontal
+# grey picture of 200 pixels does not show much of the depth of a face, and absolute
+# size not at all. But the number also says something about faces made from synthetic
+# training: two people of like proportions get like coarse shapes.
 #
 # ## 8 What each choice is worth
 #
 # `benchmarks/ablations.py` trains small networks that differ in one choice each, all on
-# the same faces. The table is read from its record. Mind the row "another seed":
-# smaller differences than its own say nothing. Mind the number of samples, too: so
-# short a run says who *starts to learn* sooner, not who ends up better. At first the
-# network's own answers are worthless states to learn from; in long runs they are what
-# makes more iterations do no harm.
+# the same faces. This is an *ablation study*: remove or replace one part of a method,
+# leave all others as they are, and see what it was worth. The table is read from its
+# record. `pncc` and `normals` leave out one half of the feedback. `unmasked` shows the
+# network the whole image. `beta_low` and `beta_high` start training far from the truth
+# or near it. `no_displacement`, `plain` and `paper` go back step by step to what is
+# published. There are two things to mind. The row `seed` differs from `base` by nothing
+# but chance: smaller differences than its own say nothing. And the runs are short, so
+# they say who *starts to learn* sooner, not who ends up better. The last row is the
+# clearest example. It is the recipe of the shipped network, and looks worst here: at
+# first a network's own answers are worthless states to learn from. But its curve is
+# flat, while most others rise with the number of looks. In long runs that is what makes
+# more iterations do no harm.
 
 # %%
 root = next(p for p in [Path.cwd(), *Path.cwd().parents] if (p / "benchmarks").is_dir())
 ablations = json.loads((root / "benchmarks/results/ablations.json").read_text())["rows"]
-figure, axis = plt.subplots(figsize=(10, 4), layout="constrained")
-print(f"{'':72}samples  landm. %   yaw °  GMSE mm²")
-for number, row in enumerate(ablations.values()):
-    m = row["metrics"]
-    values = f"{m['landmarks_pct_4']:10.2f}{m['yaw_deg_4']:8.2f}{m['gmse_mm2_4']:10.1f}"
-    print(f"{row['what']:72}{row['samples']:7,}{values}")
+figure, axis = plt.subplots(figsize=(9, 4.4), layout="constrained")
+for number, (name, entry) in enumerate(ablations.items()):
+    m = entry["metrics"]
+    print(f"{name}: {entry['what']}")
+    print(
+        f"    {entry['samples']:,} samples; landmarks {m['landmarks_pct_4']:.2f} %,",
+        end=" ",
+    )
+    print(f"yaw {m['yaw_deg_4']:.2f}°, GMSE {m['gmse_mm2_4']:.1f} mm²")
     line = [m[f"landmarks_pct_{t}"] for t in range(1, 9)]
     style = "o-" if number < 8 else "s--"
-    axis.plot(range(1, 9), line, style, color=f"C{number % 8}", label=row["what"])
-axis.set(xlabel="iterations at test time", ylabel="landmark error, % of the face")
-axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-figure.savefig(output / "ablations.png", dpi=70)
+    axis.plot(range(1, 9), line, style, color=f"C{number % 8}", label=name)
+axis.set(xlabel="looks at test time", ylabel="landmark error, % of the face")
+axis.legend(fontsize=10, loc="center left", bbox_to_anchor=(1, 0.5))
+figure.savefig(output / "ablations.png", dpi=80)
 plt.show()
 
+# %% [markdown]
+# Which differences can be told from chance? The cell calls a difference clear if it is
+# more than twice that of the two seeds. Two seeds are few, of course. With five of each
+# you could compute a standard error; that is exercise enough for a cluster.
+
 # %% tags=["check"]
-error = {name: row["metrics"]["landmarks_pct_4"] for name, row in ablations.items()}
-noise = abs(error["base"] - error["seed"])
-print(f"two seeds differ by {noise:.2f}")
-for name, value in error.items():
-    difference = value - error["base"]
-    clear = abs(difference) > 2 * noise
-    verdict = ("worse" if difference > 0 else "better") if clear else "cannot tell"
-    print(f"{name:16} {difference:+6.2f}  {verdict}")
-seen = [row["samples"] for row in ablations.values()]
+after_four = {
+    name: row["metrics"]["landmarks_pct_4"] for name, row in ablations.items()
+}
+chance_level = abs(after_four["base"] - after_four["seed"])
+print(f"two seeds differ by {chance_level:.2f}")
+for name, value in after_four.items():
+    gap = value - after_four["base"]
+    verdict = "cannot tell"
+    if abs(gap) > 2 * chance_level:
+        verdict = "worse" if gap > 0 else "better"
+    print(f"{name:16} {gap:+6.2f}  {verdict}")
+samples_seen = [row["samples"] for row in ablations.values()]
 # A fair comparison, up to the last batch.
-assert max(seen) < 1.02 * min(seen), f"{max(seen)} samples and {min(seen)}"
+most, least = max(samples_seen), min(samples_seen)
+assert most < 1.02 * least, f"{most} samples and {least}"
 
 # %% [markdown]
 # ## 9 Where it fails
 #
-# Training samples yaws up to 69 degrees. We take twelve people and turn them from
-# frontal to full profile; and we cover a growing part of their frontal photographs,
-# from the chin upward, with grey. Both are measured and the worst is shown.
+# A method is not understood before one knows where it fails. Training samples yaws up
+# to 69 degrees. We take twelve people and turn them from frontal to full profile; and
+# we cover a growing part of their frontal photographs, from the chin upward, with grey.
+# Both are measured, and the worst of the twelve is shown.
 
 # %%
 strangers = world.sample(12, world.generator(seed + 5))
@@ -523,6 +689,13 @@ for axis in (left, right):
 figure.savefig(output / "failures.png", dpi=70)
 plt.show()
 
+# %% [markdown]
+# Up to 60 degrees hardly anything happens, and then the error rises steeply, at about
+# where the training stopped. This is the usual picture: a network interpolates well and
+# extrapolates badly. Covering is different. Nothing in the training looks like a grey
+# bar, but the covered part costs little until it reaches the nose, because the upper
+# half of a face says much about the lower one through the model.
+
 # %%
 rows, titles = [[], [], []], []
 cases = {f"{yaws[i]}°": turned[i] for i in (4, 5, 6)}
@@ -553,7 +726,15 @@ assert last > 1.5 * first, f"covered {last:.1f} %, not above 1.5 times {first:.1
 assert max(by_yaw[:3]) < 5, f"up to 30°: {max(by_yaw[:3]):.1f} %, not below 5"
 
 # %% [markdown]
+# What would you do about it? More training data beyond 70 degrees is the obvious
+# answer, and it has a price, since the network's capacity is limited and most
+# photographs are nearly frontal. Grey bars could be added to the training, too. Before
+# either, one should know which photographs the network is meant for.
+#
 # ## Exercises
+#
+# Each exercise is followed by its check. A wrong answer gets a sentence on what is
+# wrong with it and a hint; `exercise.hint()` in a new cell prints the next hint.
 #
 # **1.** Write Eq. (4) without $G$: from two coefficient vectors, through two meshes, to
 # the weighted mean squared distance of their vertices in mm².
@@ -569,17 +750,29 @@ def mesh_error(model, predicted, truth):
 
 
 # %% tags=["check"]
-noise = torch.Generator().manual_seed(1)
-example = MorphableModel.default()
-ours, theirs = example.sample(3, noise), example.sample(3, noise)
-answer = mesh_error(example, ours, theirs)
-metric = example.geometry_metric()
-wanted = torch.stack(
-    [losses.gmse(a[None], b[None], metric) for a, b in zip(ours, theirs, strict=True)]
+exercise = Exercise(
+    "3.1",
+    "`model.vertices` makes the meshes, `model.vertex_weight` sums to one.",
+    "square the distances, not their sums; one number for each face of the batch.",
 )
-print(f"answer {answer.numpy().round(2)}, expected {wanted.numpy().round(2)}")
-assert answer.shape == (3,), f"shape {answer.shape}, expected (3,)"
-assert torch.allclose(answer, wanted, rtol=1e-3), f"{answer}, expected {wanted}"
+dice = torch.Generator().manual_seed(1)
+example = MorphableModel.default()
+ours, theirs = example.sample(3, dice), example.sample(3, dice)
+pairs = list(zip(ours[:, None], theirs[:, None], strict=True))
+flat = example.basis @ example.basis.T  # G, were all weights one
+wanted, unweighted = (
+    torch.stack([losses.gmse(*pair, metric) for pair in pairs])
+    for metric in (example.geometry_metric(), flat)
+)
+
+forgotten = "the vertices do not count alike: use their weights."
+exercise.equal(
+    "GMSE", lambda: mesh_error(example, ours, theirs), wanted,
+    {forgotten: unweighted, f"{forgotten} ": unweighted / example.n_vertices,
+     "it is not squared.": wanted.sqrt()},
+    rtol=1e-3,
+)  # fmt: skip
+exercise.passed("an error in millimeters weighs each coefficient by what it moves.")
 
 # %% [markdown]
 # **2.** Balance two criteria. Given both errors now and both at the start, return the
@@ -595,12 +788,20 @@ def balanced(geometry, pose, first_geometry, first_pose):
 
 
 # %% tags=["check"]
-for first in [(40.0, 2.0), (3.0, 900.0)]:
+exercise = Exercise(
+    "3.2",
+    "divide each error by what it was at the start.",
+    "half of the loss belongs to each of the two.",
+)
+for start in [(40.0, 2.0), (3.0, 900.0)]:
     for share in [(1, 1), (0.5, 1), (1, 0.2), (0, 0)]:
-        answer = balanced(first[0] * share[0], first[1] * share[1], *first)
-        print(f"start {first}, now {share} of it: {answer:.3f}")
-        wanted = (share[0] + share[1]) / 2
-        assert np.isclose(answer, wanted), f"{answer:.4f}, expected {wanted:.4f}"
+        now = start[0] * share[0], start[1] * share[1]
+        exercise.equal(
+            f"start {start}, now {now}", lambda: balanced(*now, *start), sum(share) / 2,
+            {"the two do not count alike: nothing is divided.": sum(now) / 2,
+             "it begins at two, not at one.": sum(share)},
+        )  # fmt: skip
+exercise.passed("losses of different units can be added once each is relative.")
 
 # %% [markdown]
 # **3.** How much of the variance of true shapes do answers explain? Shapes are rows.
@@ -619,13 +820,24 @@ def variance_explained(answers, truths):
 
 
 # %% tags=["check"]
+exercise = Exercise(
+    "3.3",
+    "compare two sums of squares: of the errors, and of the truths around their mean.",
+    "the mean is a shape: each column has its own.",
+)
 rng = np.random.default_rng(0)
 shapes = rng.normal(size=(50, 4)) * [5, 2, 1, 0.1] + [3, 0, -7, 1]
-center = shapes.mean(axis=0)
+middle = shapes.mean(axis=0)
+around_all = shapes.size * shapes.var() / ((shapes - middle) ** 2).sum()
 for pull, wanted in [(0, 0), (0.5, 0.75), (1, 1), (-0.5, -1.25)]:
-    answer = variance_explained(center + pull * (shapes - center), shapes)
-    print(f"{pull} of the way to the truth: {answer:.3f}, expected {wanted}")
-    assert np.isclose(answer, wanted, atol=1e-9), f"{answer}, expected {wanted}"
+    guess = middle + pull * (shapes - middle)
+    exercise.equal(
+        f"{pull} of the way to the truth", lambda: variance_explained(guess, shapes), wanted,
+        {"this is the share that is not explained.": 1 - wanted,
+         "one mean was taken over all coordinates.": 1 - (1 - wanted) / around_all},
+        atol=1e-9,
+    )  # fmt: skip
+exercise.passed("zero means no better than the mean face, and negative is possible.")
 
 # %% [markdown]
 # **4.** "This process is repeated until convergence." Apply `step` from `r` until no
@@ -647,18 +859,42 @@ def until_convergence(step, r, tolerance, most):
 
 
 # %% tags=["check"]
-target = np.array([3.0, -4.0])
-found = until_convergence(lambda r: target + 0.1 * (r - target), np.zeros(2), 0.01, 20)
-print(f"{len(found) - 1} steps to {found[-1].round(3)}")
-assert len(found) == 5, f"{len(found)} states, expected 5"
-off = np.abs(found[-1] - target).max()
-assert off < 1e-3, f"off by {off:.1e}, not below 1e-3"
-capped = until_convergence(lambda r: r + 1, np.zeros(2), 0.01, 6)  # never settles
-assert len(capped) == 7, f"{len(capped)} states, expected 7"
-assert capped[-1][0] == 6, f"the last is {capped[-1][0]}, expected 6"
-down = until_convergence(lambda r: r * [1.0, 0.5], np.array([0.0, -8.0]), 0.3, 9)
-# Its steps fell from 4 to a quarter, downward.
-assert len(down) == 6, f"{len(down)} states, expected 6"
+exercise = Exercise(
+    "3.4",
+    "keep a list of states, and compare the last two of them.",
+    "movement has no sign, and all numbers have to be still.",
+)
+goal = np.array([3.0, -4.0])
+
+
+def toward(r):
+    return goal + 0.1 * (r - goal)
+
+
+too_early, endless = "it stops too early, or leaves out a state.", "it never stops."
+exercise.equal(
+    "states on the way to a goal",
+    lambda: len(until_convergence(toward, np.zeros(2), 0.01, 20)), 5,
+    {too_early: 4, endless: 21},
+)  # fmt: skip
+
+exercise.equal(
+    "the last state", lambda: until_convergence(toward, np.zeros(2), 0.01, 20)[-1], goal,
+    {"`step` is always applied to the first state.": toward(np.zeros(2))}, atol=1e-3,
+)  # fmt: skip
+exercise.equal(
+    "six steps that never settle",
+    lambda: [r[0] for r in until_convergence(lambda r: r + 1, np.zeros(2), 0.01, 6)],
+    range(7),
+)
+exercise.equal(
+    "states of a number that falls",  # by 4, 2, ... to a quarter, downward
+    lambda: len(
+        until_convergence(lambda r: r * [1.0, 0.5], np.array([0.0, -8.0]), 0.3, 9)
+    ),
+    6, {too_early: 2, endless: 10},
+)  # fmt: skip
+exercise.passed("a loop that waits for convergence needs a limit, too.")
 
 # %% [markdown]
 # ## What we did not reproduce
@@ -670,8 +906,18 @@ assert len(down) == 6, f"{len(down)} states, expected 6"
 # - **Its training alone.** Ours learns mostly from its own answers, and from posed
 #   vertices besides Eq. (4) and the pose; and it corrects its regression by the
 #   displacements of section 5. Section 8 compares.
-# - **Near profiles.** Figure 9 claims robustness "even in nearly 90° angles". Section
-#   9 shows where ours stops.
+# - **Near profiles.** Figure 9 claims robustness "even in nearly 90° angles". Section 9
+#   shows where ours stops.
+
+# %% [markdown]
+# ## Summary
+#
+# 1. CoarseNet sees the photograph and a rendering of its last answer: seven channels.
+# 2. Training states lie between truth and chance, Eq. (3), or are the network's own.
+# 3. GMSE, Eq. (4), counts errors of coefficients in mm²; the pose has its own term, and
+#    both begin with the same weight.
+# 4. A few looks are enough. That steps shrink shows convergence, not correctness.
+# 5. Within its training range it is reliable; beyond 70 degrees of yaw it is not.
 
 # %% [markdown]
 # ## Review questions
@@ -702,11 +948,16 @@ print(record.path.read_text()[:500])
 # %% [markdown]
 # ## Further reading
 #
-# - E. Richardson, M. Sela, R. Kimmel. *3D Face Reconstruction by Learning from
-#   Synthetic Data.* 3DV 2016: the predecessor; GMSE and iterations, geometry only.
-# - X. Zhu et al. *Face Alignment Across Large Poses: A 3D Solution.* CVPR 2016: PNCC.
-# - J. Carreira et al. *Human Pose Estimation with Iterative Error Feedback.* CVPR 2016.
-# - K. He et al. *Deep Residual Learning for Image Recognition.* CVPR 2016.
-# - S. Ross, G. Gordon, J. A. Bagnell. *A Reduction of Imitation Learning and
-#   Structured Prediction to No-Regret Online Learning.* AISTATS 2011: why to learn from
-#   one's own states.
+# - E. Richardson, M. Sela, R. Kimmel. [*3D Face Reconstruction by Learning from
+#   Synthetic Data.*](https://arxiv.org/abs/1609.04387) 3DV 2016: the predecessor,
+#   geometry only.
+# - X. Zhu et al. [*Face Alignment Across Large Poses: A 3D
+#   Solution.*](https://arxiv.org/abs/1511.07212) CVPR 2016: PNCC.
+# - J. Carreira et al. [*Human Pose Estimation with Iterative Error
+#   Feedback.*](https://arxiv.org/abs/1507.06550) CVPR 2016.
+# - K. He et al. [*Deep Residual Learning for Image
+#   Recognition.*](https://arxiv.org/abs/1512.03385) CVPR 2016.
+# - S. Ross, G. Gordon, J. A. Bagnell. [*A Reduction of Imitation Learning and
+#   Structured Prediction to No-Regret Online
+#   Learning.*](https://arxiv.org/abs/1011.0686) AISTATS 2011: why to learn from one's
+#   own states.

@@ -11,23 +11,19 @@ CHAPTERS = sorted((ROOT / "notebooks").glob("0*.py"))
 LEAST, MOST = 7, 10
 # To be rewritten; take a chapter out of here once it has its text.
 UNFINISHED = {"05_lighting_and_albedo", "06_finenet", "07_end_to_end", "08_frgc_evaluation"}
+FORMULA = re.compile(r"\$\$.*?\$\$|\$[^$]*\$", re.DOTALL)
+ADDRESS = re.compile(r"\]\([^)]*\)|<[^>]*>")
 
 
 def words_per_line(path: Path) -> tuple[int, int]:
-    """Words of text, without formulas and addresses; lines of code, without comments and blanks.
-
-    What a student is to write, between the marks of a solution, is no line of the chapter.
-    """
+    """Words of text, each formula as one; lines of code, without comments and blanks."""
     words = lines = 0
     for cell in jupytext.read(path, fmt="py:percent").cells:
         if cell.cell_type == "markdown":
-            text = re.sub(
-                r"\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)|<[^>]*>", " ", cell.source, flags=re.S
-            )
+            text = ADDRESS.sub(" ", FORMULA.sub(" formula ", cell.source))
             words += sum(any(c.isalpha() for c in word) for word in text.split())
         else:
-            source = re.sub(r"### BEGIN SOLUTION.*?### END SOLUTION", "", cell.source, flags=re.S)
-            code = (line.strip() for line in source.splitlines())
+            code = (line.strip() for line in cell.source.splitlines())
             lines += sum(bool(line) and not line.startswith("#") for line in code)
     return words, lines
 
@@ -36,8 +32,15 @@ def words_per_line(path: Path) -> tuple[int, int]:
 def test_a_chapter_explains_its_code(path: Path) -> None:
     words, lines = words_per_line(path)
     if path.stem in UNFINISHED:
-        pytest.xfail(f"{words / lines:.1f} words for each line of code")
+        pytest.skip(f"not rewritten yet: {words / lines:.1f} words for each line of code")
     assert LEAST <= words / lines <= MOST, f"{words} words, {lines} lines: {words / lines:.1f}"
+
+
+def test_words_and_lines_are_counted_as_said(tmp_path: Path) -> None:
+    text = "# %% [markdown]\n# Two words $a + b$ and [a link](https://x.y/z).\n#\n# - 3\n\n"
+    code = "# %%\n# a comment\nx = 1\n\n### BEGIN SOLUTION\ny = [\n    2,\n]  # three lines\n"
+    (tmp_path / "a.py").write_text(text + code)
+    assert words_per_line(tmp_path / "a.py") == (6, 4)
 
 
 if __name__ == "__main__":

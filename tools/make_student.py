@@ -3,7 +3,8 @@
     python tools/make_student.py --out student
 
 What stands between `### BEGIN SOLUTION` and `### END SOLUTION` (nbgrader's marks) becomes
-`raise NotImplementedError`; the check after each exercise stays and fails until it is solved.
+`raise NotImplementedError`. The check after each exercise stays: it says that the exercise is not
+solved yet, what is wrong with an answer, or that it is right. The learning path is copied as it is.
 """
 
 import argparse
@@ -50,13 +51,13 @@ def main(arguments: list[str] | None = None) -> int:
             text, count = cut(path.read_text("utf-8"))
         except ValueError as error:
             parser.error(f"{path}: {error}")
-        if not count:
+        if not count and path.stem != "index":
             empty.append(path)
             print(f"{path}: holds no solution", file=sys.stderr)
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / path.name).write_text(text, "utf-8", newline="\n")
         (args.out / path.with_suffix(".ipynb").name).write_text(build(text), "utf-8", newline="\n")
-        print(f"{args.out / path.stem}.ipynb: {count} exercises")
+        print(f"{args.out / path.stem}.ipynb: {count or 'no'} exercise{'s' * (count != 1)}")
     return 1 if empty else 0
 
 
