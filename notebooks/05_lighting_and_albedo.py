@@ -1038,7 +1038,6 @@ def least_squares(rows, root):
     return np.linalg.lstsq(rows * root[:, None], I_500 * root, rcond=None)[0]
 
 
-# %% tags=["check"]
 rows, root = rho_500[:, None] * Y_500, np.sqrt(w_500)
 right_only = np.linalg.solve(rows.T @ rows, rows.T @ (w_500 * I_500))
 left_only = np.linalg.solve(rows.T @ (w_500[:, None] * rows), rows.T @ I_500)
@@ -1095,7 +1094,7 @@ per_lamp = albedo_s[:, None] * n_after / longer[:, None]
 turned_s = np.linalg.lstsq(per_lamp, image_s, rcond=None)[0]  # the lamp that gives it
 G_s = np.array([[0.7, 0, -0.2], [0, 0.7, 0.1], [0, 0, 1]])
 
-# %% tags=["check"]
+
 exercise = Exercise(
     "5.3",
     "First differentiate z' by x and by y.",
@@ -1149,7 +1148,6 @@ def solved_with(levels, root):
     return np.linalg.lstsq(root[:, None] * lamps_s, root * levels, rcond=None)[0]
 
 
-# %% tags=["check"]
 exercise = Exercise(
     "5.4",
     "Solve for the product of albedo and normal first; it is linear.",

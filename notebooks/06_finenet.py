@@ -121,7 +121,7 @@ figure
 concepts.two_detail_stages()
 
 # %% [markdown]
-# **Notation**
+# **Notation.**
 #
 # | symbol | meaning | unit |
 # |---|---|---|
@@ -1133,7 +1133,7 @@ swapped = by_torch(W_s.swapaxes(2, 3).copy())[0]
 mistakes = {"k counts rows of the block and l columns; yours are swapped.": swapped}
 mistakes["The four pixels of a block lie far apart instead of side by side."] = beside
 
-# %% tags=["check"]
+
 exercise = Exercise(
     "6.1",
     "First fill a small 2 × 2 block for a single pixel, on paper.",
@@ -1204,7 +1204,6 @@ def derivatives(shading, p, q, h=1e-6):
     return np.array([by_p, shading(p, q + h) - shading(p, q - h)]) / (2 * h)
 
 
-# %% tags=["check"]
 exercise = Exercise(
     "6.3",
     "Write the shading as a fraction and use the quotient rule.",
@@ -1258,7 +1257,6 @@ def least_squares(steps, coarse_weight, row_weight):
     return np.linalg.lstsq(rows, wanted, rcond=None)[0]
 
 
-# %% tags=["check"]
 exercise = Exercise(
     "6.4",
     "Write all differences z_(i+1) - z_i at once, as a matrix D times z.",

@@ -472,8 +472,8 @@ figure.savefig(output / "criterion_flow.png", dpi=100)
 plt.show()
 
 # %% [markdown]
-# Read the bars from left to right, as the gradient runs backward. Eq. (14) arrives
-# everywhere. With the layer cut, it stops at the coarse depth: FineNet is still trained
+# The first three places lie on the gradient's way back; the last two are the weights that
+# it changes. Eq. (14) arrives everywhere. With the layer cut, it stops at the coarse depth: FineNet is still trained
 # as before, and CoarseNet learns nothing from the detail. The fidelity arrives at
 # CoarseNet alone. A missing bar is a zero, which a logarithmic axis cannot show.
 #
@@ -749,7 +749,7 @@ mistaken = {
     "right and up are exchanged.": by_package(l_s[[0, 2, 1, 3]], n_s),
 }
 
-# %% tags=["check"]
+
 exercise = Exercise(
     "7.2",
     "Y has four entries, and the first of them is 1 everywhere.",
