@@ -1216,6 +1216,10 @@ for p_s, q_s, *l_s in np.random.default_rng(2).normal(size=(4, 6)):
         return sides @ [sign * p, sign * q, 1] / np.sqrt(1 + p**2 + q**2)
 
     mistakes = {"you left out the change of the length.": -sides[:2] / length}
+    frozen = derivatives(
+        lambda p, q: shading_of(p, q) * np.sqrt(1 + p**2 + q**2), p_s, q_s
+    )
+    mistakes["you left out the length: n is a unit vector."] = frozen
     other = derivatives(lambda p, q: shading_of(p, q, 1), p_s, q_s)
     mistakes["the normal leans against the slope: n begins with -p and -q."] = other
     exercise.equal(
@@ -1265,7 +1269,9 @@ exercise = Exercise(
 )
 for a in (0.5, 1e-6, 1e6):
     root = np.sqrt(a)
-    mistakes = {"a is squared in your system.": least_squares(steps_s, a, a)}
+    mistakes = {"a is squared in your matrix.": least_squares(steps_s, a, 1.0)}
+    text = "a belongs to a square, so a row of equations gets its root."
+    mistakes[text] = least_squares(steps_s, a, a)
     text = "the coarse row is not weighed by a on the right side."
     mistakes[text] = least_squares(steps_s, root, 1 / root)
     text = "your steps run from right to left: step i is z_(i+1) - z_i."

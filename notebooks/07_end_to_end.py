@@ -473,9 +473,10 @@ plt.show()
 
 # %% [markdown]
 # The first three places lie on the gradient's way back; the last two are the weights that
-# it changes. Eq. (14) arrives everywhere. With the layer cut, it stops at the coarse depth: FineNet is still trained
-# as before, and CoarseNet learns nothing from the detail. The fidelity arrives at
-# CoarseNet alone. A missing bar is a zero, which a logarithmic axis cannot show.
+# it changes. Eq. (14) arrives everywhere. With the layer cut, it stops at the coarse
+# depth: FineNet is still trained as before, and CoarseNet learns nothing from the detail.
+# The fidelity arrives at CoarseNet alone. A missing bar is a zero, which a logarithmic
+# axis cannot show.
 #
 # ## 7 A few steps end to end
 #
