@@ -310,11 +310,9 @@ side = model.mean[model.landmarks[54], 0]
 assert side > 0, f"the left corner is at x = {side:.1f} mm, above 0 expected"
 activations = model.sample(1000, generator)[:, n_id:] * model.expression_std
 active = (activations > 0).sum(dim=1).float().mean()
-print(
-    f"activations: {activations.min():.2f} to {activations.max():.2f}, {active:.1f} per face"
-)
-least, most = activations.aminmax()
-assert 0 <= least <= most <= 1, f"{least:.2f} to {most:.2f}, not within 0 to 1"
+rest, full = activations.min(), activations.max()
+print(f"activations: {rest:.2f} to {full:.2f}, {active:.1f} per face")
+assert 0 <= rest <= full <= 1, f"{rest:.2f} to {full:.2f}, not within 0 to 1"
 resting = (activations == 0).all(dim=1).sum()
 assert resting > 0, (
     f"{resting} of {len(activations)} faces are at rest, above 0 expected"
@@ -762,8 +760,11 @@ by = way @ (59.5 - midpoint(before))
 exercise.equal(
     "the pose", lambda: center_eyes(example, head, before, 120), moved(by), {
         "the eyes move the wrong way up or down.": moved(by * torch.tensor([1, -1])),
-        "the eyes end half a pixel off the middle.": moved(way @ (60 - midpoint(before))),
-        "the shift is not in units of the pose.": moved(by * camera.POSE_UNITS[3].item()),
+        "the eyes end half a pixel off.": moved(way @ (60 - midpoint(before))),
+        "the unit of t is another.": moved(by * camera.POSE_UNITS[3].item()),
+        "the unit of t_x is another.": moved(
+            by * torch.tensor([camera.POSE_UNITS[3].item(), 1])
+        ),
         "nothing has moved.": before,
     }, atol=1e-3,
 )  # fmt: skip
@@ -838,7 +839,7 @@ center, measured_scan = torch.randn(2, 30, generator=noise, dtype=torch.float64)
 
 
 def stacked(values, sigma, prior=1.0):
-    """The same as plain least squares with one more equation, alpha_i = 0, for each i."""
+    """Plain least squares with one more equation, alpha_i = 0, for each i."""
     system = torch.cat([B.T / sigma, prior * torch.eye(5, dtype=B.dtype)])
     right_side = torch.cat([values / sigma, torch.zeros(5, dtype=B.dtype)])
     return torch.linalg.lstsq(system, right_side[:, None]).solution[:, 0]

@@ -83,8 +83,8 @@ shown = render.render(model, answers, size)
 overlaid = torch.where(shown.mask, 0.5 + 0.5 * shown.normals, faces.image[:1])
 percent = landmark_error(model, answers, faces.r[:1].expand(5, -1), size)
 titles = [f"$r_{t}$: {p:.1f} %" for t, p in zip((0, 1, 2, 4), percent, strict=False)]
-viz.gallery(tiles(torch.cat([faces.image[:1], overlaid[:, :1]], 0)[:1]) + tiles(overlaid),
-            ["photograph", *titles, "truth"], columns=3, inches=2.4)  # fmt: skip
+panels = [*tiles(faces.image[:1]), *tiles(overlaid)]
+viz.gallery(panels, ["photograph", *titles, "truth"], columns=3, inches=2.4)
 
 # %% [markdown]
 # Why several looks, and not one good one? Because the first answer changes the
@@ -693,8 +693,9 @@ plt.show()
 # Up to 60 degrees hardly anything happens, and then the error rises steeply, at about
 # where the training stopped. This is the usual picture: a network interpolates well and
 # extrapolates badly. Covering is different. Nothing in the training looks like a grey
-# bar, but the covered part costs little until it reaches the nose, because the upper
-# half of a face says much about the lower one through the model.
+# bar. Up to a fifth of the picture it costs little, because the rest of a face says
+# much about chin and mouth through the model. Then the error grows, in steps and not as
+# steeply.
 
 # %%
 rows, titles = [[], [], []], []
@@ -832,7 +833,7 @@ around_all = shapes.size * shapes.var() / ((shapes - middle) ** 2).sum()
 for pull, wanted in [(0, 0), (0.5, 0.75), (1, 1), (-0.5, -1.25)]:
     guess = middle + pull * (shapes - middle)
     exercise.equal(
-        f"{pull} of the way to the truth", lambda: variance_explained(guess, shapes), wanted,
+        f"{pull} of the way", lambda: variance_explained(guess, shapes), wanted,
         {"this is the share that is not explained.": 1 - wanted,
          "one mean was taken over all coordinates.": 1 - (1 - wanted) / around_all},
         atol=1e-9,
@@ -879,9 +880,12 @@ exercise.equal(
 )  # fmt: skip
 
 exercise.equal(
-    "the last state", lambda: until_convergence(toward, np.zeros(2), 0.01, 20)[-1], goal,
-    {"`step` is always applied to the first state.": toward(np.zeros(2))}, atol=1e-3,
-)  # fmt: skip
+    "the last state",
+    lambda: until_convergence(toward, np.zeros(2), 0.01, 20)[-1],
+    goal,
+    {"`step` is always applied to the first state.": toward(np.zeros(2))},
+    atol=1e-3,
+)
 exercise.equal(
     "six steps that never settle",
     lambda: [r[0] for r in until_convergence(lambda r: r + 1, np.zeros(2), 0.01, 6)],

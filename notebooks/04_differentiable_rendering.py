@@ -846,7 +846,7 @@ def solve(corners):
     return solution, solution @ corners[:, 2]
 
 
-flat = np.array([[0.0, 0, 5], [4, 0, 1], [0, 4, 9]])  # z = 5 - x + y
+flat = np.array([[0.0, 0, 5], [4, 0, 1], [0, 4, 13]])  # z = 5 - x + 2 y
 expected = np.zeros((3, 2))
 for corner, axis in np.ndindex(3, 2):  # by finite differences
     push = 1e-6 * np.outer(np.eye(3)[corner], np.eye(3)[axis])
@@ -855,7 +855,7 @@ for corner, axis in np.ndindex(3, 2):  # by finite differences
 everyone = np.tile(expected.sum(axis=0), (3, 1))
 exercise.equal(
     "the derivative",
-    lambda: to_corners(solve(flat)[0], np.array([-1.0, 1.0])),
+    lambda: to_corners(solve(flat)[0], np.array([-1.0, 2.0])),
     expected,
     {"each corner moves the surface by its own share only.": everyone},
 )

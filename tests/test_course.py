@@ -46,7 +46,7 @@ def test_tolerances_are_those_of_allclose():
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (None, "the map is None: does your function end with a return?"),
+        (None, "The map: the answer is None. Does your function end with a return?"),
         (-GRID, "the sign is flipped"),
         (0 * GRID, "zero everywhere"),
         (3 * GRID, "it is 3 times what is expected"),
@@ -56,7 +56,7 @@ def test_tolerances_are_those_of_allclose():
         (GRID[:, ::-1], "in reverse order along axis 1"),
         (GRID.ravel()[[1, 0, 2, 3, 4, 5]].reshape(2, 3), "in another order"),
         (np.where(GRID > 16, np.nan, GRID), "NaN or infinite in 1 of 6 places"),
-        (GRID + np.eye(2, 3) * 0.3, "expected about 1 at [0, 0], your function gave 1.3."),
+        (GRID + np.eye(2, 3) * 0.3, "The map: expected about 1 at [0, 0], your function gave 1.3."),
         ("two", "a number or an array is expected, your function gave a str."),
         ([[1, 2], [3]], "a number or an array is expected, your function gave a list."),
     ],
@@ -81,7 +81,7 @@ def test_a_scalar_is_not_blamed_on_a_factor():
 
 def test_known_mistakes_come_first_whatever_their_shape():
     mistakes = {"You forgot the sign.": -GRID, "You summed over columns.": GRID.sum(axis=1)}
-    assert "the map: You forgot the sign.\n" in message(-GRID, mistakes=mistakes)
+    assert "The map: You forgot the sign.\n" in message(-GRID, mistakes=mistakes)
     assert "You summed over columns." in message(GRID.sum(axis=1), mistakes=mistakes)
     assert "half" not in message(GRID / 3, mistakes={"It is half.": GRID / 2})
     assert "It is half." in message([1.0], 2.0, mistakes={"It is half.": np.array([1.0])})
@@ -100,7 +100,7 @@ def test_an_exception_becomes_a_sentence_with_the_line_of_the_student():
 
 
 def test_what_is_done_with_a_missing_return_is_named():
-    assert "gave None: does it end with a return?" in message(lambda: (lambda x: None)(1)[0])
+    assert "gave None. Does it end with a return?" in message(lambda: (lambda x: None)(1)[0])
 
 
 def test_a_false_condition_says_its_sentence():
@@ -153,6 +153,6 @@ def test_jupyter_shows_the_message_without_a_traceback():
     (output,) = notebook.cells[1].outputs
     plain = re.sub(r"\x1b\[\d+m", "", "\n".join(output.traceback))
     assert plain.splitlines() == [
-        "2.1 is not right yet. x: expected about 2, your function gave 1.",
+        "2.1 is not right yet. X: expected about 2, your function gave 1.",
         "Hint 1 of 1: first.",
     ]

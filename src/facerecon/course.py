@@ -94,6 +94,7 @@ class Exercise:
                 self._fail(f"{name}: {sentence}")
         suspicion = next(_suspicions(found, wanted, same), "")
         both = _both(found, wanted, atol, rtol)
+        both = f"{both[:1].upper()}{both[1:]}" if suspicion else both
         self._fail(f"{name}: {suspicion} {both}".replace("  ", " ").rstrip())
 
     def true(self, condition: Any, sentence: str) -> None:
@@ -148,11 +149,12 @@ class Exercise:
             except Exception as error:
                 self._fail(_what_happened(error))
         if value is None:
-            self._fail(f"{name or 'The answer'} is None: does your function end with a return?")
+            what = f"{name}: the answer" if name else "the answer"
+            self._fail(f"{what} is None. Does your function end with a return?")
         return value
 
     def _fail(self, sentence: str) -> None:
-        lines = [f"{self.number} is not right yet. {sentence}"]
+        lines = [f"{self.number} is not right yet. {sentence[:1].upper()}{sentence[1:]}"]
         if self._hints:
             self._shown = 0
             lines.append(self._next_hint())
@@ -229,8 +231,8 @@ def _what_happened(error: Exception) -> str:
     own = [f for f in frames if f.filename != __file__ and "site-packages" not in f.filename]
     text = f"Your function stopped with {type(error).__name__}: {error}"
     if "NoneType" in str(error):
-        text = f"Your function gave None: does it end with a return? ({error})"
-    if own:
+        text = f"Your function gave None. Does it end with a return? ({error})"
+    if own and own[-1].name != "<lambda>":  # that is the check's, not the student's
         last = own[-1]
         line = (linecache.getline(last.filename, last.lineno or 0) or last.line or "").strip()
         text += f"\nin line {last.lineno} of {last.name}" + (f": {line}" if line else "")
