@@ -153,8 +153,8 @@ names, kept, estimates, failures = list(method_names()), [], [], {}
 for item in scans:
     try:
         found = {n: build_method(n, settings)(item.image) for n in names}
-    except ValueError as error:  # a method finds no face: the scan counts for none
-        failures[item.name] = str(error)
+    except ValueError as refusal:  # a method finds no face: the scan counts for none
+        failures[item.name] = str(refusal)
         continue
     kept.append(item)
     estimates.append(found)
