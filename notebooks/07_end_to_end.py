@@ -705,7 +705,7 @@ exercise = Exercise(
 )
 mistakes = {
     "the differences keep their sign, and cancel in the mean.": [0, 40],
-    "you took the 95 % quantile.": [2550 / 101, 47.5],
+    "you took the 95 % quantile.": [2550 / 101, 48],
     "you squared the differences: that is the rms error.": [np.sqrt(850), 45],
 }
 answer = lambda: depth_errors(np.zeros(101), ramp)  # noqa: E731
@@ -748,6 +748,8 @@ mistaken = {
         l_s * torch.tensor([1, 1, -1, 1]), n_s
     ),
     "right and up are exchanged.": by_package(l_s[[0, 2, 1, 3]], n_s),
+    "the albedo is added, but it is a share.": rho_s
+    + by_package(l_s, n_s, torch.ones_like(rho_s)),
 }
 
 

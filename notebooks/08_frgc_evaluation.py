@@ -491,8 +491,8 @@ exercise = Exercise(
     "Ten equal scans of one person are one piece of evidence.",
     "Draw as many subjects as there are, with replacement; each brings all its scans.",
 )
-mistakes = {"it is too narrow: you resampled scans.": [middle - tenth, middle + tenth]}
-mistakes["all samples are alike: was anything drawn?"] = [middle, middle]
+text = "it is far too narrow: did you draw scans, or subjects without replacement?"
+mistakes = {text: [middle - tenth, middle + tenth]}
 right = [middle - half, middle + half]
 exercise.equal("the interval", ends, right, mistakes=mistakes, atol=0.12, rtol=0)
 exercise.passed("the evidence is counted in people, not in pictures.")
