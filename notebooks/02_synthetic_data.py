@@ -146,15 +146,15 @@ assert fast > slow, f"the plain variant makes {fast:.0f} a second, not above {sl
 # %% [markdown]
 # ## 2 Geometry and pose
 #
-# $r_{gt}$ is sampled first: identity from a slightly narrowed $N(0, I)$, expressions a
-# few units at a time (chapter 1), pose as a face detector would leave it. The paper
-# gives no ranges. Ours are in `facerecon.synthetic.config`, one line each.
+# $r_{gt}$ is sampled first: identity from $N(0, I)$, expressions a few units at a time
+# (chapter 1), pose as a face detector would leave it. The paper gives no ranges. Ours
+# are in `facerecon.synthetic.config`, one line each.
 #
 # Ranges are a decision about what the network will be good at. If we sampled yaw as it
 # occurs in photo albums, faces turned far would be rare and the network would be bad at
 # them. If we sampled it evenly, it would spend its training on profiles. We do both:
 # some heads look about toward the camera, as in most photographs, and all others are
-# spread evenly to both sides. In the second histogram you see the peak on its plateau.
+# spread evenly to both sides. In the first histogram you see the peak on its plateau.
 
 # %%
 r = world.sample(5000, generator)
@@ -249,7 +249,7 @@ assert blue > green > red, f"blue {blue:.2f}, green {green:.2f}, red {red:.2f}"
 
 # %% [markdown]
 # The first axis absorbs blue most and red least. That is melanin: more of it makes the
-# skin darker and browner. The second is mostly the blood.
+# skin darker and browner.
 #
 # A vertex is too coarse for pores and stubble, since vertices are about two millimeters
 # apart. What is finer lies in a square texture, the *chart*. Each corner of a triangle
@@ -412,7 +412,7 @@ gloss = 0.15 * illumination.highlight(shiny, n) * shadow * occlusion * k_1
 sums = {"surroundings": around * k_0, "× occlusion": around * occlusion * k_0}
 sums["+ key lamp"] = sums["× occlusion"] + key * shadow * k_1
 sums["+ fill lamp"] = sums["+ key lamp"] + fill * k_2
-shown = {name: 0.7 * light for name, light in sums.items()} | {"shadow": shadow}
+shown = {name: 0.45 * light for name, light in sums.items()} | {"shadow": shadow}
 shown |= {"× albedo": (1 + deviation) * reflectance * sums["+ fill lamp"]}
 shown |= {"+ highlight": shown["× albedo"] + gloss}
 panels = [pictures(torch.where(maps.mask, p, 1.0))[0] for p in shown.values()]
@@ -661,9 +661,9 @@ display(widgets.VBox([button, place]), figure)
 # the figure, each column is a training input for the same photograph and the same
 # label. From left to right the state comes closer to the truth. The last column is the
 # start of every reconstruction: the average face, whatever the photograph shows. Look
-# at the first row, too. Where the state is wrong, the mask cuts off parts of the face
-# and lets the background in, and this is what the network has to live with at test time
-# as well.
+# at the second row, the masked image. Where the state is wrong, the mask cuts off parts
+# of the face and lets the background in, and this is what the network has to live with
+# at test time as well.
 
 # %%
 eight = world.render(8, world.generator(seed + 1))

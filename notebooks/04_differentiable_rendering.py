@@ -124,8 +124,9 @@ concepts.forward_and_backward()
 #
 # Chapter 1 built this step by hand. Its result here is a column, a row and a depth for
 # each vertex. The left panel shows all triangles, the right one a piece of the cheek,
-# with the centers of the pixels as dots. The triangles are about as large as the
-# pixels: some contain one center, some two, some none at all.
+# with the centers of the pixels as dots. There, a triangle contains the centers of some
+# pixels. Around the eyes and on the lips the triangles are much smaller, and some
+# contain no center at all: no pixel will see them.
 
 # %%
 projected = camera.project(model.vertices(alpha), pose, size)  # Eq. (5)
@@ -247,9 +248,10 @@ assert different < 1e-4, f"{different:.4%}, not below 0.01 %"
 
 # %% [markdown]
 # The left panel stops the algorithm halfway, so to speak: it has seen every other
-# triangle only. The holes show the far side of the head through the near one. In the
-# middle is the finished depth buffer, on the right the triangle that won each pixel, in
-# random colors.
+# triangle only. Through the holes one sees the background and not the far side of the
+# head, since triangles that face away were never rasterized. In the middle is the
+# finished depth buffer, on the right the triangle that won each pixel, in random
+# colors.
 
 # %%
 half = z_buffer(points, triangles.numpy()[::2], size, size)[1]

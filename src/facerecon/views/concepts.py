@@ -104,7 +104,7 @@ def feedback_loop() -> Drawing:
     draw_box(axis, "new state $r_{t+1}$\n290 numbers", (4.45, 0.13), 1.4, GREEN, 0.34)
     draw_arrow(axis, (5.2, 0.13), (5.7, 0.13))
     axis.text(5.78, 0.13, "after the last\nstep: the face", va="center", fontsize=9)
-    axis.plot([4.45, 4.45], [-0.04, -0.72], color="0.3")
+    axis.plot([4.45, 4.45], [-0.07, -0.72], color="0.3")
     axis.plot([4.45, 3.4], [-0.72, -0.72], color="0.3")
     draw_box(axis, "renderer", (2.85, -0.72), 1.0, "white")
     axis.plot([2.3, 0.72], [-0.72, -0.72], color="0.3")
