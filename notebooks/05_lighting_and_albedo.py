@@ -590,8 +590,7 @@ plt.show()
 
 # %% tags=["check"]
 best, nearest = flatness[np.argmin(unlike)], flatness[np.abs(flatness - 1).argmin()]
-same_depth = f"a face's albedo at a depth of {best:.1f}, expected {nearest:.1f}"
-assert best == nearest, same_depth
+assert best == nearest, f"best at a depth of {best:.1f}, expected {nearest:.1f}"
 assert min(unlike) < 0.01, f"{min(unlike):.2%} is not a face's, below 1 % expected"
 
 # %% [markdown]
