@@ -456,8 +456,8 @@ for axis, (title, angles) in zip(axes, views.items(), strict=True):
     axis.imshow(surfaces(r, 400)[0], cmap="gray", vmin=0, vmax=1)
     axis.plot(*points.T, ".", color="#00a060", markersize=4)
     for number in (0, 8, 16, 19, 24, 27, 30, 36, 48, 54):
-        place = dict(xytext=(3, 2), textcoords="offset points", fontsize=9)
-        axis.annotate(str(number), points[number], color="#c03000", **place)
+        offset = dict(xytext=(3, 2), textcoords="offset points", fontsize=9)
+        axis.annotate(str(number), points[number], color="#c03000", **offset)
     axis.set(title=title, xlim=(0, 399), ylim=(399, 0))
     axis.set_axis_off()
 figure.savefig(output / "landmarks.png", dpi=80)

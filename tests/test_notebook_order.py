@@ -32,6 +32,7 @@ class Names(ast.NodeVisitor):
     def __init__(self, source: str) -> None:
         self.reads: set[str] = set()
         self.writes: set[str] = set()
+        self.later: set[str] = set()  # what a callback reads when it is called
         self._inner: list[set[str]] = []  # names of the functions and comprehensions around
         self.visit(ast.parse(source))
         self.reads -= set(dir(builtins))
@@ -44,6 +45,12 @@ class Names(ast.NodeVisitor):
             self._write(node.id)
         elif not any(node.id in names for names in [self.writes, *self._inner]):
             self.reads.add(node.id)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if getattr(node.func, "attr", "") in ("on_click", "observe"):
+            inside = [n for part in node.args for n in ast.walk(part) if isinstance(n, ast.Name)]
+            self.later |= {n.id for n in inside if isinstance(n.ctx, ast.Load)}
+        self.generic_visit(node)
 
     def _in_order(self, *nodes: ast.AST | list[ast.AST]) -> None:
         for node in nodes:
@@ -97,10 +104,10 @@ def disputed(source: Path) -> list[str]:
     cells = [c for c in jupytext.read(source, fmt="py:percent").cells if c.cell_type == "code"]
     names = [Names(cell.source) for cell in cells]
     found = []
-    for place, (cell, here) in enumerate(zip(cells, names, strict=True)):
-        for name in sorted(here.reads):
+    for cell, here in zip(cells, names, strict=True):
+        for name in sorted(here.reads | here.later):
             writers = [i for i, other in enumerate(names) if name in other.writes]
-            if len(writers) > 1 and writers != [place]:
+            if len(writers) > 1:
                 first = cell.source.splitlines()[0]
                 found.append(f"code cells {writers} write {name!r}, which “{first}” reads")
     return found
@@ -183,6 +190,8 @@ def test_disputed_names_are_found(tmp_path: Path) -> None:
     for third, count in [("x = 2", 1), ("z = 2", 0), ("f = [x for x in 'ab']", 0), ("x += 1", 2)]:
         (tmp_path / "a.py").write_text(code + third + "\n")
         assert len(disputed(tmp_path / "a.py")) == count, third
+    (tmp_path / "a.py").write_text("# %%\nx = 1\nb.on_click(lambda _: x)\n\n# %%\nx = 2\n")
+    assert len(disputed(tmp_path / "a.py")) == 1
 
 
 @pytest.mark.slow
@@ -211,7 +220,7 @@ import ipywidgets as widgets
     ("first", "second", "says"),
     [
         ("x = 1", "y = x + 1", []),
-        ("x = [1]\ny = x[0]", "x.append(2)\nx = None", ["TypeError"]),
+        ("x = [1]\ny = x[0]", "x.append(2)\nx = None", ["AttributeError"]),
         ("b = widgets.Button()\nb.on_click(lambda _: 1 / z)", "z = 0", ["division by zero"]),
         ("s = widgets.FloatSlider(1)\ns.observe(lambda c: z[0])", "z = {}", ["KeyError"]),
     ],
