@@ -237,7 +237,7 @@ for name, (spoilt, expected) in planted.items():
 # areas are wrong for every person. A wrong pose makes one side red and the other blue.
 # Fine detail hardly shows at this scale, since wrinkles are tenths of a mm; so Table 1
 # says next to nothing about the detail that gives the paper its title. Each map has the
-# mean error of its own face above it, and all maps share one color scale of ±10 mm.
+# mean error of its own face above it, in mm, and all maps share one color scale of ±10 mm.
 
 # %%
 pictures, titles = [], []
@@ -251,8 +251,8 @@ for item, found in list(zip(kept, estimates, strict=True))[:3]:
         gap -= np.nanmedian(gap)
         colors = plt.get_cmap("RdBu_r")(0.5 + gap[window] / 20)[..., :3]  # ±10 mm
         pictures.append(np.where(counted[window][..., None], colors, 1.0))
-        titles.append(f"{name}\n{np.nanmean(np.abs(gap)):.1f} mm")
-figure = viz.gallery(pictures, titles, columns=len(names) + 1, inches=1.3)
+        titles.append(f"{name} {np.nanmean(np.abs(gap)):.1f}")  # mm
+figure = viz.gallery(pictures, titles, columns=len(names) + 1, inches=1.35)
 figure.savefig(output / "error_maps.jpg", dpi=100)
 figure
 
