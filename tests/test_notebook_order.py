@@ -24,8 +24,6 @@ from ipywidgets.widgets.widget import _instances  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("0*.py"))
-# Chapters that are not in order yet; take one out of here once it is.
-UNFINISHED = {"05_lighting_and_albedo", "06_finenet", "07_end_to_end", "08_frgc_evaluation"}
 
 
 class Names(ast.NodeVisitor):
@@ -184,8 +182,6 @@ def apart():
 
 @pytest.mark.parametrize("source", CHAPTERS, ids=lambda path: path.stem)
 def test_no_two_cells_write_a_name_that_another_reads(source: Path) -> None:
-    if source.stem in UNFINISHED:
-        pytest.skip(f"not in order yet: {len(disputed(source))} names")
     assert disputed(source) == []
 
 
@@ -203,8 +199,6 @@ def test_disputed_names_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", CHAPTERS, ids=lambda path: path.stem)
 def test_cells_in_any_order(source: Path, tmp_path: Path, apart, monkeypatch) -> None:
     monkeypatch.chdir(ROOT / "notebooks")
-    if source.stem in UNFINISHED:
-        pytest.skip("not in order yet")
     assert rerun(source, tmp_path) == []
 
 

@@ -33,8 +33,6 @@ PACKAGES = {
     "IPython",
 }
 TAGS = {"parameters", "imports", "check", "exercise", "record"}
-# Chapters whose exercises are not checked by `facerecon.course` yet.
-BARE_ASSERTS = {"05_lighting_and_albedo", "06_finenet", "07_end_to_end", "08_frgc_evaluation"}
 SECTIONS = ("## Exercises", "## What we did not reproduce", "## Review questions")
 WRONG_ANSWERS = {
     "00_check_setup": [
@@ -259,10 +257,9 @@ def test_anatomy(source: Path) -> None:
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     places = [text.index(section) for section in SECTIONS]
     assert places == sorted(places)
-    if source.stem not in BARE_ASSERTS:
-        wanted = ("you will be able to do", "Before you start.", "**Notation.**", "## Summary\n")
-        assert [words for words in wanted if words not in text] == []
-        assert source.stem[:2] in ("00",) or "concepts." in "".join(c.source for c in cells)
+    wanted = ("you will be able to do", "Before you start.", "**Notation.**", "## Summary\n")
+    assert [words for words in wanted if words not in text] == []
+    assert source.stem[:2] in ("00",) or "concepts." in "".join(c.source for c in cells)
     assert cells[-1].source.startswith("## Further reading")
     assert tags_of(cells[-2]) == ["record"] and "record(" in cells[-2].source
 
@@ -353,26 +350,20 @@ def test_exercises_pass_with_their_solution_and_fail_otherwise(
         check = cells[place + 1].source
         stub, cuts = STUDENT.cut(exercise)
         assert cuts == 1, exercise
-        if source.stem in BARE_ASSERTS:
-            run(imports.source, exercise, check)
-            with pytest.raises(NotImplementedError):
-                run(imports.source, stub, check)
-        else:
-            capsys.readouterr()
-            run(imports.source, exercise, check)
-            assert " is right: " in capsys.readouterr().out
-            run(imports.source, stub, check)
-            said = capsys.readouterr()
-            assert " is right" not in said.out and "not solved yet" in said.err
-            unfinished = stub.replace("raise NotImplementedError", "return None")
-            with pytest.raises(ExerciseError, match="None"):
-                run(imports.source, unfinished, check)
+        capsys.readouterr()
+        run(imports.source, exercise, check)
+        assert " is right: " in capsys.readouterr().out
+        run(imports.source, stub, check)
+        said = capsys.readouterr()
+        assert " is right" not in said.out and "not solved yet" in said.err
+        unfinished = stub.replace("raise NotImplementedError", "return None")
+        with pytest.raises(ExerciseError, match="None"):
+            run(imports.source, unfinished, check)
         here = [(old, new) for old, new in wrong_answers if old in exercise]
         assert len(here) >= 2, f"list wrong answers to\n{exercise}"
         for old, new in here:
             wrong_answers.remove((old, new))
-            kind = AssertionError if source.stem in BARE_ASSERTS else ExerciseError
-            with pytest.raises(kind):
+            with pytest.raises(ExerciseError):
                 run(imports.source, exercise.replace(old, new), check)
     assert not wrong_answers, "not found in any exercise"
 

@@ -10,7 +10,16 @@ from PIL import Image
 
 from facerecon.lighting import shade
 from facerecon.sfs import Shading
-from facerecon.views.relighter import LIMITS, VIEWS, Relighter, ball_normals, describe_light
+from facerecon.views.relighter import (
+    DARKEST_SHADING,
+    FADE,
+    LIMITS,
+    VIEWS,
+    Relighter,
+    ball_normals,
+    describe_light,
+    faded,
+)
 
 pytest.importorskip("ipywidgets")
 LIGHT = torch.tensor([[0.4, 0.2, 0.1, 0.5]])
@@ -69,9 +78,21 @@ def test_the_ratio_image_is_the_photograph_under_the_new_light(relighter):
     relighter.sliders["ambient"].value = 0.6
     new = 0.6 * shade(torch.ones(1, 1, 64, 64), relighter.light, relighter.normals).clamp(min=0)
     expected = new[0, 0].numpy()[..., None] * np.array([0.9, 1.0, 0.8])
-    lit = relighter.found.shading[0, 0].numpy() > 0.1
+    bright = DARKEST_SHADING / 0.6  # of the albedo: less light is neither divided out nor given
+    lit = (relighter.found.shading[0, 0].numpy() > bright) & (new[0, 0].numpy() > DARKEST_SHADING)
+    assert face_of(relighter, lit).mean() > 0.5
     difference = np.abs(relighter.picture() - expected.clip(0, 1)).max(2)
     assert face_of(relighter, np.where(lit, difference, 0)).max() < 1e-5
+
+
+def test_light_beyond_the_face_fades_to_that_of_the_photograph():
+    rows, columns = np.mgrid[:100, :100] - 50.0
+    mask = rows**2 + columns**2 < 20**2
+    ratio = np.where(mask, 0.2, 7.0)  # what stands outside of the face must not matter
+    line = faded(ratio, mask)[50, 50:]
+    assert (line[:20] == 0.2).all() and line[20] < 0.25
+    assert (np.diff(line) >= -1e-6).all() and np.diff(line).max() < 0.12
+    assert (line[20 + math.ceil(FADE * 100) :] == 1).all()
 
 
 def test_moving_a_slider_changes_the_shown_picture(relighter):

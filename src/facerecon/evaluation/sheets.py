@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from matplotlib import colormaps
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from facerecon.batch import rows
@@ -23,7 +23,7 @@ from facerecon.render import render
 ERROR_LIMIT = 10.0
 """mm of depth error at the ends of the color scale."""
 
-_PANEL, _TEXT = 120, 14  # pixels
+_PANEL, _TEXT = 120, 20  # pixels
 _CLAY_LIGHT = (0.25, -0.3, 0.3, 0.6)
 
 
@@ -38,10 +38,10 @@ def contact_sheet(
     down = panel + _TEXT
     lines = -(-len(rows) // columns)
     sheet = Image.new("RGB", (across * min(columns, len(rows)), down * lines), "white")
-    pen = ImageDraw.Draw(sheet)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=_TEXT - 5)
     for number, (panels, caption) in enumerate(zip(rows, captions, strict=True)):
         left, top = number % columns * across, number // columns * down
-        pen.text((left + 2, top + 1), caption, fill="black")
+        pen.text((left + 2, top + 1), caption, fill="black", font=font)
         for place, values in enumerate(panels):
             picture = Image.fromarray(to_bytes(values))
             picture = picture.resize((panel, panel), Image.Resampling.LANCZOS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy import ndimage
 from torch import Tensor
 
 from facerecon.files import png
@@ -28,13 +29,20 @@ LIMITS = {
 
 VIEWS = ("photograph", "albedo × light", "light alone")
 
-DARKEST_SHADING = 0.08
-"""Less light than this is not divided out: noise would be all that is left."""
+DARKEST_SHADING = 0.2
+"""Of the old light and of the new: dividing by less would show noise and stray hairs in glaring
+white, and multiplying by less would leave black holes."""
+
+FADE = 0.15
+"""How far beyond the face its new light fades out, as a share of the picture's side."""
 
 BALL = 0.22
 """Side of the small ball that shows the light, as a share of the picture's."""
 
 BALL_ALBEDO = 0.6
+
+MAX_RATIO_BEYOND = 1.5
+"""By how much the new light may brighten what is not the face."""
 
 
 class Relighter:
@@ -45,8 +53,9 @@ class Relighter:
         relighter.live()  # in a notebook: the sliders beside the picture
 
     Three views: the photograph times the ratio of new to old light (Riklin-Raviv and Shashua's
-    quotient), which keeps every hair and pore; the recovered albedo under the new light, Eq. (8);
-    and the light on its own, a white face. A small ball shows the same light.
+    quotient), which keeps every hair and pore and fades out in the hair around the face; the
+    recovered albedo under the new light, Eq. (8); and the light on its own, a white face. A small
+    ball shows the same light.
 
     Attributes:
         sliders: by name. view: chooses the view. image: the widget that shows the picture.
@@ -102,8 +111,8 @@ class Relighter:
         new = shade(torch.ones_like(self.found.albedo), self.light, self.normals).clamp(min=0)
         if self.view.value == "photograph":
             old = shade(torch.ones_like(self.found.albedo), self.found.light, self.normals)
-            ratio = new / old.clamp(min=DARKEST_SHADING)
-            lit = self.photo * torch.where(self.mask, ratio, 1.0)[0, 0].numpy()[..., None]
+            ratio = new.clamp(min=DARKEST_SHADING) / old.clamp(min=DARKEST_SHADING)
+            lit = self.photo * faded(ratio[0, 0].numpy(), self.mask[0, 0].numpy())[..., None]
         else:
             grey = new if self.view.value == "light alone" else self.found.albedo * new
             grey = torch.where(self.mask, grey, 1.0)[0, 0].numpy()
@@ -122,7 +131,7 @@ class Relighter:
         """The sliders beside the picture, to be shown in a notebook; needs a kernel."""
         import ipywidgets as widgets
 
-        button = widgets.Button(description="the photograph's light")
+        button = widgets.Button(description="as photographed")
         button.on_click(lambda _: self.reset())
         self._update(None)
         for control in (*self.sliders.values(), self.view):
@@ -138,6 +147,28 @@ class Relighter:
 
     def _update(self, change: Any) -> None:
         self.image.value = png(self.picture())
+
+
+def faded(
+    ratio: Float[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"]
+) -> Float[np.ndarray, "height width"]:
+    """A ratio of lights that goes on beyond the face, ever weaker, so that it has no edge.
+
+    Inside of the mask it is kept. Outside it begins with that of the nearest pixel of the face,
+    smoothed along the outline, and has become 1 at `FADE` of the picture's side.
+
+    Args:
+        ratio: above 0.
+        mask: the face.
+    """
+    reach = FADE * len(mask)
+    away, nearest = ndimage.distance_transform_edt(~mask, return_indices=True)
+    continued = np.log(np.minimum(ratio, MAX_RATIO_BEYOND))[tuple(nearest)]
+    smooth = ndimage.gaussian_filter(continued, reach / 3)
+    aside = np.clip(away / (0.3 * reach), 0, 1)  # the outline itself must not be smoothed away
+    fade = 0.5 + 0.5 * np.cos(np.pi * np.clip(away / reach, 0, 1))
+    outside = np.exp(fade * ((1 - aside) * continued + aside * smooth))
+    return np.where(mask, ratio, outside)
 
 
 def describe_light(light: Float[Tensor, "4"]) -> tuple[float, float, float, float]:
