@@ -587,6 +587,21 @@ assert share > 0, f"{share:.1f} % of the identity, above 0 expected"
 # size not at all. But the number also says something about faces made from synthetic
 # training: two people of like proportions get like coarse shapes.
 #
+# Explained variance is not all that one may ask for. A network that is unsure does best,
+# by Eq. (4), if it answers with something near the mean face, and it may put a part of
+# a smile into the identity. The shipped network was therefore also asked another
+# question in the last part of its training. Everyone in a batch appears twice, with
+# another expression, pose and light, and the two estimates must be nearer to each other
+# than to those of the other people (`losses.identity_confusion`). With $d_{ij}$, the
+# distance of two estimated identities in the sense of Eq. (4), and a width $\sigma$ of
+# half a millimeter, the loss is
+# $$-\log\frac{\exp(-d_{ij}^2 / 2\sigma^2)}{\sum_{k\ne i}\exp(-d_{ik}^2 / 2\sigma^2)},$$
+# where $j$ is the other photograph of the person on photograph $i$. It is known as
+# InfoNCE ([van den Oord et al. 2018](https://arxiv.org/abs/1807.03748)). On rendered
+# faces it costs a little of the explained variance. On real people, two photographs of
+# one person are then told from those of others more often (`facerecon evaluate people`),
+# and that is what an identity is for.
+#
 # ## 8 What each choice is worth
 #
 # `benchmarks/ablations.py` trains small networks that differ in one choice each, all on

@@ -768,7 +768,8 @@ exercise.passed("this is what Eq. (14) compares with the photograph.")
 # - **The data.** The paper's bases come from the Bosphorus scans; its FineNet starts
 #   from VGG-Face and learns from that network's photographs. We have none of these: our
 #   model is made of open data, the model cards name what the networks learned from, and
-#   FineNet learned from synthetic wrinkles. The default's detail is ours (section 8).
+#   FineNet's criterion is a linear relative of Eq. (14), and the default's detail is ours
+#   (section 8).
 # - **True depth.** Nothing in this chapter was measured against a scan. Table 1 is the
 #   subject of chapter 8 and of the notebook `table_01`; Figures 8 and 10, the comparisons
 #   with other methods, have notebooks of their own (`fig_08`, `fig_10`), on other data.
