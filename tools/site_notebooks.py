@@ -51,7 +51,7 @@ def page(notebook: Path, results: Path) -> str:
         widgets = states["state"] if states else {}
         for cell in code:
             cell.outputs = [readable(output, widgets) for output in outputs[cell.id]]
-    else:
+    elif any("imports" not in cell.metadata.get("tags", []) for cell in code):
         content.cells.insert(1, nbformat.v4.new_markdown_cell(committed(notebook)))
     for cell in code:
         tags = cell.metadata.get("tags", [])
