@@ -129,8 +129,11 @@ def test_an_altered_byte_is_refused(tmp_path, finenet):
 
 def test_asking_for_the_commit_writes_nothing(tmp_path, monkeypatch):
     """`git describe --dirty` alone refreshes the index of the clone: killed, it leaves a lock."""
-    file, git = tmp_path / "weights.py", ["git", "-C", str(tmp_path)]
-    file.write_text("x")
+    file, git = tmp_path / "src" / "weights.py", ["git", "-C", str(tmp_path)]
+    result = tmp_path / "figures.json"
+    file.parent.mkdir()
+    for each in (file, result):
+        each.write_text("x")
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "add", "."], check=True)
     name = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
@@ -140,5 +143,7 @@ def test_asking_for_the_commit_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "__file__", str(file))
     assert len(weights.commit()) == 12
     assert (tmp_path / ".git" / "index").read_bytes() == before
+    result.write_text("y")  # as a run does while it goes on
+    assert len(weights.commit()) == 12
     file.write_text("y")
     assert weights.commit().endswith("-dirty")

@@ -77,11 +77,15 @@ def lineage(path: Path) -> str:
 
 
 def commit() -> str:
-    """The commit of the repository that this package runs from, "unknown" outside of one."""
+    """The commit of the repository that this package runs from, "unknown" outside of one.
+
+    "-dirty" is added where what decides numbers was changed since: not for results or docs.
+    """
     # `describe --dirty` would write: it refreshes the index, and leaves its lock behind if killed.
     git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]
     name = ["describe", "--always", "--abbrev=12"]
-    changes = ["status", "--porcelain", "--untracked-files=no"]
+    places = [f":(top){name}" for name in ("src", "notebooks", "data_scripts", "benchmarks/*.py")]
+    changes = ["status", "--porcelain", "--untracked-files=no", "--", *places]
     try:
         found, changed = (
             subprocess.run([*git, *ask], capture_output=True, text=True, check=True, timeout=10)
