@@ -54,6 +54,11 @@ def test_slides_hold_the_chapters_text_and_figures_and_no_exercise() -> None:
     shown = [cell for cell in made if cell.cell_type == "code" and not cell.source]
     assert len(shown) == sum("plt.show()" in cell.source for cell in run.cells)
     assert kind(made[0]) == "slide"
+    together = nbformat.v4.new_markdown_cell(
+        "## Summary\n\nIn short.\n\n## Review questions\n\nWhy?"
+    )
+    (cell,) = SLIDES.slides(nbformat.v4.new_notebook(cells=[together])).cells
+    assert cell.source == "## Summary\n\nIn short."
 
 
 def test_text_is_spread_over_slides_and_none_is_lost() -> None:

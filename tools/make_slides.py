@@ -70,7 +70,7 @@ def height(block: str) -> int:
     lines = block.splitlines()
     if lines[0].startswith("|"):
         cells = [row.strip("|").split("|") for row in lines if not set(row) <= set("|-: ")]
-        letters = 1.2 * COLUMNS / len(cells[0])  # in a cell of a row; all columns are equally wide
+        letters = COLUMNS / len(cells[0])  # in a cell of a row; all columns are equally wide
         return sum(12 + 27 * max(math.ceil(len(cell) / letters) for cell in row) for row in cells)
     total = 12
     for part in re.split(r"(\$\$.*?\$\$)", block, flags=re.DOTALL):
@@ -154,20 +154,21 @@ def slides(notebook: Any) -> Any:
 
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            first, _, rest = cell.source.partition("\n")
-            heading = HEADING.match(first)
-            if heading:
-                title, left_out = heading[1], heading[1].startswith(LAST)
-            if left_out:
-                continue
-            parts = blocks(rest if heading else cell.source)
-            pages = packed([piece for part in parts for piece in split(part)], "\n\n")
-            for number, page in enumerate(pages or [""]):
-                if heading and number == 0:
-                    add(nbformat.v4.new_markdown_cell(f"## {title}\n\n{page}"), "slide")
-                    used = height(page) if page else 0
-                else:
-                    add_below(nbformat.v4.new_markdown_cell(page), height(page))
+            for text in filter(None, re.split(r"^(?=##? )", cell.source, flags=re.MULTILINE)):
+                first, _, rest = text.partition("\n")
+                heading = HEADING.match(first)
+                if heading:
+                    title, left_out = heading[1], heading[1].startswith(LAST)
+                if left_out:
+                    continue
+                parts = blocks(rest if heading else text)
+                pages = packed([piece for part in parts for piece in split(part)], "\n\n")
+                for number, page in enumerate(pages or [""]):
+                    if heading and number == 0:
+                        add(nbformat.v4.new_markdown_cell(f"## {title}\n\n{page}"), "slide")
+                        used = height(page) if page else 0
+                    else:
+                        add_below(nbformat.v4.new_markdown_cell(page), height(page))
         elif not left_out and not LEFT_OUT & set(cell.metadata.get("tags", [])):
             pictures, printed = shows(cell)
             for picture in pictures:
@@ -177,8 +178,9 @@ def slides(notebook: Any) -> Any:
             if not pictures and lines <= CODE_LINES and not PLOT.search(cell.source):
                 code = nbformat.v4.new_code_cell(cell.source, outputs=printed)
                 add_below(code, CODE_LINE * lines + 40)
-    kernel = {key: notebook.metadata[key] for key in ("kernelspec", "language_info")}
-    return nbformat.v4.new_notebook(cells=cells, metadata=kernel)  # without the widgets' states
+    names = "kernelspec", "language_info"  # and not the states of widgets
+    kernel = {key: notebook.metadata[key] for key in names if key in notebook.metadata}
+    return nbformat.v4.new_notebook(cells=cells, metadata=kernel)
 
 
 def html(notebook: Any, title: str, libraries: str | None = None) -> str:
