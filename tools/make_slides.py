@@ -37,7 +37,7 @@ FIGURE = 1000, 560
 NO_MERMAID = "data:text/javascript,export default{initialize(){}}"  # nbconvert always loads it
 LEFT_OUT = {"parameters", "injected-parameters", "imports", "check", "exercise", "record"}
 LAST = ("Exercises", "Further reading", "Review questions", "What we did not reproduce")
-PLOT = re.compile(r"\b(axis|axes|plt|widgets)\b")  # code that only makes a figure
+PLOT = re.compile(r"\b(axis|axes|plt|widgets|concepts)\b")  # code that only makes a figure
 HEADING = re.compile(r"^#{1,2} +(.+)$")
 STYLE = """
 <style>
