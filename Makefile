@@ -4,6 +4,7 @@
 #                  numbers of threads (PORTABILITY=--short: some minutes)
 # make site        the documentation, build/site/index.html, with the chapters' outputs; npm brings MathJax
 #                  (SITE_ITEMS=: the paper's items run, too)
+# make slides      the chapters as slides, build/slides, with all that they load; npm brings it
 # make test-site   look at it in Chromium
 # make lint        code style
 # The first call creates .venv and installs the package; later ones start at once.
@@ -28,7 +29,7 @@ BIN := $(VENV)/bin
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 NOTEBOOKS = $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: test reproduce portability site test-site lint clean
+.PHONY: test reproduce portability site slides test-site lint clean
 
 test: $(VENV)/.installed-dev
 	$(TESTS)
@@ -52,6 +53,17 @@ runs/site/check_setup/notebook.ipynb: notebooks/00_check_setup.ipynb $(shell fin
 runs/site/mathjax-3.2.2/tex-svg-full.js:
 	mkdir -p $(@D)
 	cd $(@D) && tar xzf "$$(npm pack --silent mathjax@3.2.2)" --strip-components=2 package/es5/tex-svg-full.js
+
+# The runs are the site's. What a browser loads lies beside the slides: they work without a network.
+slides: $(VENV)/.installed-docs build/slides/node_modules/reveal.js
+	$(BIN)/facerecon reproduce --jobs $(JOBS) --out runs/site $(SITE_ITEMS)
+	$(BIN)/python tools/make_slides.py $(SITE_ITEMS:%=runs/site/%/notebook.ipynb) --out build/slides \
+		--libraries build/slides/node_modules
+
+build/slides/node_modules/reveal.js:
+	mkdir -p build/slides
+	npm install --silent --no-audit --no-fund --no-save --prefix build/slides \
+		reveal.js@4.6.1 requirejs@2.3.7 jquery@3.7.1 mathjax@2.7.9
 
 test-site: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/site

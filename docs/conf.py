@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 import site_docstrings  # noqa: E402
 import site_notebooks  # noqa: E402
+import site_quiz  # noqa: E402
 
 RUNS = ROOT / "runs/site"
 """Where the notebooks' outputs are, and MathJax."""
@@ -90,6 +91,13 @@ def show_run(app, name: str, source: list[str]) -> None:
         source[0] = site_notebooks.page(path, RUNS)
 
 
+def show_quiz(app, name: str, source: list[str]) -> None:
+    """Put the questions into their page."""
+    if name == "docs/quiz":
+        app.env.note_dependency(site_quiz.QUIZ)
+        source[0] += site_quiz.page(site_quiz.read())
+
+
 def restructure(app, what, name, obj, options, lines: list[str]) -> None:
     """Put a docstring into Sphinx's language."""
     lines[:] = site_docstrings.restructured(lines)
@@ -107,5 +115,6 @@ def local_plotly(app, page: str, template: str, context: dict, doctree) -> None:
 def setup(app) -> None:
     """Connect the functions above."""
     app.connect("source-read", show_run)
+    app.connect("source-read", show_quiz)
     app.connect("autodoc-process-docstring", restructure)
     app.connect("html-page-context", local_plotly)
