@@ -332,9 +332,10 @@ for name, reading in lit.items():
 #
 # **Read the printed numbers with care.** The total of Eq. (14) may well be *larger* with
 # FineNet's detail than without it. The weights that ship did not learn to make Eq. (14)
-# small: they learned from synthetic faces whose wrinkles are known, which came nearer to
-# the truth of such faces (chapter 6, sections 7 and 9). For photographs the criterion is
-# no measure of truth, and here you see the two go apart.
+# small: they learned, from photographs and without labels, by a linear relative of it
+# that suits real skin better (chapter 6, section 7). On people whose normals are known
+# that came nearer to the truth. For photographs a criterion is no measure of truth, and
+# here you see the two go apart.
 
 # %%
 settings, terms, goal, fine = presets.FineTraining(), {}, {}, {}
