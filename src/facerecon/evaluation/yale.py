@@ -136,9 +136,11 @@ def list_people(folder: str | Path) -> list[Path]:
     """The people's folders of CroppedYale.
 
     Raises:
-        YaleError: none is there.
+        YaleError: none is there, or no such folder.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise YaleError(f"{folder}: no such folder; give one with yaleB01, yaleB02, ...")
     people = sorted(path for path in folder.glob("yaleB*") if path.is_dir())
     if not people:
         raise YaleError(f"{folder}: holds no folder of a person (yaleB01, yaleB02, ...)")

@@ -9,6 +9,8 @@ from facerecon.commands.evaluate.results import Results, about_file
 from facerecon.detection.recrop import fit
 from facerecon.evaluation.heads.expressions import (
     EXPRESSION_LEGEND,
+    EXPRESSIONS,
+    activation,
     evaluate_expressions,
     expressions_table,
 )
@@ -37,6 +39,9 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
     """Print the table of errors; the JSON file gets those of every picture."""
     textures = TextureBank.load(args.textures, model) if args.textures else None
     heads = Heads(load_heads(args.heads), model, textures=textures)
+    if args.expressions:
+        for unit in EXPRESSIONS.values():  # before the minutes that the others take
+            activation(heads, unit)
 
     def found(grey: np.ndarray, true: Crop) -> tuple[bool, Crop]:
         """As on a photograph: detected, then moved by the fit."""

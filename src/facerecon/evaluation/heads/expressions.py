@@ -81,7 +81,9 @@ def activation(heads: Heads, unit: str | None) -> Float[Tensor, " units"]:
     """
     chosen = [unit is not None and bool(re.fullmatch(unit + _SIDES, n)) for n in heads.units]
     if unit is not None and not any(chosen):
-        raise ExpressionError(f"the heads have no expression {unit}; ICT-FaceKit's have")
+        raise ExpressionError(
+            f"the heads have no expression {unit}; leave --expressions out, or give ICT-FaceKit"
+        )
     return torch.tensor(chosen).to(heads.mean)
 
 
