@@ -586,7 +586,8 @@ assert share > 0, f"{share:.1f} % of the identity, above 0 expected"
 # grey picture of 200 pixels does not show much of the depth of a face, and absolute
 # size not at all. But the number also says something about faces made from synthetic
 # training: two people of like proportions get like coarse shapes.
-#
+
+# %% [markdown]
 # Explained variance is not all that one may ask for. A network that is unsure does best,
 # by Eq. (4), if it answers with something near the mean face, and it may put a part of
 # a smile into the identity. The shipped network was therefore also asked another
@@ -601,7 +602,8 @@ assert share > 0, f"{share:.1f} % of the identity, above 0 expected"
 # faces it costs a little of the explained variance. On real people, two photographs of
 # one person are then told from those of others more often (`facerecon evaluate people`),
 # and that is what an identity is for.
-#
+
+# %% [markdown]
 # ## 8 What each choice is worth
 #
 # `benchmarks/ablations.py` trains small networks that differ in one choice each, all on
