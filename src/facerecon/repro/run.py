@@ -249,7 +249,7 @@ def _run_all(plans: Sequence[Plan], jobs: int) -> list[str]:
 
 
 # The kernel would warn for each notebook that it talks to this machine's own processes unencrypted.
-_QUIET = ["--IPKernelApp.log_level=ERROR"]
+_QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 
 
 def _set_threads(count: str) -> None:
