@@ -105,6 +105,13 @@ def test_finenets_linear_criterion_has_its_minimum_at_the_direct_solution():
     assert energies[2] < energies[3]
 
 
+def test_no_iterations_change_nothing():
+    smooth, folds = face()
+    found, _ = refined(shaded(slopes_of(smooth + folds)), smooth, iterations=0)
+    assert not found.rise.any()
+    torch.testing.assert_close(found.slopes[0], torch.from_numpy(slopes_of(smooth)).float())
+
+
 def test_spots_are_not_carved():
     """Dark and pale patches with sharp edges: brows, frames, moles, teeth."""
     smooth, folds = face()

@@ -89,24 +89,20 @@ def refine_by_shading(
         error: expected angle of the normals in rad; alike everywhere if None.
     """
     settings = settings or ShadingRefinement()
-    known = mask[0, 0].cpu().numpy()
-    level = (image[0, 0].double().cpu().numpy()).clip(DARKEST / 2, 1)
-    z0 = np.where(known, depth[0, 0].double().cpu().numpy(), 0.0) / mm_per_pixel
-    whole = _whole(known, z0)
-    trust = np.where(whole, skin[0, 0].double().cpu().numpy(), 0.0)
-    exposed = (level > DARKEST) & (level < BRIGHTEST)
+    known, level, z0, whole, trust = _read(image, depth, mask, mm_per_pixel, skin)
     stiffness = np.ones_like(trust)
     if error is not None:
         ratio = settings.trusted_error / error[0, 0].double().cpu().numpy().clip(0.02)
         trust = trust * np.minimum(ratio, 1) ** 2
         stiffness = ratio.clip(0.5, 2) ** 2
-    trust = trust * exposed
     start = list(slopes[0].double().cpu().numpy())
     change = _bordered(np.zeros_like(z0))
     edges = _edges(known, z0, stiffness * settings.fidelity)
     inside = _bordered(whole.astype(np.float64))
     anchor = _bordered(np.where(known, settings.anchor, 0.0))
     darkest = _MIN_SHADING * level[known].mean()
+    nothing = np.zeros_like(z0)
+    found = _Linearized(nothing, nothing, nothing, trust, np.zeros(4), nothing)
     for _ in range(settings.iterations):
         present = change[1:-1, 1:-1]
         at = _added(start, present, whole)
@@ -148,16 +144,25 @@ def linear_shading(
         depth: mm. mm_per_pixel: width of a pixel. skin: weight in [0, 1].
     """
     settings = settings or ShadingRefinement()
-    known = mask[0, 0].cpu().numpy()
-    level = image[0, 0].double().cpu().numpy().clip(DARKEST / 2, 1)
-    whole = _whole(known, np.where(known, depth[0, 0].double().cpu().numpy(), 0.0) / mm_per_pixel)
-    trust = np.where(whole, skin[0, 0].double().cpu().numpy(), 0.0)
-    trust = trust * ((level > DARKEST) & (level < BRIGHTEST))
+    known, level, _, _, trust = _read(image, depth, mask, mm_per_pixel, skin)
     start = list(torch.where(mask[0], slopes[0], 0.0).double().cpu().numpy())
     darkest = _MIN_SHADING * level[known].mean()
     found = _linearized(level, start, trust, mm_per_pixel, darkest, settings)
     maps = found.residual, found.across, found.along, found.weight
     return LinearShading(*(torch.from_numpy(each).to(depth)[None, None] for each in maps))
+
+
+def _read(
+    image: Tensor, depth: Tensor, mask: Tensor, mm_per_pixel: float, skin: Tensor
+) -> tuple[np.ndarray, ...]:
+    """Arrays of one face: mask, intensity, depth in pixel widths, whole pixels, their trust."""
+    known = mask[0, 0].cpu().numpy()
+    level = image[0, 0].double().cpu().numpy().clip(DARKEST / 2, 1)
+    z0 = np.where(known, depth[0, 0].double().cpu().numpy(), 0.0) / mm_per_pixel
+    whole = _whole(known, z0)
+    exposed = (level > DARKEST) & (level < BRIGHTEST)
+    trust = np.where(whole, skin[0, 0].double().cpu().numpy(), 0.0) * exposed
+    return known, level, z0, whole, trust
 
 
 class _Linearized(NamedTuple):
