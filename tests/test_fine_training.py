@@ -110,6 +110,36 @@ def test_training_lowers_the_criterion(task):
     assert terms["fidelity"] > 0
 
 
+def test_the_linear_criterion_leads_to_a_surface_that_explains_the_photograph(task, monkeypatch):
+    """Descended by the depth itself; what a network of this size learns in a test is little."""
+    config = dataclasses.replace(task.config, criterion="linear", gradient_cutoff=0.0)
+    monkeypatch.setattr(task, "config", config)
+    batch = next(iter(task.batches(0)))
+    faces = task.faces.crops(batch.faces, batch.size)
+    rise = torch.zeros_like(faces.image, requires_grad=True)  # pixel widths
+    optimizer = torch.optim.Adam([rise], lr=0.01)
+
+    def refine(image, depth, mask, mm_per_pixel):
+        return depth + rise * mm_per_pixel.view(-1, 1, 1, 1)
+
+    totals = []
+    for _ in range(40):
+        terms = task.criterion(refine, faces)
+        optimizer.zero_grad()
+        terms["loss"].backward()
+        optimizer.step()
+        totals.append(terms["loss"].item())
+    assert terms["shading"] < 0.9 * totals[0]  # all of it, at first; 0.87
+    assert totals[-1] < 0.95 * totals[0]  # 0.92; the minimum is at 0.91
+    assert terms["fidelity"] > 0 and terms["smoothness"] > 0
+
+
+def test_an_unknown_criterion_is_refused(model):
+    config = dataclasses.replace(TINY, criterion="quadratic")
+    with pytest.raises(ValueError, match="must be 'paper' or 'linear', got 'quadratic'"):
+        FineTask(model, CoarseNet(model.n_coefficients), config, FineData(supervised=True), CPU)
+
+
 def test_batches_depend_on_the_index_alone(task):
     third = [next(b) for b in [iter(task.batches(0))] for _ in range(3)][-1]
     again = next(iter(task.batches(2)))

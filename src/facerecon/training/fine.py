@@ -77,7 +77,7 @@ class Batch(NamedTuple):
     places: Tensor
 
 
-def loss_terms(loss: FineNetLoss) -> dict[str, Tensor]:
+def _loss_terms(loss: FineNetLoss) -> dict[str, Tensor]:
     """Its terms by name; `loss` is the weighted sum."""
     return {"loss": loss.total, **{name: getattr(loss, name) for name in loss._fields[1:]}}
 
@@ -94,8 +94,8 @@ class FineTask:
             convolutions from. processes: that share every batch.
 
     Raises:
-        ValueError: nothing to learn from, no usable face in the folder, or the processes cannot
-            share a batch evenly.
+        ValueError: an unknown criterion, nothing to learn from, no usable face in the folder, or
+            the processes cannot share a batch evenly.
     """
 
     def __init__(
@@ -115,6 +115,8 @@ class FineTask:
         self.bfloat16 = config.bfloat16 and computes_bfloat16(device)
         self._shadings: dict[tuple[int, bytes], list[Tensor]] = {}
         self.end_to_end = config.coarse_learning_rate > 0
+        if config.criterion not in ("paper", "linear"):
+            raise ValueError(f"criterion must be 'paper' or 'linear', got {config.criterion!r}")
         if data.photos is None and (self.end_to_end or not data.supervised):
             raise ValueError("training needs a folder of photographs, or synthetic supervision")
         self.name = "end-to-end" if self.end_to_end else "fine"
@@ -232,7 +234,7 @@ class FineTask:
         if config.gradient_cutoff > 0 and fine.requires_grad:
             fine.register_hook(lambda g: sobolev_gradient(g, config.gradient_cutoff))
         shaded = ShadedImage(goal_image, albedo, faces.light, mask, mm_per_pixel)
-        return loss_terms(finenet_loss(fine, coarse, shaded, config.criterion_weights))
+        return _loss_terms(finenet_loss(fine, coarse, shaded, config.criterion_weights))
 
     def _linear_criterion(
         self,
@@ -255,7 +257,7 @@ class FineTask:
             fine, depth, LinearShading(*shading), mask, start.mm_per_pixel,
             self.config.linear_weights,
         )  # fmt: skip
-        return loss_terms(loss)
+        return _loss_terms(loss)
 
     def _linear_shading(
         self, image: Tensor, r: Tensor, depth: Tensor, mask: Tensor, skin: Tensor
