@@ -598,10 +598,10 @@ assert share > 0, f"{share:.1f} % of the identity, above 0 expected"
 # half a millimeter, the loss is
 # $$-\log\frac{\exp(-d_{ij}^2 / 2\sigma^2)}{\sum_{k\ne i}\exp(-d_{ik}^2 / 2\sigma^2)},$$
 # where $j$ is the other photograph of the person on photograph $i$. It is known as
-# InfoNCE ([van den Oord et al. 2018](https://arxiv.org/abs/1807.03748)). On rendered
-# faces it costs a little of the explained variance. On real people, two photographs of
-# one person are then told from those of others more often (`facerecon evaluate people`),
-# and that is what an identity is for.
+# InfoNCE ([van den Oord et al. 2018](https://arxiv.org/abs/1807.03748)). A network that
+# is asked for both gives up some of the explained variance. Whether the exchange was
+# worth it is asked on real people: `facerecon evaluate people` counts how often two
+# photographs of one person are told from those of others.
 
 # %% [markdown]
 # ## 8 What each choice is worth

@@ -1071,8 +1071,8 @@ figure
 # a stage *added* correlates with what the coarse relief lacked, and its size along it
 # (`gain`). Two rows are there for comparison: `integrated` shows no photograph at all,
 # but only the coarse face's own smooth normals, and `sfs` is the minimum of FineNet's
-# criterion from there, found for each photograph: shading without a network. The best
-# that a FineNet could learn is about as far from NormalNet as from the coarse face.
+# criterion from there, found for each photograph: shading without a network. What it
+# gains over `integrated` is what shading alone is worth, and NormalNet gains far more.
 # This is why `refine="normals"` is the default. But the people are no untouched judges,
 # for NormalNet's training was tuned on them (`docs/evaluation.md`).
 #
