@@ -1,9 +1,11 @@
+import dataclasses
 import io
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import binary_dilation
 from test_reconstruction import ball
 
 from facerecon.render import render
@@ -19,6 +21,7 @@ from facerecon.views.viz import (
     mesh_normals,
     preview,
     shaded,
+    textured,
     viewer,
 )
 
@@ -60,11 +63,31 @@ def test_a_turn_shows_the_side():
     )  # a pixel's half
 
 
-def test_preview_has_four_pictures():
+def test_preview_has_five_pictures():
     picture = Image.open(io.BytesIO(figure_png(preview(ball(), size=100))))
-    assert picture.size == (400, 108)
-    quarters = np.asarray(picture.convert("L"), float)[8:].reshape(100, 4, 100)
-    assert (quarters.std(axis=(0, 2)) > 10).all()
+    assert picture.size == (500, 108)
+    fifths = np.asarray(picture.convert("L"), float)[8:].reshape(100, 5, 100)
+    assert (fifths.std(axis=(0, 2)) > 10).all()
+
+
+def test_from_the_front_the_textured_mesh_is_the_photograph():
+    y, x = np.mgrid[:90, :100].astype(np.float32)
+    image = np.stack([x / 100, y / 90, (x + y) / 190], axis=-1)
+    face = dataclasses.replace(ball(), image=image)
+    seen = textured(face, size=60)
+    inside = face.crop.cut(face.mask.astype(np.float32)) == 1
+    inside = inside & ~binary_dilation(~inside, iterations=2)
+    # A gradient of 0.01 a pixel, sampled at twice the resolution and averaged: exact but rounding.
+    np.testing.assert_allclose(seen[inside], face.crop.cut(image)[inside], atol=2e-3)
+    assert (seen[0] == 1).all()
+    turned = textured(face, size=60, yaw=30)
+    assert np.abs(turned - seen).max() > 0.05
+
+
+def test_the_outline_of_the_textured_mesh_is_antialiased():
+    face = dataclasses.replace(ball(), image=np.zeros((90, 100, 3), np.float32))
+    values = np.unique(textured(face, size=60).round(3))
+    assert {0.0, 0.25, 0.5, 0.75, 1.0} == set(values)
 
 
 def test_viewer_is_small_and_in_color():

@@ -10,12 +10,13 @@ from jaxtyping import Float, Int
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from torch.nn.functional import grid_sample
 
 from facerecon.camera import CROP_MM, rotation_matrix
 from facerecon.depth import depth_to_mesh
 from facerecon.imaging import to_bytes
 from facerecon.mesh import cluster, cluster_means, vertex_normals
-from facerecon.rasterize import interpolate, rasterize
+from facerecon.rasterize import Fragments, interpolate, rasterize
 from facerecon.reconstruction import Reconstruction
 from facerecon.render import Rendering
 
@@ -67,6 +68,16 @@ def mesh_normals(
         yaw, pitch: the turn in degrees, about the middle of its depth; positive as for a pose.
         width_mm: of what the picture shows around x = y = 0.
     """
+    points, triangles, fragments = _seen(vertices, faces, size, yaw, pitch, width_mm)
+    normals = interpolate(vertex_normals(points, triangles), fragments, triangles)[0]
+    length = normals.norm(dim=0).where(fragments.mask[0, 0], torch.nan)
+    return (normals / length).permute(1, 2, 0).numpy()
+
+
+def _seen(
+    vertices: np.ndarray, faces: np.ndarray, size: int, yaw: float, pitch: float, width_mm: float
+) -> tuple[torch.Tensor, torch.Tensor, Fragments]:
+    """The turned vertices, the triangles, and what each pixel shows of them."""
     points = torch.from_numpy(np.asarray(vertices, dtype=np.float32))[None]
     triangles = torch.from_numpy(np.asarray(faces, dtype=np.int64))
     depth = points[0, :, 2]
@@ -75,10 +86,38 @@ def mesh_normals(
     points = (points - middle) @ turn.transpose(1, 2)
     pixels = points * (size / width_mm) * points.new_tensor([1, -1, width_mm / size])
     pixels[..., :2] += (size - 1) / 2
-    fragments = rasterize(pixels, triangles, size, size)
-    normals = interpolate(vertex_normals(points, triangles), fragments, triangles)[0]
-    length = normals.norm(dim=0).where(fragments.mask[0, 0], torch.nan)
-    return (normals / length).permute(1, 2, 0).numpy()
+    return points, triangles, rasterize(pixels, triangles, size, size)
+
+
+def textured(
+    face: Reconstruction, size: int = 400, yaw: float = 0.0, pitch: float = 0.0, margin: float = 1
+) -> Float[np.ndarray, "size size 3"]:
+    """The detailed mesh in the photograph's own colors, on white, without light or shade of ours.
+
+    Args:
+        size: of the picture in pixels.
+        yaw, pitch: the turn in degrees, as of `mesh_normals`.
+        margin: what the picture shows, in widths of the face's crop.
+    """
+    width_mm = margin * face.crop.side * face.mm_per_pixel
+    _, triangles, fragments = _seen(face.vertices, face.faces, 2 * size, yaw, pitch, width_mm)
+    uv = interpolate(torch.from_numpy(face.uv)[None], fragments, triangles)
+    grid = (2 * uv - 1).permute(0, 2, 3, 1) * uv.new_tensor([1.0, -1.0])
+    # At the picture's own resolution: finer texels would alias.
+    texture = face.crop.at(max(round(size / margin), 2)).cut(face.image)
+    colors = grid_sample(
+        torch.from_numpy(texture).permute(2, 0, 1)[None],
+        grid,
+        padding_mode="border",
+        align_corners=False,
+    )
+    return halved(colors.where(fragments.mask, 1.0)[0].permute(1, 2, 0).numpy())
+
+
+def halved(picture: Float[np.ndarray, "rows columns *channels"]) -> np.ndarray:
+    """Means over 2 x 2 pixels: what is rendered at twice the size has smooth outlines then."""
+    rows, columns, *rest = picture.shape
+    return picture.reshape(rows // 2, 2, columns // 2, 2, *rest).mean(axis=(1, 3))
 
 
 def depth_views(
@@ -124,14 +163,14 @@ def feedback_pictures(
 
 
 def preview(face: Reconstruction, size: int = 400) -> Gallery:
-    """One row: the photograph with box and landmarks, coarse shape, detailed shape, its side view.
+    """One row: photograph with box and landmarks, coarse and detailed shape, turned, and in color.
 
     Args:
         size: of each picture in pixels.
     """
-    figure = Gallery(figsize=(4 * size / 100, size / 100 * 1.08), dpi=100)
+    figure = Gallery(figsize=(5 * size / 100, size / 100 * 1.08), dpi=100)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 4, gridspec_kw={"wspace": 0, "left": 0, "right": 1, "bottom": 0})
+    axes = figure.subplots(1, 5, gridspec_kw={"wspace": 0, "left": 0, "right": 1, "bottom": 0})
     figure.subplots_adjust(top=1 / 1.08)
     for axis in axes:
         axis.set_axis_off()
@@ -149,16 +188,26 @@ def preview(face: Reconstruction, size: int = 400) -> Gallery:
     width_mm = face.crop.side * face.mm_per_pixel  # the surfaces as large as in the photograph
     unrefined = np.array_equal(face.depth_mm, face.coarse_depth_mm, equal_nan=True)
     name = "mesh, not refined" if unrefined else "detailed"
-    aside = -35.0 if face.pose[1] > 0 else 35.0
+    aside = aside_from(face)
+
+    def clay(mesh: tuple[np.ndarray, np.ndarray], yaw: float = 0.0) -> np.ndarray:
+        return halved(shaded(mesh_normals(*mesh, 2 * size, yaw=yaw, width_mm=width_mm)))
+
     views = {
-        "coarse": mesh_normals(*coarse, size, width_mm=width_mm),
-        name: mesh_normals(*fine, size, width_mm=width_mm),
-        f"{name}, turned": mesh_normals(*fine, size, yaw=aside, width_mm=width_mm),
+        "coarse": clay(coarse),
+        name: clay(fine),
+        f"{name}, turned": clay(fine, aside),
+        "textured, turned": textured(face, size, aside),
     }
-    for axis, (title, normals) in zip(axes[1:], views.items(), strict=True):
-        axis.imshow(shaded(normals), cmap="gray", vmin=0, vmax=1)
+    for axis, (title, picture) in zip(axes[1:], views.items(), strict=True):
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
         axis.set_title(title)
     return figure
+
+
+def aside_from(face: Reconstruction) -> float:
+    """Degrees of a turn that shows the face from its other side."""
+    return -35.0 if face.pose[1] > 0 else 35.0
 
 
 def gallery(
