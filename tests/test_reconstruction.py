@@ -1,3 +1,5 @@
+import dataclasses
+import html
 import json
 import os
 
@@ -184,3 +186,20 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in path.parent.iterdir()] == ["a.bin"]
+
+
+def test_coarse_depth_at_the_vertices_of_the_detailed_mesh():
+    face = ball()
+    relief = np.float32([0, 0, 1]) * np.sin(face.vertices[:, :1] / 9)
+    detailed = dataclasses.replace(face, vertices=face.vertices + relief)
+    # The coarse mesh has its corners at the same pixels, whose depth it interpolates.
+    np.testing.assert_allclose(detailed.coarse_z, face.vertices[:, 2], atol=0.01)
+    outward = detailed.vertices * np.float32([1.03, 1.03, 1])  # the rim, a pixel beyond the outline
+    assert np.isfinite(dataclasses.replace(face, vertices=outward).coarse_z).all()
+
+
+def test_a_notebook_shows_the_face_in_3d():
+    text = ball()._repr_html_()
+    assert text.startswith("<iframe srcdoc=") and text.endswith("</iframe>")
+    document = html.unescape(text.split('"')[1])
+    assert document.startswith("<!doctype html>") and "data:image/jpeg;base64," in document

@@ -126,3 +126,12 @@ def png(image: np.ndarray) -> bytes:
     data = io.BytesIO()
     Image.fromarray(image).save(data, format="PNG")
     return data.getvalue()
+
+
+def jpeg(image: np.ndarray, quality: int = 90) -> bytes:
+    """An image as a JPEG file: float in [0, 1] or uint8; (H, W) or (H, W, 3)."""
+    if np.issubdtype(image.dtype, np.floating):
+        image = to_bytes(image)
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, format="JPEG", quality=quality, optimize=True)
+    return data.getvalue()

@@ -12,18 +12,22 @@ import torch
 import trimesh
 from jaxtyping import Bool, Float, Int
 from PIL import Image
+from scipy import ndimage
 from trimesh.visual import ColorVisuals, TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from facerecon.depth import normals_from_depth
 from facerecon.detection.detect import Box
-from facerecon.files import png, write_file
+from facerecon.files import jpeg, png, write_file
 from facerecon.imaging import Crop, to_bytes
+from facerecon.rasterize import interpolate, rasterize
 from facerecon.solid import close_surface
+from facerecon.web_view import Part, frame, small_page
 
 MESH_FORMATS = (".ply", ".obj", ".stl", ".glb")
 DEPTH_FORMATS = (".npy", ".png")
 MAX_TEXTURE = 1024
+NOTEBOOK_TEXTURE = 512
 DEPTH_STEP_MM = 0.01
 """Depth per unit of a 16-bit PNG: 65535 of them are 655 mm, more than a head is deep."""
 
@@ -87,7 +91,10 @@ class Reconstruction:
 
     def texture(self) -> Float[np.ndarray, "size size 3"]:
         """The photograph inside the crop at its own resolution, but at most 1024 pixels wide."""
-        size = min(max(round(self.crop.side), self.crop.size), MAX_TEXTURE)
+        return self._square(MAX_TEXTURE)
+
+    def _square(self, limit: int) -> Float[np.ndarray, "size size 3"]:
+        size = min(max(round(self.crop.side), self.crop.size), limit)
         return self.crop.at(size).cut(self.image)
 
     def mesh(self, textured: bool = True) -> trimesh.Trimesh:
@@ -107,6 +114,35 @@ class Reconstruction:
             colors = self.crop.cut(self.image)[tuple(np.rint(pixel).astype(int).T)]
             visual = ColorVisuals(vertex_colors=to_bytes(colors))
         return trimesh.Trimesh(self.vertices, self.faces, visual=visual, process=False)
+
+    @cached_property
+    def coarse_z(self) -> Float[np.ndarray, " vertices"]:
+        """Depth in mm of the coarse mesh at the x and y of each vertex of the detailed one."""
+        size, step = self.crop.size, self.mm_per_pixel * self.crop.step
+        to_pixel = np.array([1 / step, -1 / step, 1], np.float32)
+        middle = np.array([(size - 1) / 2, (size - 1) / 2, 0], np.float32)
+        projected = torch.from_numpy(self.coarse_vertices * to_pixel + middle)[None]
+        triangles = torch.from_numpy(self.coarse_faces).long()
+        fragments = rasterize(projected, triangles, size, size)
+        depth = interpolate(projected[..., 2:], fragments, triangles)[0, 0].numpy()
+        # The last pixel within an outline goes on beyond it, where the rim may lie.
+        beyond = ~fragments.mask[0, 0].numpy()
+        nearest = ndimage.distance_transform_edt(
+            beyond, return_distances=False, return_indices=True
+        )
+        column, row = (self.vertices[:, :2] * to_pixel[:2] + middle[:2]).T
+        return ndimage.map_coordinates(
+            depth[tuple(nearest)], [row, column], order=1, mode="nearest"
+        )
+
+    def view_part(self, max_texture: int = MAX_TEXTURE) -> Part:
+        """The detailed mesh with its texture and its coarse depth, as a browser shows it."""
+        texture = jpeg(self._square(max_texture))
+        return Part(self.vertices, self.faces, self.coarse_z, self.uv, texture)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the face in 3D."""
+        return frame(small_page([self.view_part(NOTEBOOK_TEXTURE)], "face"))
 
     def save(self, path: str | Path) -> list[Path]:
         """Write the detailed mesh; returns the files written, each whole or not at all.

@@ -19,7 +19,8 @@ MESH_FORMATS = ("ply", "obj", "stl", "glb")
 SIZES = (200, 400)
 ASSETS = {"normals": "normalnet.safetensors", "finenet": "finenet.safetensors"}
 REFINEMENTS = tuple(ASSETS)  # the default first
-DEPTH_AND_PREVIEW = ("depth.npy", "depth.png", "depth.json", "preview.png")
+REPORT, PREVIEW, SHEET = "_report.html", "_preview.png", "faces.html"
+DEPTH_AND_PREVIEW = ("_depth.npy", "_depth.png", "_depth.json", PREVIEW)
 
 
 def add_reconstruct(commands: argparse._SubParsersAction) -> None:
@@ -73,6 +74,12 @@ def add_reconstruct(commands: argparse._SubParsersAction) -> None:
         help="also write PHOTO_solid.stl for a 3D printer: closed, with a flat back, at least MM"
         " thick",
     )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="also write PHOTO_report.html, which shows the face in 3D in any browser, and, of"
+        " several photographs, faces.html with links to all of them",
+    )
     parser.add_argument("--overwrite", action="store_true", help="repeat what is done already")
     parser.add_argument("--all-faces", action="store_true", help="not only the largest face")
     parser.add_argument(
@@ -108,6 +115,7 @@ def _reconstruct(args: argparse.Namespace) -> int:
     from facerecon.solid import MIN_THICKNESS_MM
 
     photos: list[Path] = []
+    reports: list[Path] = []
     done = failures = 0
     for item in args.photos:
         try:
@@ -157,6 +165,13 @@ def _reconstruct(args: argparse.Namespace) -> int:
         else:
             for mesh in meshes:
                 say(f"{place} -> {mesh}{outputs.changed(path, before)}")
+        record = outputs.of(path)
+        reports += [args.out / name for name in record.files if name.endswith(REPORT)]
+    if len(reports) > 1:
+        try:
+            say(f"all {len(reports)} faces -> {_write_sheet(args.out, reports)}")
+        except OSError as error:
+            return fail(error)
     if failures and done + failures > 1:
         fail(f"{failures} failed, {done} done")
     return FAILED if failures else OK
@@ -179,6 +194,7 @@ def _options(args: argparse.Namespace) -> dict[str, object]:
         "size": args.size,
         "box": args.box,
         "solid": args.solid,
+        "report": args.report,
         "all_faces": args.all_faces,
         "refine": None if args.no_refine else args.refine,
     }
@@ -200,7 +216,7 @@ def _reconstruct_one(
             faces = [reconstructor(path, box, refine=refine)]
     for warning in caught:
         fail(f"{path}: {warning.message}")
-    names = partial(_names, args.formats, args.solid)
+    names = partial(_names, args)
     stem = outputs.claim(path, path.stem, names)
     stems = [stem]
     for number in range(2, len(faces) + 1):
@@ -208,36 +224,68 @@ def _reconstruct_one(
     files = [file for name in stems for file in names(name)]
     outputs.write_record(path, stem, files, done=False)
     meshes = [
-        _write(face, args.out / name, args.formats, args.solid)
+        _write(face, args.out / name, args, reconstructor)
         for face, name in zip(faces, stems, strict=True)
     ]
     outputs.write_record(path, stem, files, done=True)
     return meshes
 
 
-def _names(formats: Sequence[str], solid_mm: float | None, stem: str) -> list[str]:
+def _names(args: argparse.Namespace, stem: str) -> list[str]:
     """The names of one face's files, the first mesh first."""
     from facerecon.reconstruction import obj_companions
 
-    names = [f"{stem}.{name}" for name in formats]
-    if "obj" in formats:
+    names = [f"{stem}.{name}" for name in args.formats]
+    if "obj" in args.formats:
         names += obj_companions(stem)
-    if solid_mm is not None:
+    if args.solid is not None:
         names.append(f"{stem}_solid.stl")
-    return names + [f"{stem}_{rest}" for rest in DEPTH_AND_PREVIEW]
+    if args.report:
+        names.append(f"{stem}{REPORT}")
+    return names + [f"{stem}{rest}" for rest in DEPTH_AND_PREVIEW]
 
 
 def _write(
-    face: "Reconstruction", stem: Path, formats: Sequence[str], solid_mm: float | None
+    face: "Reconstruction", stem: Path, args: argparse.Namespace, reconstructor: "Reconstructor"
 ) -> Path:
     from facerecon.files import write_file
+    from facerecon.views.report import report
     from facerecon.views.viz import figure_png, preview
 
-    for name in formats:
+    for name in args.formats:
         face.save(f"{stem}.{name}")
-    if solid_mm is not None:
-        face.save_solid(f"{stem}_solid.stl", solid_mm)
+    if args.solid is not None:
+        face.save_solid(f"{stem}_solid.stl", args.solid)
+    if args.report:
+        text = report(face, stem.name, reconstructor.model)
+        write_file(Path(f"{stem}{REPORT}"), text.encode())
     face.save_depth(f"{stem}_depth.npy")
     face.save_depth(f"{stem}_depth.png")
-    write_file(Path(f"{stem}_preview.png"), figure_png(preview(face)))
-    return Path(f"{stem}.{formats[0]}")
+    write_file(Path(f"{stem}{PREVIEW}"), figure_png(preview(face)))
+    return Path(f"{stem}.{args.formats[0]}")
+
+
+def _write_sheet(folder: Path, reports: Sequence[Path]) -> Path:
+    """Write the page with links to the reports of a run; pictures: from the previews beside them.
+
+    Raises:
+        OutputError: the page cannot be written, or one of somebody else is there.
+    """
+    from urllib.parse import quote
+
+    import numpy as np
+    from PIL import Image
+
+    from facerecon.files import jpeg
+    from facerecon.views.report import Card, contact_sheet
+    from facerecon.web_view import write_page
+
+    cards = []
+    for path in reports:
+        stem = path.name.removesuffix(REPORT)
+        with Image.open(path.with_name(f"{stem}{PREVIEW}")) as picture:
+            small = picture.convert("RGB").resize(
+                (900, round(900 * picture.height / picture.width))
+            )
+        cards.append(Card(stem, quote(path.name), jpeg(np.asarray(small))))
+    return write_page(folder / SHEET, contact_sheet(cards, f"Faces in {folder.name}"))
