@@ -14,10 +14,10 @@ import torch
 from face_population import fix_signs
 from jaxtyping import Float
 from PIL import Image
-from unwrap import vertex_places
 
 from facerecon.files import write_file
 from facerecon.imaging import to_bytes
+from facerecon.model_mesh.unwrap import vertex_places
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
 from facerecon.render import render

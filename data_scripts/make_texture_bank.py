@@ -23,7 +23,6 @@ from delight import (
 )
 from feature_matching import match_features
 from scipy.ndimage import gaussian_filter
-from unwrap import Mirror, fill, unwrap
 
 from facerecon.camera import POSE_UNITS, split
 from facerecon.coarsenet import iterate
@@ -31,6 +30,7 @@ from facerecon.detection.detect import NoFaceError, detect_faces
 from facerecon.evaluation.photos import LARGEST_COEFFICIENT
 from facerecon.imaging import ImageError, crop, list_images, load_image, to_bytes, to_grey
 from facerecon.lighting import BRIGHTEST, DARKEST, LUMA
+from facerecon.model_mesh.unwrap import Mirror, fill, unwrap
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
 from facerecon.render import render

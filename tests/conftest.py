@@ -18,7 +18,7 @@ from jaxtyping import install_import_hook
 sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 
 # Before they are imported: every shape in an annotation is checked on every call.
-CHECKED = ["facerecon", "canvases", "cascades", "delight", "feature_matching", "unwrap"]
+CHECKED = ["facerecon", "canvases", "cascades", "delight", "feature_matching"]
 install_import_hook(CHECKED, "typecheck.checked")
 
 import numpy as np  # noqa: E402

@@ -13,9 +13,9 @@ from delight import (
     typical_skin,
 )
 from feature_matching import match_features
-from unwrap import Mirror, fill, membrane, unwrap
 
 from facerecon.lighting import LUMA, shade
+from facerecon.model_mesh.unwrap import Mirror, fill, membrane, unwrap
 from facerecon.rasterize import interpolate
 from facerecon.render import render
 from facerecon.synthetic.chart import Chart
