@@ -15,9 +15,10 @@ import facerecon
 from facerecon import __version__, pipeline
 from facerecon.cli import _parser, main
 from facerecon.coarsenet import CoarseNet, CoarseNetConfig
-from facerecon.commands import reconstruct
+from facerecon.commands import reconstruct, view
 from facerecon.commands.outcome import FAILED, OK, USAGE
 from facerecon.finenet import FineNet, FineNetConfig
+from facerecon.reconstruction import MESH_FORMATS
 from facerecon.weights import ModelCard, save_weights
 
 CARD = ModelCard("coarse", "quick", "none", 0, 0, 0.0, "unknown", {}, {})
@@ -129,6 +130,27 @@ def test_box_size_and_no_refine(tmp_path, photo, weights, capsys):
     far = ["--box", "9000", "0", "50", "50"]
     assert main(["reconstruct", str(photo), *out, *far, *weights]) == FAILED
     assert "outside the image of 512 x 512" in capsys.readouterr().err
+
+
+def test_reports_model_mesh_and_parameters(tmp_path, photo, weights, capsys):
+    twin = tmp_path / "twin.png"
+    twin.write_bytes(photo.read_bytes())
+    out = tmp_path / "out"
+    argv = ["reconstruct", str(photo), str(twin), "--out", str(out), "--formats", "glb,json"]
+    argv += ["--mesh", "model", "--report", *weights]
+    assert main(argv) == OK
+    for name in ("astronaut", "twin"):
+        for rest in (".glb", ".json", "_model.glb", "_report.html", "_preview.png"):
+            assert (out / f"{name}{rest}").is_file(), rest
+    found = json.loads((out / "twin.json").read_text())
+    assert found["photograph"] == {"width": 512, "height": 512}
+    sheet = (out / "faces.html").read_text()
+    assert re.findall(r'<a href="(.*?)"', sheet) == ["astronaut_report.html", "twin_report.html"]
+    assert capsys.readouterr().out.splitlines()[-1] == f"all 2 faces -> {out / 'faces.html'}"
+    (out / "faces.html").write_text("mine")
+    assert main(argv) == FAILED  # all done before, but the sheet would overwrite a file
+    assert "is no page of facerecon's" in capsys.readouterr().err
+    assert (out / "faces.html").read_text() == "mine"
 
 
 def test_a_solid_for_a_printer(tmp_path, photo, weights):
@@ -248,7 +270,16 @@ def test_info_lists_all_weights_that_ship(capsys):
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["reconstruct"], ["train"], ["data"], ["data", "write"], ["reproduce"], ["info"]],
+    [
+        [],
+        ["reconstruct"],
+        ["view"],
+        ["train"],
+        ["data"],
+        ["data", "write"],
+        ["reproduce"],
+        ["info"],
+    ],
 )
 def test_help_tells_the_exit_codes(command, capsys):
     assert usage_error([*command, "--help"]) == OK
@@ -359,3 +390,5 @@ def test_the_command_offers_what_the_pipeline_has():
     """The command does not import torch before it runs, so it has its own copies."""
     assert reconstruct.REFINEMENTS == pipeline.REFINEMENTS
     assert reconstruct.SIZES == pipeline.FINE_SIZES
+    assert set(view.MESHES) == set(MESH_FORMATS)
+    assert {f".{name}" for name in reconstruct.MESH_FORMATS} == set(MESH_FORMATS)

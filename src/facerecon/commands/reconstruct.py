@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from facerecon.reconstruction import Reconstruction
 
 MESH_FORMATS = ("ply", "obj", "stl", "glb")
+FORMATS = (*MESH_FORMATS, "json")
 SIZES = (200, 400)
 ASSETS = {"normals": "normalnet.safetensors", "finenet": "finenet.safetensors"}
 REFINEMENTS = tuple(ASSETS)  # the default first
 REPORT, PREVIEW, SHEET = "_report.html", "_preview.png", "faces.html"
+MODEL_MESH = "_model.glb"
 DEPTH_AND_PREVIEW = ("_depth.npy", "_depth.png", "_depth.json", PREVIEW)
 
 
@@ -65,7 +67,15 @@ def add_reconstruct(commands: argparse._SubParsersAction) -> None:
         type=_formats,
         default=("ply",),
         metavar="LIST",
-        help=f"mesh formats, separated by commas: {', '.join(MESH_FORMATS)} (default: ply)",
+        help=f"what to write of the face, separated by commas: {', '.join(MESH_FORMATS)}, or json:"
+        " camera, pose and coefficients for other programs (default: ply)",
+    )
+    parser.add_argument(
+        "--mesh",
+        choices=("model",),
+        help="model: also write PHOTO_model.glb, the morphable model's mesh, which has the same"
+        " triangles for every face, with the photograph as texture, the detail as normal map and"
+        " expressions as morph targets",
     )
     parser.add_argument(
         "--solid",
@@ -97,9 +107,9 @@ def add_reconstruct(commands: argparse._SubParsersAction) -> None:
 
 def _formats(text: str) -> tuple[str, ...]:
     formats = tuple(dict.fromkeys(part.strip().lower().lstrip(".") for part in text.split(",")))
-    unknown = [name for name in formats if name not in MESH_FORMATS]
+    unknown = [name for name in formats if name not in FORMATS]
     if unknown:
-        known = ", ".join(MESH_FORMATS)
+        known = ", ".join(FORMATS)
         raise argparse.ArgumentTypeError(
             f"unknown mesh format {unknown[0]!r} (choose from {known})"
         )
@@ -195,6 +205,7 @@ def _options(args: argparse.Namespace) -> dict[str, object]:
         "box": args.box,
         "solid": args.solid,
         "report": args.report,
+        "mesh": args.mesh,
         "all_faces": args.all_faces,
         "refine": None if args.no_refine else args.refine,
     }
@@ -240,6 +251,8 @@ def _names(args: argparse.Namespace, stem: str) -> list[str]:
         names += obj_companions(stem)
     if args.solid is not None:
         names.append(f"{stem}_solid.stl")
+    if args.mesh == "model":
+        names.append(f"{stem}{MODEL_MESH}")
     if args.report:
         names.append(f"{stem}{REPORT}")
     return names + [f"{stem}{rest}" for rest in DEPTH_AND_PREVIEW]
@@ -249,11 +262,18 @@ def _write(
     face: "Reconstruction", stem: Path, args: argparse.Namespace, reconstructor: "Reconstructor"
 ) -> Path:
     from facerecon.files import write_file
+    from facerecon.model_mesh.export import model_mesh_writer
+    from facerecon.parameters import save_parameters
     from facerecon.views.report import report
     from facerecon.views.viz import figure_png, preview
 
     for name in args.formats:
-        face.save(f"{stem}.{name}")
+        if name == "json":
+            save_parameters(face, reconstructor.model, f"{stem}.json")
+        else:
+            face.save(f"{stem}.{name}")
+    if args.mesh == "model":
+        model_mesh_writer(reconstructor.model).save(face, f"{stem}{MODEL_MESH}")
     if args.solid is not None:
         face.save_solid(f"{stem}_solid.stl", args.solid)
     if args.report:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
@@ -36,13 +36,7 @@ class Chart(nn.Module):
     def __init__(self, model: MorphableModel, texels: int):
         super().__init__()
         self.texels = texels
-        inside = _island(model)
-        uv = model.uv
-        low, high = uv[inside].amin(0), uv[inside].amax(0)
-        middle, half = (low + high) / 2, (high - low) / 2 * (1 + 2 * _MARGIN)
-        scaled = (uv - middle) / half * uv.new_tensor([1.0, -1.0])
-        coordinates = torch.where(inside[:, None], scaled, torch.full_like(scaled, _OUTSIDE))
-        self.register_buffer("coordinates", coordinates)
+        self.register_buffer("coordinates", self._coordinates(model))
         self.register_buffer("triangles", model.uv_triangles.clone())
         triangle, barycentric = self._rasterize()
         self.register_buffer("triangle", triangle)
@@ -71,6 +65,14 @@ class Chart(nn.Module):
             textures, coordinates.permute(0, 2, 3, 1), mode="bilinear", align_corners=False
         )
 
+    def _coordinates(self, model: MorphableModel) -> Float[Tensor, "points 2"]:
+        inside = _island(model)
+        uv = model.uv
+        low, high = uv[inside].amin(0), uv[inside].amax(0)
+        middle, half = (low + high) / 2, (high - low) / 2 * (1 + 2 * _MARGIN)
+        scaled = (uv - middle) / half * uv.new_tensor([1.0, -1.0])
+        return torch.where(inside[:, None], scaled, torch.full_like(scaled, _OUTSIDE))
+
     def _rasterize(self) -> Fragments:
         half = self.texels / 2
         texel = (self.coordinates + 1) * half - 0.5
@@ -84,12 +86,18 @@ class Chart(nn.Module):
         return Fragments(*(part.flip(2) for part in found)) if mirrored else found
 
 
-def _island(model: MorphableModel) -> Bool[Tensor, " points"]:
-    """The texture points that hang together with the tip of the nose."""
+def islands(model: MorphableModel) -> Int[np.ndarray, " points"]:
+    """The number of the island of every texture point; 0 is the one with the tip of the nose."""
     corners = model.uv_triangles.cpu().numpy()
     n = len(model.uv)
     pairs = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]]])
     graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     labels = connected_components(graph, directed=False)[1]
     nose = (model.triangles == model.landmarks[_NOSE_TIP]).cpu().numpy()
-    return torch.from_numpy(labels == labels[corners[nose][0]]).to(model.uv.device)
+    face = labels[corners[nose][0]]
+    return np.where(labels == face, 0, labels + (labels < face)).astype(np.int64)
+
+
+def _island(model: MorphableModel) -> Bool[Tensor, " points"]:
+    """The texture points that hang together with the tip of the nose."""
+    return torch.from_numpy(islands(model) == 0).to(model.uv.device)

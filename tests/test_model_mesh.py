@@ -1,0 +1,305 @@
+import base64
+import dataclasses
+import importlib.resources
+import json
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from test_reconstruction import ball
+
+from facerecon.camera import join, pose_parameters
+from facerecon.imaging import Crop
+from facerecon.mesh import vertex_normals
+from facerecon.model_mesh.atlas import Atlas
+from facerecon.model_mesh.export import ModelMeshWriter
+from facerecon.model_mesh.face_texture import face_texture, tangents
+from facerecon.model_mesh.gltf import glb
+from facerecon.model_mesh.unwrap import Mirror
+from facerecon.rasterize import interpolate
+from facerecon.reconstruction import Reconstruction
+from facerecon.render import curved_surface
+
+SIZE = 256
+TEXELS = 192
+
+
+def colors(points: torch.Tensor) -> torch.Tensor:
+    """Smooth colors of the mean face's points (mm), the same on both sides."""
+    x, y, z = (points / 60).unbind(-1)
+    return torch.stack(
+        [0.5 + 0.2 * torch.cos(3 * x), 0.5 + 0.2 * torch.sin(2 * y), 0.5 + 0.2 * torch.sin(z)], -1
+    )
+
+
+def photographed(model, yaw=0.0, expression="jawOpen", activation=0.3) -> Reconstruction:
+    """A face of the model whose colors are known at every point, as if it were reconstructed."""
+    coefficients = torch.zeros(1, model.n_coefficients)
+    coefficients[0, 0] = 1.0
+    index = model.expression_index(expression)
+    coefficients[0, index] = activation / model.expression_std[index - model.n_identity]
+    pose = torch.tensor([[0.1, np.deg2rad(yaw) / 0.5, 0.2, 0.5, -0.3, -1.0]]).float()
+    surface = curved_surface(model, join(coefficients, pose), SIZE)
+    seen = surface.fragments.mask[0, 0].numpy()
+    image = interpolate(colors(model.mean)[None], surface.fragments, model.triangles)[0]
+    image = np.where(seen[..., None], image.permute(1, 2, 0).numpy(), 0.5).astype(np.float32)
+    scale = pose_parameters(pose, SIZE).scale.item()
+    middle = torch.tensor([(SIZE - 1) / 2, (SIZE - 1) / 2, 0])
+    coarse = (surface.projected[0] - middle) * torch.tensor([1 / scale, -1 / scale, 1])
+    depth = np.where(seen, surface.depth[0, 0].numpy(), np.nan).astype(np.float32)
+    return dataclasses.replace(
+        ball(),
+        image=image,
+        crop=Crop(0, 0, SIZE, SIZE),
+        depth_mm=depth,
+        coarse_depth_mm=depth,
+        mask=seen,
+        mm_per_pixel=1 / scale,
+        landmarks=surface.projected[0, model.landmarks, :2].numpy(),
+        coarse_vertices=coarse.numpy(),
+        coarse_faces=model.triangles.numpy(),
+        coefficients=coefficients[0].numpy(),
+        pose=pose[0].numpy(),
+    )
+
+
+@pytest.fixture(scope="module")
+def atlas(model) -> Atlas:
+    return Atlas(model, TEXELS)
+
+
+@pytest.fixture(scope="module")
+def writer(model) -> ModelMeshWriter:
+    return ModelMeshWriter(model, TEXELS)
+
+
+def test_every_island_has_its_place(model):
+    atlas = Atlas(model, 512)
+    assert atlas.coordinates.abs().max() <= 1
+    shown = np.unique(atlas.triangle.numpy())
+    island = atlas.island[atlas.triangles[:, 0]].numpy()
+    for number in range(island.max() + 1):
+        own = np.flatnonzero(island == number)
+        # Back-to-front islands would not be rasterized at all; the smallest triangles miss texels.
+        assert np.isin(own, shown).mean() > 0.5, number
+    boxes = [atlas.coordinates[atlas.island == i].numpy() for i in range(island.max() + 1)]
+    for i, one in enumerate(boxes):
+        for other in boxes[:i]:
+            apart = (one.min(0) > other.max(0)) | (other.min(0) > one.max(0))
+            assert apart.any()
+    assert len(atlas.eyeballs) == 2 and len(atlas.cavities) == 1
+    for number in atlas.eyeballs:
+        own = atlas.island == number
+        front = atlas.vertex[own][model.mean[atlas.vertex[own], 2].argmax()]
+        place = boxes[number][(atlas.vertex[own] == front).numpy()][0]
+        middle = (boxes[number].min(0) + boxes[number].max(0)) / 2
+        np.testing.assert_allclose(place, middle, atol=0.02)
+
+
+def test_tangents_point_where_the_texture_goes(model, atlas):
+    points = model.mean[atlas.vertex]
+    normals = vertex_normals(model.mean[None], model.triangles)[0, atlas.vertex]
+    found = tangents(points, normals, atlas)
+    bitangent = torch.linalg.cross(normals, found[:, :3]) * found[:, 3:]
+    maps = torch.cat([points, found[:, :3], bitangent], dim=1)
+    maps = interpolate(maps[None], atlas.fragments, atlas.triangles)[0]
+    whole = (atlas.texel_islands() == 0).numpy()
+    for step, axis, rows in ((1, maps[3:6], 2), (-1, maps[6:9], 1)):  # right; up
+        walk = step * (maps[:3].roll(-1, rows) - maps[:3])
+        along = torch.cosine_similarity(walk, axis, dim=0).numpy()
+        inside = whole & np.roll(whole, -1, rows - 1)
+        # u and v are not at right angles on the skin everywhere.
+        assert np.median(along[inside]) > 0.95
+        assert (along[inside] > 0.5).mean() > 0.95
+
+
+@pytest.mark.parametrize("yaw", [0.0, 35.0])
+def test_the_texture_is_the_photograph_and_its_mirror_image(model, atlas, yaw):
+    face = photographed(model, yaw)
+    texture = face_texture(face, model, atlas, Mirror(model, atlas))
+    expected = colors(model.mean)[None]
+    expected = interpolate(expected, atlas.fragments, model.triangles)[0].permute(1, 2, 0).numpy()
+    error = np.abs(texture.color - expected).max(axis=2)
+    shown = texture.shown > 0.99
+    assert 0.15 < shown[atlas.mask.numpy()].mean() < 0.9
+    # Bilinear samples of a photograph of 1 mm a pixel, colors that change by 0.01 a mm.
+    assert np.quantile(error[shown], 0.99) < 0.03
+    skin = interpolate(model.skin()[None, :, None], atlas.fragments, model.triangles)[0, 0].numpy()
+    position = atlas.position.numpy()
+    front = (skin > 0.99) & (position[..., 2] > -20) & (np.abs(position[..., 0]) < 45)
+    assert (texture.shown[front] < 0.5).mean() > (0.02 if yaw else -1)
+    assert np.quantile(error[front], 0.95) < 0.06  # hidden skin too, from the other side
+    assert np.isfinite(texture.color).all() and texture.color.min() >= 0
+
+
+def test_a_surface_without_detail_has_a_flat_normal_map(model, atlas):
+    face = photographed(model)
+    flat = face_texture(face, model, atlas, Mirror(model, atlas)).normals
+    np.testing.assert_allclose(np.linalg.norm(flat, axis=2), 1, atol=1e-5)
+    # Central differences against the mesh's smooth normals: facets of some degrees.
+    assert np.quantile(flat[..., 2], 0.05) > np.cos(np.deg2rad(12))
+
+
+def test_detail_tilts_the_normal_map_as_it_tilts_the_surface(model, atlas):
+    face = photographed(model)
+    column = np.arange(SIZE, dtype=np.float32)
+    # Waves of 30 mm along the rows, of 4 degrees: their slope is known.
+    waves, slope = 30 / face.mm_per_pixel, 0.07
+    relief = slope * 30 / (2 * np.pi) * np.sin(2 * np.pi * column / waves)
+    wavy = dataclasses.replace(face, depth_mm=face.depth_mm + relief)
+    mirror = Mirror(model, atlas)
+    maps = [face_texture(each, model, atlas, mirror).normals for each in (wavy, face)]
+    change = maps[0] - maps[1]
+    vertices = torch.from_numpy(face.coarse_vertices)[None]
+    normals = vertex_normals(vertices, model.triangles)[0, atlas.vertex]
+    frame = torch.cat([vertices[0, atlas.vertex], normals], dim=1)
+    frame = torch.cat([frame, tangents(frame[:, :3], normals, atlas)], dim=1)
+    frame = interpolate(frame[None], atlas.fragments, atlas.triangles)[0].numpy()
+    place = frame[0] / face.mm_per_pixel + (SIZE - 1) / 2
+    expected = -slope * np.cos(2 * np.pi * place / waves) * frame[6]  # the tangent's own x
+    facing = (frame[5] > 0.9) & (np.abs(change).sum(2) > 0) & (atlas.texel_islands().numpy() == 0)
+    correlation = np.corrcoef(change[..., 0][facing], expected[facing])[0, 1]
+    assert facing.sum() > 500 and correlation > 0.8
+
+
+def parts(content: bytes) -> tuple[dict, bytes]:
+    magic, version, total = struct.unpack("<4sII", content[:12])
+    assert (magic, version, total) == (b"glTF", 2, len(content))
+    length, kind = struct.unpack("<I4s", content[12:20])
+    assert kind == b"JSON" and length % 4 == 0
+    rest = content[20 + length :]
+    size, kind = struct.unpack("<I4s", rest[:8])
+    assert kind == b"BIN\0" and size == len(rest) - 8
+    return json.loads(content[20 : 20 + length]), rest[8:]
+
+
+def read(document: dict, data: bytes, number: int) -> np.ndarray:
+    """An accessor's values, by the specification."""
+    kinds = {5126: np.float32, 5125: np.uint32, 5123: np.uint16}
+    accessor = document["accessors"][number]
+
+    def values(view: int, kind: int, count: int, width: int) -> np.ndarray:
+        view = document["bufferViews"][view]
+        assert view["byteOffset"] % 4 == 0
+        found = np.frombuffer(data, kinds[kind], count * width, view["byteOffset"])
+        assert found.nbytes == view["byteLength"]
+        return found.reshape(count, width)
+
+    width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}[accessor["type"]]
+    kind, count = accessor["componentType"], accessor["count"]
+    if "bufferView" in accessor:
+        return values(accessor["bufferView"], kind, count, width)
+    result = np.zeros((count, width), kinds[kind])
+    if sparse := accessor.get("sparse"):
+        index = values(*sparse["indices"].values(), sparse["count"], 1)[:, 0]
+        assert (np.diff(index.astype(int)) > 0).all()
+        result[index] = values(sparse["values"]["bufferView"], kind, sparse["count"], width)
+    return result
+
+
+def test_the_file_shows_the_face_as_the_photograph_does(model, writer):
+    face = photographed(model, yaw=20)
+    document, data = parts(glb(writer.mesh(face)))
+    mesh, (node,) = document["meshes"][0], document["nodes"]
+    primitive = mesh["primitives"][0]
+    base = read(document, data, primitive["attributes"]["POSITION"]).astype(np.float64)
+    points = base.copy()
+    names = mesh["extras"]["targetNames"]
+    assert tuple(names) == model.expression_names and len(mesh["weights"]) == len(names)
+    for weight, target in zip(mesh["weights"], primitive["targets"], strict=True):
+        points += weight * read(document, data, target["POSITION"])
+    matrix = np.array(node["matrix"]).reshape(4, 4).T
+    posed = points @ matrix[:3, :3].T + matrix[:3, 3]
+    expected = face.coarse_vertices[writer.atlas.vertex]
+    # 84 targets may each leave out 0.02 mm; here one is active.
+    np.testing.assert_allclose(1000 * posed, expected, atol=0.05)
+    assert np.abs(points - base).max() > 0.003  # the mouth is open by some mm
+    neutral = model.mean[writer.atlas.vertex] + model.basis[0].view(-1, 3)[writer.atlas.vertex]
+    np.testing.assert_allclose(1000 * base, neutral.numpy(), atol=1e-3)
+    tangent = read(document, data, primitive["attributes"]["TANGENT"])
+    normal = read(document, data, primitive["attributes"]["NORMAL"])
+    np.testing.assert_allclose(np.linalg.norm(normal, axis=1), 1, atol=1e-5)
+    assert np.abs((tangent[:, :3] * normal).sum(1)).max() < 1e-4
+    assert set(np.unique(tangent[:, 3])) <= {-1.0, 1.0}
+    faces = read(document, data, primitive["indices"]).reshape(-1, 3)
+    np.testing.assert_array_equal(writer.atlas.vertex[faces.astype(int)], model.triangles)
+
+
+def test_trimesh_opens_the_file(tmp_path, model, writer):
+    path = writer.save(photographed(model), tmp_path / "face.glb")
+    assert path.stat().st_size < 6e6
+    mesh = trimesh.load_scene(path, process=False).to_geometry()
+    assert len(mesh.faces) == len(model.triangles)
+    assert mesh.visual.material.baseColorTexture.size == (TEXELS, TEXELS)
+    assert mesh.visual.material.normalTexture.size == (TEXELS, TEXELS)
+    with pytest.raises(ValueError, match=r"face\.ply: a model mesh is a \.glb file"):
+        writer.save(photographed(model), tmp_path / "face.ply")
+
+
+THREE = """
+async function begin(base64) {
+  const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+  const file = await new Promise((done, fail) =>
+    new THREE.GLTFLoader().parse(bytes.buffer, '', done, fail));
+  window.scene = new THREE.Scene();
+  scene.add(file.scene, new THREE.AmbientLight(0xffffff, 1));
+  file.scene.traverse((node) => { if (node.isMesh) window.mesh = node; });
+  window.camera = new THREE.OrthographicCamera(-0.12, 0.12, 0.12, -0.12, -1, 1);
+  window.renderer = new THREE.WebGLRenderer({preserveDrawingBuffer: true});
+  renderer.outputEncoding = THREE.sRGBEncoding;
+  renderer.setSize(200, 200);
+  document.body.appendChild(renderer.domElement);
+  return [mesh.morphTargetDictionary, mesh.morphTargetInfluences];
+}
+function seen(name, value) {
+  mesh.morphTargetInfluences[mesh.morphTargetDictionary[name]] = value;
+  renderer.render(scene, camera);
+  const gl = renderer.getContext(), pixels = new Uint8Array(4 * 200 * 200);
+  gl.readPixels(0, 0, 200, 200, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
+  return Array.from(pixels);
+}
+"""
+
+
+@pytest.fixture
+def three(browser):
+    """A page with the three.js and the glTF loader that trimesh brings for its own viewer."""
+    archive = importlib.resources.files("trimesh") / "resources/templates/viewer.zip"
+    try:
+        with archive.open("rb") as stream, zipfile.ZipFile(stream) as file:
+            text = file.read("viewer.html.template").decode()
+        start, end = text.index("<script>") + len("<script>"), text.index("var camera,controls")
+    except (OSError, KeyError, ValueError) as error:
+        pytest.skip(f"this trimesh brings no three.js: {error}")
+    page = browser.new_page(viewport={"width": 220, "height": 220})
+    faults = []
+    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.set_content(f"<body><script>{text[start:end]}</script><script>{THREE}</script>")
+    yield page
+    page.close()
+    assert faults == []
+
+
+def test_three_js_shows_it_with_an_expression_at_0_and_at_1(three, model, writer):
+    face = photographed(model)
+    content = base64.b64encode(glb(writer.mesh(face))).decode()
+    names, weights = three.evaluate("base64 => begin(base64)", content)
+    assert set(names) == set(model.expression_names)
+    assert weights[names["jawOpen"]] == pytest.approx(0.3, abs=1e-5)
+    pictures = [
+        np.array(three.evaluate("v => seen('jawOpen', v)", value), np.uint8)
+        .reshape(200, 200, 4)[::-1, :, :3]
+        .astype(int)
+        for value in (0, 1)
+    ]
+    lit = [(picture.sum(2) > 0) for picture in pictures]
+    assert 0.2 < lit[0].mean() < 0.9
+    rows = [np.flatnonzero(each.any(1)) for each in lit]
+    # The jaw drops, the top of the head stays.
+    assert rows[0][0] == rows[1][0] and (pictures[0] != pictures[1]).any(2).sum() > 500
+    middle = pictures[0][100, 90:110].mean(0) / 255
+    np.testing.assert_allclose(middle, face.image[face.mask].mean(0), atol=0.2)
