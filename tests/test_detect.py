@@ -10,6 +10,7 @@ from PIL import Image
 from skimage import data as photographs
 
 from facerecon.camera import POSE_UNITS
+from facerecon.detection import detect
 from facerecon.detection.box import clash, distinct
 from facerecon.detection.detect import CROP_MARGIN, NEUTRAL_MM, Box, NoFaceError, detect_faces
 from facerecon.detection.judge import expected_errors
@@ -74,6 +75,25 @@ def test_several_faces_come_largest_first(astronaut):
     first, second = detect_faces(both)
     assert first.width > 1.7 * second.width
     assert first.x > 300 > second.x + second.width
+
+
+def test_the_largest_face_alone(astronaut, monkeypatch):
+    face = astronaut[30:200, 140:310]
+    both = np.full((400, 700, 3), 0.4, np.float32)
+    both[20:190, 10:180] = face
+    both[30:370, 300:640] = face.repeat(2, axis=0).repeat(2, axis=1)
+    for image in (astronaut, both):
+        assert detect.largest_face(image) == detect_faces(image)[0]
+    with pytest.raises(NoFaceError):
+        detect.largest_face(np.full((200, 200, 3), 0.5, np.float32))
+
+    def rescored(grey, boxes, *others):
+        assert all(box.width > sure.width for box in boxes)
+        return []
+
+    sure = detect_faces(astronaut)[0]
+    monkeypatch.setattr(detect, "_rescored", rescored)
+    assert detect.largest_face(astronaut) == sure
 
 
 @pytest.mark.parametrize("flip", [False, True])

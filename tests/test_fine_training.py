@@ -112,7 +112,7 @@ def test_training_lowers_the_criterion(task):
 
 def test_the_linear_criterion_leads_to_a_surface_that_explains_the_photograph(task, monkeypatch):
     """Descended by the depth itself; what a network of this size learns in a test is little."""
-    config = dataclasses.replace(task.config, criterion="linear", gradient_cutoff=0.0)
+    config = dataclasses.replace(task.config, criterion="linear")
     monkeypatch.setattr(task, "config", config)
     batch = next(iter(task.batches(0)))
     faces = task.faces.crops(batch.faces, batch.size)

@@ -182,8 +182,17 @@ def test_unusable_files_and_arguments(tmp_path, mean_heads):
         mean_heads.render(0, 0)
 
 
-def test_ict_facekit_is_brought_into_the_models_frame(model, optional_data):
-    heads = Heads(load_heads(optional_data("ict_facekit/ict_facekit.npz")), model)
+def test_the_heads_that_ship_are_those_of_ict_facekit(optional_data):
+    ours, whole = load_heads(), load_heads(optional_data("ict_facekit/ict_facekit.npz"))
+    assert ours.scanned and whole.scanned and ours.units == whole.units
+    torch.testing.assert_close(ours.identity, whole.identity, rtol=0, atol=0.06)  # mm
+    torch.testing.assert_close(ours.expression, whole.expression, rtol=0, atol=0.15)
+    for name in ("mean", "triangles", "landmarks", "face"):
+        assert torch.equal(getattr(ours, name), getattr(whole, name))
+
+
+def test_the_heads_that_ship_are_brought_into_the_models_frame(model):
+    heads = Heads(load_heads(), model)
     found = heads.registration
     residual = (found.fitted - found.closest).norm(dim=1) @ found.used
     assert residual < 1.0  # mm

@@ -1,4 +1,5 @@
 import inspect
+from collections import Counter
 
 import pytest
 import torch
@@ -87,6 +88,18 @@ def test_edges():
     assert mesh.edges(TETRAHEDRON).tolist() == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
     triangles = grid_triangles(5, 7)
     assert 5 * 7 - len(mesh.edges(triangles)) + len(triangles) == 1  # Euler, a disc
+
+
+def test_edges_know_how_many_triangles_have_them():
+    triangles = grid_triangles(5, 7)
+    expected = Counter(
+        tuple(sorted(pair)) for a, b, c in triangles.tolist() for pair in ((a, b), (b, c), (c, a))
+    )
+    found, count = mesh.counted_edges(triangles)
+    assert dict(zip(map(tuple, found.tolist()), count.tolist(), strict=True)) == expected
+    assert set(count.tolist()) == {1, 2}
+    nothing, none = mesh.counted_edges(triangles[:0])
+    assert nothing.shape == (0, 2) and len(none) == 0
 
 
 def test_errors():

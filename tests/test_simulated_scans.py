@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from facerecon.cli import main
 from facerecon.commands.outcome import FAILED, OK
@@ -13,6 +14,7 @@ from facerecon.methods.estimate import Estimate
 from facerecon.scans.frgc import find_frgc, read_frgc
 from facerecon.scans.protocol import errors, near_nose
 from facerecon.scans.registration import measure_offset
+from facerecon.scans.scan import orient
 from facerecon.simulated_scans import cache
 from facerecon.simulated_scans.cache import (
     bench_folder,
@@ -184,8 +186,27 @@ def test_camera():
     np.testing.assert_allclose((fine + 0.5) / 2 - 0.5, camera.pixels(points)[:, :2])
 
 
-def test_other_heads(tmp_path, optional_data):
-    folder, heads = tmp_path / "b", optional_data("ict_facekit/ict_facekit.npz")
+def test_heads_from_scans_are_not_bent(rng):
+    heads = load_heads()
+    still = heads._replace(
+        identity=torch.zeros_like(heads.identity[:1]), expression=heads.expression * 0
+    )
+    for scanned in (True, False):
+        subjects = Subjects(still._replace(scanned=scanned))
+        head = subjects.sample(rng).vertices[: len(subjects.mean)]
+        # What is left of a population without spread is its mean in another size.
+        size = (head * subjects.mean).sum() / (subjects.mean**2).sum()
+        off = np.linalg.norm(head / size - subjects.mean, axis=1).mean()
+        assert off < 1e-5 if scanned else off > 1  # mm
+
+
+def test_a_narrow_neck_turns_no_scan_over():
+    shot, _ = subject(Subjects(load_heads()), 5, 1)  # a chest as near as the chin
+    assert orient(shot.scan)[1] == ""
+
+
+def test_other_heads(tmp_path):
+    folder, heads = tmp_path / "b", shipped("morphable_model.npz")
     assert main(["bench", "write", str(folder), "--subjects", "1", "--heads", str(heads)]) == OK
     (files,) = find_frgc(folder)
     assert detect_faces(read_frgc(files).image)[0].width > 80

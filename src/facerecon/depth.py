@@ -11,6 +11,8 @@ from scipy.special import ndtr
 from torch import Tensor
 from torch.nn import functional
 
+from facerecon.mesh import counted_edges
+
 
 class DepthMesh(NamedTuple):
     """A triangulated depth map, in the camera frame.
@@ -283,9 +285,8 @@ def smooth_outline(
 
 def _rim_vertices(triangles: Int[Tensor, "triangles 3"]) -> Int[Tensor, " vertices"]:
     """Ends of the edges that only one triangle has."""
-    edges = torch.cat([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    found, count = torch.unique(edges.sort(dim=1).values, dim=0, return_counts=True)
-    return torch.unique(found[count == 1])
+    edges, count = counted_edges(triangles)
+    return torch.unique(edges[count == 1])
 
 
 def _tilt(mesh: DepthMesh, chosen: Int[Tensor, " vertices"]) -> Float[Tensor, "vertices 2"]:

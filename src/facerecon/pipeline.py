@@ -12,7 +12,7 @@ from facerecon.backends.devices import find_device
 from facerecon.camera import pose_parameters, split
 from facerecon.coarsenet import CoarseNet
 from facerecon.depth import depth_to_mesh, smooth_outline, trim_rim
-from facerecon.detection.detect import Box, detect_faces
+from facerecon.detection.detect import Box, detect_faces, largest_face
 from facerecon.detection.recrop import FittedFace, fit_face
 from facerecon.finenet import FineNet
 from facerecon.imaging import ImageSource, load_image, square_crop, to_grey
@@ -178,12 +178,13 @@ class Reconstructor:
             ValueError: an impossible box.
         """
         photo = load_image(image)
-        if box is None:
-            boxes = detect_faces(photo, self.coarsenet, self.model)
+        if box is not None:
+            wanted = [Box.of(box)]
+        elif all_faces:
+            wanted = detect_faces(photo, self.coarsenet, self.model)
         else:
-            boxes = [Box.of(box)]
+            wanted = [largest_face(photo, self.coarsenet, self.model)]
         found: list[Reconstruction] = []
-        wanted = boxes if all_faces else boxes[:1]
         for box in wanted:
             crop = square_crop(box.crop_box(), photo.shape[:2], COARSE_SIZE)
             try:

@@ -33,8 +33,8 @@ def add_bench(commands: argparse._SubParsersAction, epilog: str) -> None:
         "--heads",
         type=Path,
         metavar="FILE",
-        help="population: ICT-FaceKit packed as .npz or a morphable model (default: the one that"
-        " ships)",
+        help="population: 'ict' for ICT-FaceKit's heads, which ship, or a file of others (default:"
+        " the morphable model that ships, its samples bent)",
     )
     write.add_argument(
         "--resume",

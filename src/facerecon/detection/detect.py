@@ -14,7 +14,7 @@ from facerecon.messages import OneLine
 from facerecon.morphable_model import MorphableModel
 from facerecon.weights import load_coarsenet
 
-__all__ = ["CROP_MARGIN", "Box", "NoFaceError", "detect_faces"]
+__all__ = ["CROP_MARGIN", "Box", "NoFaceError", "detect_faces", "largest_face"]
 
 SURE = 0.9
 """Probability from which a box is accepted without rescoring."""
@@ -64,13 +64,38 @@ def detect_faces(
 
     Source: 3.4.
     """
+    return _detected(image, coarsenet, model, largest_only=False)
+
+
+def largest_face(
+    image: Float[np.ndarray, "height width 3"],
+    coarsenet: CoarseNet | None = None,
+    model: MorphableModel | None = None,
+) -> Box:
+    """The largest of `detect_faces`; quicker, since uncertain smaller boxes need no rescoring.
+
+    Raises:
+        NoFaceError: nothing was found.
+    """
+    return _detected(image, coarsenet, model, largest_only=True)[0]
+
+
+def _detected(
+    image: Float[np.ndarray, "height width 3"],
+    coarsenet: CoarseNet | None,
+    model: MorphableModel | None,
+    largest_only: bool,
+) -> list[Box]:
     rows, columns = image.shape[:2]
     grey = to_grey(image)
     possible = search(_shipped_detector(), grey, POSSIBLE)  # the most probable first
     boxes = _compatible([box for box in possible if box.score >= SURE])
     uncertain = [box for box in possible if not any(clash(box, sure) for sure in boxes)]
     if boxes:
-        uncertain = [box for box in uncertain if box.score >= POSSIBLE_BESIDE_SURE]
+        enough = max(box.width for box in boxes) if largest_only else 0.0
+        uncertain = [
+            box for box in uncertain if box.score >= POSSIBLE_BESIDE_SURE and box.width > enough
+        ]
     for first in range(0, min(len(uncertain), _MAX_RESCORED), _BATCH):
         if accepted := _rescored(grey, uncertain[first : first + _BATCH], coarsenet, model):
             boxes += accepted

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from facerecon.camera import split
 from facerecon.coarsenet import CoarseNet
-from facerecon.detection.detect import NoFaceError, detect_faces
+from facerecon.detection.detect import NoFaceError, largest_face
 from facerecon.detection.recrop import fit
 from facerecon.evaluation.coarse import projected_landmarks
 from facerecon.imaging import ImageError, crop, load_image
@@ -141,7 +141,7 @@ def fit_people(
 
 def _fit(network: CoarseNet, model: MorphableModel, path: Path, iterations: int) -> tuple:
     photo = load_image(path)
-    _, square = crop(photo, detect_faces(photo)[0].crop_box(), SIZE)
+    _, square = crop(photo, largest_face(photo).crop_box(), SIZE)
     steps, square = fit(network, model, photo, square, iterations)
     return steps[-1], square
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from facerecon.camera import POSE_UNITS, split
 from facerecon.coarsenet import CoarseNet, iterate
-from facerecon.detection.detect import NoFaceError, detect_faces
+from facerecon.detection.detect import NoFaceError, largest_face
 from facerecon.evaluation.coarse import projected_landmarks
 from facerecon.evaluation.metrics import point_error
 from facerecon.imaging import Crop, ImageError, crop, load_image, to_grey
@@ -56,7 +56,7 @@ def load_photos(
     for path in map(Path, paths):
         try:
             photo = load_image(path)
-            face, square = crop(photo, detect_faces(photo)[0].crop_box(), size)
+            face, square = crop(photo, largest_face(photo).crop_box(), size)
             if follow is not None:
                 square = follow(photo, square)
                 face = square.cut(photo)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from facerecon.camera import join, split
 from facerecon.coarsenet import CoarseNet, iterate
-from facerecon.detection.detect import NoFaceError, detect_faces
+from facerecon.detection.detect import NoFaceError, largest_face
 from facerecon.files import require_writable, write_file
 from facerecon.imaging import ImageError, crop, list_images, load_image, to_bytes, to_grey
 from facerecon.morphable_model import MorphableModel
@@ -123,7 +123,7 @@ def photo_crops(
     for path in tqdm([paths[i] for i in chosen], desc="photographs", unit="", disable=quiet):
         try:
             image = load_image(path)
-            grey, box = to_grey(image), detect_faces(image)[0].crop_box()
+            grey, box = to_grey(image), largest_face(image).crop_box()
             crops.append(crop(grey, box, size)[0])
             small = torch.from_numpy(crop(grey, box, COARSE_SIZE)[0])[None, None]
         except (ImageError, NoFaceError, ValueError):

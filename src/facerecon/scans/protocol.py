@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from facerecon.detection.detect import NoFaceError, detect_faces
+from facerecon.detection.detect import NoFaceError, largest_face
 from facerecon.messages import OneLine
 from facerecon.methods.estimate import Estimate
 from facerecon.scans.alignment import align_depth, rigid_distances
@@ -125,7 +125,7 @@ def nose_tip(scan: Scan) -> tuple[int, int]:
                 return int(row), int(column)
     part = np.zeros_like(scan.mask)
     try:
-        box = detect_faces(scan.image)[0]
+        box = largest_face(scan.image)
         rows, columns = (
             slice(max(0, round(start + 0.3 * side)), max(0, round(start + 0.75 * side)))
             for start, side in ((box.y, box.height), (box.x, box.width))

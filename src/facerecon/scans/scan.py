@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from facerecon.files import write_file
@@ -26,6 +26,7 @@ MIN_PIXELS = 1000
 """Measured pixels without which a file holds no face."""
 
 _SLOPE = 1e-3  # mm per pixel: less is no direction
+_ROW_PIXELS = 20  # of a row whose curvature counts
 
 
 class ScanError(OneLine, ValueError):
@@ -134,7 +135,9 @@ def orient(
     """Turn x to the right, y up and z toward the viewer, whatever the file's signs were.
 
     x and y follow their pixels. A head bulges toward the viewer from side to side: the sign of z
-    is that for which a quadratic surface through the largest connected part falls off sideways.
+    is that for which most rows of the largest connected part, each fitted by a parabola, fall off
+    sideways. (One quadratic surface through all of it is turned over by a narrow neck between a
+    face and a chest.)
 
     Returns:
         The points, float32, and the axes that changed sign ("", "z", "yz", ...).
@@ -155,13 +158,25 @@ def orient(
     across, down = _slope(u, v, x)[0], _slope(u, v, y)[1]
     if abs(across) < _SLOPE or abs(down) < _SLOPE:
         raise ScanError("not oriented", f"{name}: X, Y do not follow columns and rows; rotate it")
-    basis = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
-    bend = np.linalg.lstsq(basis, z, rcond=None)[0][3] * u.std() ** 2
-    if abs(bend) < _SLOPE * u.std():
+    bend = _bend(row, u, z)
+    if abs(bend) < _SLOPE:
         raise ScanError("not oriented", f"{name}: as flat as a wall, so the sign of z is unknown")
     signs = np.sign([across, -down, -bend])
     flipped = "".join(axis for axis, sign in zip("xyz", signs, strict=True) if sign < 0)
     return np.where(mask[..., None], points * signs, np.nan).astype(np.float32), flipped
+
+
+def _bend(
+    row: Int[np.ndarray, " n"], u: Float[np.ndarray, " n"], z: Float[np.ndarray, " n"]
+) -> float:
+    """Quadratic part of z along a row, over the row's spread in pixels; median over the rows."""
+    ends = np.flatnonzero(np.diff(row)) + 1
+    bends = [
+        np.polyfit((across - across.mean()) / across.std(), depth, 2)[0] / across.std()
+        for across, depth in zip(np.split(u, ends), np.split(z, ends), strict=True)
+        if len(across) >= _ROW_PIXELS
+    ]
+    return float(np.median(bends)) if bends else 0.0
 
 
 def _slope(

@@ -1,8 +1,9 @@
 """Shapes of the benchmark's subjects: heads that a morphable model of ours cannot express.
 
-A sample of a statistical model is bent by smooth random fields of several wavelengths and around
-its landmarks, brought to a size of its own, and gets hair, a neck and shoulders. Frame: x to the
-viewer's right, y up, z toward the viewer, mm; the eyes lie where the default model has them.
+A sample of a population that was learned from scans is one already. A sample of a morphable model
+of ours is bent by smooth random fields of several wavelengths and around its landmarks. Either is
+brought to a size of its own and gets hair, a neck and shoulders. Frame: x to the viewer's right,
+y up, z toward the viewer, mm; the eyes lie where the default model has them.
 """
 
 from typing import NamedTuple
@@ -23,7 +24,7 @@ EYES = np.array([0.0, 13.0, -2.0])  # the middle of the eyes
 AXIS_Z = -90.0  # of the cylinder onto which the skin is unrolled
 RADIUS = 90.0
 
-IDENTITY_STD = 0.85
+BENT_IDENTITY_STD = 0.85  # of the identities that are bent besides
 FIELDS = ((90.0, 1.6), (45.0, 1.1), (24.0, 0.5))  # wavelength and RMS displacement, mm
 ASYMMETRY = 0.25  # share of a field that is not mirrored
 SIZE_STD = 0.035
@@ -63,7 +64,8 @@ class Subjects:
     """Samples heads from a population.
 
     Args:
-        source: the population; only its mean and linear modes are used.
+        source: the population; only its mean and linear modes are used. Unless it is `scanned`,
+            its samples are bent.
     """
 
     def __init__(self, source: HeadModel) -> None:
@@ -80,7 +82,9 @@ class Subjects:
     def sample(self, rng: np.random.Generator) -> Head:
         """The next subject."""
         source = self._source
-        weights = IDENTITY_STD * rng.standard_normal(len(source.identity))
+        weights = rng.standard_normal(len(source.identity))
+        if not source.scanned:
+            weights *= BENT_IDENTITY_STD
         shape = self.mean + np.tensordot(weights, source.identity.numpy(), 1)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         activation = sample_activations(
@@ -90,8 +94,9 @@ class Subjects:
             activation = np.zeros_like(activation)
         strength = rng.uniform(0.3, 0.8)
         shape = shape + np.tensordot(strength * activation, source.expression.numpy(), 1)
-        shape = shape + sum(_field(self.mean, *field, rng) for field in FIELDS)
-        shape = shape + self._bumps(rng)
+        if not source.scanned:
+            shape = shape + sum(_field(self.mean, *field, rng) for field in FIELDS)
+            shape = shape + self._bumps(rng)
         extra = [] if self._whole else [_skull()]
         extra += [*_hair(self._whole, rng), _shoulders(rng)]
         if not self._whole:

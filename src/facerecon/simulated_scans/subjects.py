@@ -20,7 +20,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from facerecon import __version__
-from facerecon.evaluation.heads.models import load_heads
+from facerecon.evaluation.heads.models import heads_file, load_heads
 from facerecon.files import write_file
 from facerecon.imaging import to_bytes
 from facerecon.scans.frgc import write_abs
@@ -70,8 +70,8 @@ def write_bench(
 
     Args:
         folder: new, empty, or an earlier benchmark, whose files are replaced.
-        heads: another population, as for `evaluation.head_models.load_heads`; the default
-            model if None.
+        heads: another population, as for `evaluation.heads.models.load_heads`; the default
+            model, whose samples are bent, if None.
         resume: keep the scans of an earlier, unfinished or smaller one of the same seed and
             population, and add those that are missing; scans beyond `count` stay.
         jobs: processes.
@@ -90,7 +90,7 @@ def write_bench(
         "version": __version__,
         "subjects": count,
         "seed": seed,
-        "population": "default" if heads is None else Path(heads).name,
+        "population": "default" if heads is None else heads_file(heads).name,
     }
     if not (resume and _of_same_kind(folder, card)):
         for part in (TRUTH, SCANS):  # of an earlier, perhaps larger benchmark

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from facerecon.appearance import estimate_light_and_albedo, model_maps
 from facerecon.camera import split
 from facerecon.coarsenet import CoarseNet, iterate
-from facerecon.detection.detect import NoFaceError, detect_faces
+from facerecon.detection.detect import NoFaceError, largest_face
 from facerecon.files import write_file
 from facerecon.imaging import ImageError, crop, list_images, load_image, to_bytes, to_grey
 from facerecon.morphable_model import MorphableModel
@@ -135,7 +135,7 @@ def collect_faces(
     for path in tqdm(paths, desc="faces", unit="photo", disable=quiet):
         try:
             image = load_image(path)
-            box = detect_faces(image)[0].crop_box()
+            box = largest_face(image).crop_box()
             large, square = crop(image, box, size)
             small = to_grey(square.at(COARSE_SIZE).cut(image))
         except (ImageError, NoFaceError, ValueError):

@@ -251,8 +251,6 @@ class FineTask:
         maps = [faces.image, start.depth, start.mask, *shading]
         image, depth, mask, *shading = self._cut(maps, start.skin, places)
         fine = self._refined(refine, image, depth, mask, start.mm_per_pixel)
-        if self.config.gradient_cutoff > 0 and fine.requires_grad:
-            fine.register_hook(lambda g: sobolev_gradient(g, self.config.gradient_cutoff))
         loss = linear_finenet_loss(
             fine, depth, LinearShading(*shading), mask, start.mm_per_pixel,
             self.config.linear_weights,

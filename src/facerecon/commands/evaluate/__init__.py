@@ -37,10 +37,10 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     heads.add_argument(
         "--heads",
-        type=Path,
-        required=True,
+        default="ict",
         metavar="FILE",
-        help="ICT-FaceKit packed as .npz, or a morphable model in facerecon's format",
+        help="heads packed as .npz, or a morphable model in facerecon's format (default: ict, which"
+        " is ICT-FaceKit's heads, which ship)",
     )
     heads.add_argument(
         "--profiles",
@@ -154,7 +154,7 @@ def _add_detail(kinds: argparse._SubParsersAction) -> None:
         help="FineNet weights to measure beside it, named by their file; may be repeated",
     )
     parser.add_argument(
-        "--heads", type=Path, metavar="FILE", help="ICT-FaceKit packed as .npz, or a model file"
+        "--heads", metavar="FILE", help="'ict' for ICT-FaceKit's heads, which ship, or a file"
     )
     parser.add_argument(
         "--sfs-steps",

@@ -20,7 +20,7 @@ from facerecon.evaluation.heads.kinds import (
     kinds_figure,
     kinds_table,
 )
-from facerecon.evaluation.heads.models import load_heads
+from facerecon.evaluation.heads.models import heads_file, load_heads
 from facerecon.evaluation.heads.table import (
     LEGEND,
     evaluate_views,
@@ -68,7 +68,7 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
         return Results({}, {})
     yaw = true_yaw(views)
     content = {
-        "heads": about_file(args.heads) | {"file": str(args.heads)},
+        "heads": about_file(heads_file(args.heads)),
         "boxes": args.boxes,
         "within_45_degrees": {n: mean_errors(row, yaw.abs() <= 45) for n, row in results.items()},
         "views": {

@@ -13,12 +13,17 @@ from torch import Tensor
 from facerecon.evaluation.heads.registration import NOT_SKIN
 from facerecon.files import read_npz
 from facerecon.morphable_model import ModelFileError, MorphableModel
+from facerecon.weights import shipped
 
-# Units that move eyeballs, or that make no face without another one.
-_LEFT_OUT = ("eyeLook", "mouthClose")
+LEFT_OUT = ("eyeLook", "mouthClose")
+"""Expressions that move eyeballs, or that make no face without another one, by their beginnings."""
 
 _MOUTH = 45.0  # mm from the middle of the lips to the deepest of the mouth's inside
 _BELOW_JAW = 8.0  # mm below the jaw's line at which a head without neck ends
+
+
+ICT_FACEKIT = "ict"
+"""Name of the heads that ship: ICT-FaceKit's, packed by `data_scripts/pack_heads.py`."""
 
 
 class HeadModel(NamedTuple):
@@ -29,6 +34,7 @@ class HeadModel(NamedTuple):
         or to that with the "ears" but without neck and scalp.
     expression: displacement at full strength. partner, group, frequency: see `sample_activations`.
     units: names of the expressions.
+    scanned: the identities have the statistics of scans, and are not those of our networks' model.
     """
 
     mean: Float[Tensor, "vertices 3"]
@@ -42,18 +48,31 @@ class HeadModel(NamedTuple):
     group: Int[Tensor, " units"]
     frequency: Float[Tensor, " units"]
     units: tuple[str, ...]
+    scanned: bool
 
 
-def load_heads(path: str | Path) -> HeadModel:
+def heads_file(heads: str | Path) -> Path:
+    """The file of heads that are named or given as a file."""
+    return shipped("ict_heads.npz") if str(heads) == ICT_FACEKIT else Path(heads)
+
+
+def load_heads(heads: str | Path = ICT_FACEKIT) -> HeadModel:
     """Read ICT-FaceKit's arrays packed into one .npz, or a morphable model in our own format.
+
+    Args:
+        heads: a file, or "ict" for the heads that ship. Identity and expression may be whole
+            numbers with a scale for each unit (`data_scripts/pack_heads.py`).
 
     Raises:
         FileNotFoundError: there is no such file.
         ModelFileError: it is neither of the two.
     """
-    path = Path(path)
+    path = heads_file(heads)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; give a morphable model or ICT-FaceKit .npz")
+        raise FileNotFoundError(
+            f"{path}: no such file; give a morphable model or other heads as .npz, or"
+            f" {ICT_FACEKIT!r}"
+        )
     try:
         packed = read_npz(path)
     except ValueError as error:
@@ -89,12 +108,13 @@ def _of_morphable_model(model: MorphableModel) -> HeadModel:
         group=model.expression_group,
         frequency=model.expression_frequency,
         units=model.expression_names,
+        scanned=False,
     )
 
 
 def _of_packed(file: dict[str, np.ndarray]) -> HeadModel:
     names = [str(name) for name in file["expression_names"]]
-    kept = [i for i, name in enumerate(names) if not name.startswith(_LEFT_OUT)]
+    kept = [i for i, name in enumerate(names) if not name.startswith(LEFT_OUT)]
     names = [names[i] for i in kept]
     swap = {"_L": "_R", "_R": "_L"}
     other = [name[:-2] + swap.get(name[-2:], name[-2:]) for name in names]
@@ -112,9 +132,9 @@ def _of_packed(file: dict[str, np.ndarray]) -> HeadModel:
     features = eyeballs | mouth
     return HeadModel(
         mean=mean,
-        identity=torch.from_numpy(file["identity"]).float(),
-        expression=torch.from_numpy(file["expression"][kept]).float(),
-        triangles=torch.from_numpy(file["faces"]).long(),
+        identity=_displacements(file, "identity"),
+        expression=_displacements(file, "expression")[kept],
+        triangles=torch.from_numpy(file["faces"].astype(np.int64)),
         landmarks=landmarks.long(),
         face=face,
         cut={
@@ -125,7 +145,14 @@ def _of_packed(file: dict[str, np.ndarray]) -> HeadModel:
         group=torch.minimum(partner, torch.arange(len(names))),
         frequency=torch.ones(len(names)),
         units=tuple(names),
+        scanned=True,
     )
+
+
+def _displacements(file: dict[str, np.ndarray], name: str) -> Float[Tensor, "units vertices 3"]:
+    units = torch.from_numpy(file[name]).float()
+    scale = file.get(f"{name}_scale")
+    return units if scale is None else units * torch.from_numpy(scale)[:, None, None]
 
 
 def _above_jaw(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from facerecon.camera import CROP_MM, POSE_UNITS, rotation_matrix
-from facerecon.detection.detect import NoFaceError, detect_faces
+from facerecon.detection.detect import NoFaceError, largest_face
 from facerecon.evaluation.heads.models import HeadModel
 from facerecon.evaluation.heads.photos import normal, picture, uniform, wear_hair
 from facerecon.evaluation.heads.registration import register_heads
@@ -339,7 +339,7 @@ def _true(grey: np.ndarray, true: Crop) -> tuple[bool, Crop]:
 def detected(grey: Float[np.ndarray, "size size"], true: Crop) -> tuple[bool, Crop]:
     """The detector's crop, or False and the true one."""
     try:
-        box = detect_faces(np.repeat(grey[..., None], 3, axis=2))[0]
+        box = largest_face(np.repeat(grey[..., None], 3, axis=2))
     except NoFaceError:
         return False, true
     x, y, side, _ = box.crop_box()
