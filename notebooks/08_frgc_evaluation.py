@@ -52,7 +52,8 @@ output, cache = Path(output_dir), repro.cache_folder()
 output.mkdir(parents=True, exist_ok=True)
 count = {"quick": 10, "full": 40}[preset]
 if not frgc:
-    written = list(cached_bench(cache, count, seed))
+    making = cached_bench(cache, count, seed)
+    written = list(repro.count(making, count, "photographs"))
 folder = Path(frgc or bench_folder(cache, seed))
 scans = [read_frgc(file) for file in find_frgc(folder)[:count]]
 dataset = "FRGC v2" if frgc else "facerecon-bench"
@@ -150,7 +151,7 @@ print({name: f"{100 * value:.2f} %" for name, value in misfit.items()})
 chosen = coarse_weights or None, fine_weights or None
 settings = MethodSettings(*chosen, normals=normals_weights or None)
 names, kept, estimates, failures = list(method_names()), [], [], {}
-for item in scans:
+for item in repro.count(scans, len(scans), "scans"):
     try:
         found = {n: build_method(n, settings)(item.image) for n in names}
     except ValueError as refusal:  # a method finds no face: the scan counts for none

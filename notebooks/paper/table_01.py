@@ -58,7 +58,8 @@ datasets = {"FRGC v2": (frgc, "frgc"), "Bosphorus": (bosphorus, "bosphorus")}
 datasets = {name: value for name, value in datasets.items() if value[0]}
 if not datasets:
     for population in [None, heads] if heads else [None]:
-        written = list(cached_bench(cache, count, seed, population, jobs))
+        making = cached_bench(cache, count, seed, population, jobs)
+        written = list(repro.count(making, count, "photographs"))
         name = f"facerecon-bench, {Path(population or 'default').stem} heads"
         datasets[name] = str(bench_folder(cache, seed, population)), "frgc"
     print(f"{len(written)} scans of facerecon-bench, seed {seed}")
@@ -70,7 +71,7 @@ def evaluate(folder, layout, **protocol):
     """The table of one dataset; what an earlier run found out is not computed again."""
     place = cache / f"scans_{repro.code_hash()[:8]}" / Path(folder).name
     config = ProtocolConfig(seed=seed, **protocol)
-    options = {"jobs": jobs, "limit": limit}
+    options = {"jobs": jobs, "limit": limit, "progress": repro.counter_of("scans")}
     return evaluate_scans(folder, place, layout, names, config, settings, **options)
 
 

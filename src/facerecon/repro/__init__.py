@@ -5,6 +5,7 @@ numbers; `target` is what the paper says. papermill, which runs the notebooks, a
 imported only when they are needed.
 """
 
+from facerecon.repro.agreement import Agreement, compare
 from facerecon.repro.items import (
     ITEMS,
     PRESETS,
@@ -13,13 +14,15 @@ from facerecon.repro.items import (
     cache_folder,
     find_notebook,
 )
+from facerecon.repro.progress import count, counter_of
 from facerecon.repro.record import Recorder, code_hash
 from facerecon.repro.run import check_parameters, reproduce
-from facerecon.repro.targets import Target, differences, read_result, read_targets, target
+from facerecon.repro.targets import Target, read_result, read_targets, target
 
 __all__ = [
     "ITEMS",
     "PRESETS",
+    "Agreement",
     "Recorder",
     "ReproductionError",
     "RequestError",
@@ -27,7 +30,9 @@ __all__ = [
     "cache_folder",
     "check_parameters",
     "code_hash",
-    "differences",
+    "compare",
+    "count",
+    "counter_of",
     "find_notebook",
     "read_result",
     "read_targets",

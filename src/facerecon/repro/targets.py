@@ -85,13 +85,3 @@ def read_result(folder: Path) -> dict | None:
         return json.loads((folder / "result.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def differences(folder: Path, other: Path) -> list[str]:
-    """The values by which two records of an item differ; empty if they agree exactly."""
-    pair = [(read_result(place) or {}).get("values", {}) for place in (folder, other)]
-    if not all(pair):
-        return [f"no result.json in {folder if not pair[0] else other}"]
-    names = dict.fromkeys([*pair[0], *pair[1]])
-    missing = object()
-    return [name for name in names if pair[0].get(name, missing) != pair[1].get(name, missing)]

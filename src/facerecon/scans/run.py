@@ -11,7 +11,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -75,7 +75,7 @@ def evaluate_scans(
     scan_list: str | Path | None = None,
     jobs: int = 1,
     scheduler: str | None = None,
-    progress: bool = False,
+    progress: bool | Callable[[int, int], None] = False,
     limit: int | None = None,
 ) -> ScanTable:
     """Evaluate methods on all scans below a folder, or on those that a list names.
@@ -89,6 +89,7 @@ def evaluate_scans(
         jobs: processes on this machine.
         scheduler: address of a dask scheduler whose workers do the work instead; they must see
             the same folders under the same paths.
+        progress: show a bar; or a function that is told how many scans of how many are done.
         limit: only the first scans, this many.
 
     Raises:
@@ -117,8 +118,12 @@ def evaluate_scans(
     ]
     results = {}
     runner = _on_cluster(tasks, scheduler) if scheduler else _on_this_machine(tasks, jobs)
-    for result in tqdm(runner, total=len(tasks), unit="scan", disable=not progress):
+    tell = progress if callable(progress) else None
+    bar = tqdm(runner, total=len(tasks), unit="scan", disable=not progress or tell is not None)
+    for result in bar:
         results[result["name"]] = result
+        if tell:
+            tell(len(results), len(tasks))
         if "fault" in result:
             skipped.skip(Path(result["range"]), ScanError(*result["fault"]))
     ordered = [results[item.name] for item in found if "fault" not in results[item.name]]
