@@ -26,7 +26,6 @@ seed = 0  # of the sampled faces
 output_dir = "runs/morphable_model"  # where figures and result.json go
 
 # %% tags=["imports"]
-from pathlib import Path
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -42,8 +41,7 @@ import torch  # after facerecon, which tells its threads how to wait
 model = MorphableModel.default()
 n_id, n_exp = model.n_identity, model.n_expression
 generator = torch.Generator().manual_seed(seed)
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 print(f"{model.n_vertices:,} vertices, {len(model.triangles):,} triangles,")
 print(f"{n_id} identity, {n_exp} expression and {model.n_albedo} albedo coefficients")
 

@@ -53,8 +53,7 @@ model = MorphableModel.default()
 world = synthetic.SyntheticWorld(model)
 base, size = world.config, world.config.size
 generator = world.generator(seed)
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 
 
 def pictures(maps):

@@ -49,8 +49,7 @@ from facerecon.views import concepts, portraits, viz
 import torch  # after facerecon, which tells its threads how to wait
 
 # %%
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 model = MorphableModel.default()
 n, size = model.n_coefficients, 200
 world = synthetic.SyntheticWorld(model)
@@ -621,8 +620,8 @@ assert share > 0, f"{share:.1f} % of the identity, above 0 expected"
 # more iterations do no harm.
 
 # %%
-root = next(p for p in [Path.cwd(), *Path.cwd().parents] if (p / "benchmarks").is_dir())
-ablations = json.loads((root / "benchmarks/results/ablations.json").read_text())["rows"]
+file = repro.find_file("benchmarks/results/ablations.json")
+ablations = json.loads(file.read_text())["rows"]
 figure, axis = plt.subplots(figsize=(9, 4.4), layout="constrained")
 for number, (name, entry) in enumerate(ablations.items()):
     m = entry["metrics"]

@@ -27,7 +27,6 @@ output_dir = "runs/differentiable_rendering"  # where figures and result.json go
 
 # %% tags=["imports"]
 import time
-from pathlib import Path
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -41,8 +40,7 @@ from facerecon.views import concepts, viz
 import torch  # after facerecon, which tells its threads how to wait
 
 # %%
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 generator = torch.Generator().manual_seed(seed)
 model = MorphableModel.default()
 triangles, size = model.triangles, 200

@@ -54,8 +54,7 @@ import torch  # after facerecon, which tells its threads how to wait
 torch.set_grad_enabled(False)
 model, size = MorphableModel.default(), 200
 count = {"quick": 24, "full": 192}[preset]  # synthetic faces to measure errors on
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 
 
 def dice(number=0):

@@ -60,8 +60,7 @@ reconstructor = Reconstructor.from_pretrained(fine=used_weights, refine="finenet
 model, network, size = reconstructor.model, reconstructor.finenet, 200
 settings = presets.FineTraining()  # weights of Eq. (14); what the paper leaves open
 steps = {"quick": 100, "full": 1000}[preset]  # of every optimization
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 
 
 # %%

@@ -55,8 +55,7 @@ used_weights = {
     name: Path(file or weights.shipped(f"{name}.safetensors"))
     for name, file in files.items()
 }
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 coarse_file, fine_file, normals_file = used_weights.values()
 reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file, refine="finenet")
 default = Reconstructor.from_pretrained(coarse_file, normals_file, refine="normals")

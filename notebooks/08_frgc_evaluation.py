@@ -48,8 +48,7 @@ from facerecon.simulated_scans.cache import bench_folder, cached_bench
 from facerecon.views import concepts, viz
 
 # %%
-output, cache = Path(output_dir), repro.cache_folder()
-output.mkdir(parents=True, exist_ok=True)
+output, cache = repro.start(output_dir), repro.cache_folder()
 count = {"quick": 10, "full": 40}[preset]
 if not frgc:
     making = cached_bench(cache, count, seed)

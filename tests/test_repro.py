@@ -28,6 +28,7 @@ from facerecon.repro import (
 from facerecon.repro import items as items_module
 from facerecon.weights import ModelCard, save_weights
 
+ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = 'preset = "quick"\nseed = 0\nrate = 0.5\noutput_dir = "runs"\nphotos = []'
 
 
@@ -220,6 +221,8 @@ def test_notebooks_are_found_from_inside_the_clone(
     assert find_notebook("second") == expected
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.chdir(elsewhere)
+    assert items_module.find_file("figures/targets.toml") == ROOT / "figures/targets.toml"
+    monkeypatch.setattr(items_module, "_own_clone", list)  # as in an installed wheel
     with pytest.raises(ReproductionError, match="set FACERECON_ROOT"):
         find_notebook("second")
     monkeypatch.setenv("FACERECON_ROOT", str(elsewhere))

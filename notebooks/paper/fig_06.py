@@ -34,8 +34,7 @@ from facerecon.views.portraits import portraits
 import torch  # after facerecon, which tells its threads how to wait
 
 # %%
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 reconstructor = Reconstructor.from_pretrained(coarse_file)
 model, cache = reconstructor.model, repro.cache_folder()

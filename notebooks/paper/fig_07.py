@@ -19,7 +19,6 @@ coarse_weights = ""  # files of weights instead of those that ship
 fine_weights = ""
 
 # %% tags=["imports"]
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 
@@ -33,8 +32,7 @@ from facerecon.views.portraits import CREDITS, portraits
 import torch  # after facerecon, which tells its threads how to wait
 
 # %%
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 fine_file = fine_weights or weights.shipped("finenet.safetensors")
 reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file, refine="finenet")

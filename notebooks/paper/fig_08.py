@@ -22,7 +22,6 @@ fine_weights = ""  # FineNet's
 normals_weights = ""  # NormalNet's
 
 # %% tags=["imports"]
-from pathlib import Path
 
 import numpy as np
 
@@ -41,8 +40,7 @@ from facerecon.views import viz
 import torch  # after facerecon, which tells its threads how to wait
 
 # %%
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 fine_file = fine_weights or weights.shipped("finenet.safetensors")
 normals_file = normals_weights or weights.shipped("normalnet.safetensors")

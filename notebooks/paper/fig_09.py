@@ -18,7 +18,6 @@ coarse_weights = ""  # files of weights instead of those that ship
 fine_weights = ""
 
 # %% tags=["imports"]
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -32,8 +31,7 @@ from facerecon.simulated_scans.cache import cached_photograph
 from facerecon.views import viz
 
 # %%
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 fine_file = fine_weights or weights.shipped("finenet.safetensors")
 reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file, refine="finenet")

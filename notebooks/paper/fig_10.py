@@ -40,8 +40,7 @@ from facerecon.views.portraits import portraits
 import torch  # after facerecon, which tells its threads how to wait
 
 # %%
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 settings = MethodSettings(
     coarse_weights or None, fine_weights or None, normals=normals_weights or None
 )

@@ -32,8 +32,7 @@ from facerecon.views import viz
 from facerecon.views.portraits import portraits
 
 # %%
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 fine_file = fine_weights or weights.shipped("finenet.safetensors")
 normals_file = normals_weights or weights.shipped("normalnet.safetensors")

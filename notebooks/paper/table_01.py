@@ -46,8 +46,7 @@ from facerecon.scans.run import evaluate_scans
 from facerecon.simulated_scans.cache import bench_folder, cached_bench
 
 # %%
-output, cache = Path(output_dir), repro.cache_folder()
-output.mkdir(parents=True, exist_ok=True)
+output, cache = repro.start(output_dir), repro.cache_folder()
 target = repro.target("table_01")
 names = list(methods) or list(method_names())
 count = subjects or {"quick": 30, "full": 100}[preset]

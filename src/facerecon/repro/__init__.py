@@ -12,11 +12,13 @@ from facerecon.repro.items import (
     ReproductionError,
     RequestError,
     cache_folder,
+    find_file,
     find_notebook,
 )
 from facerecon.repro.progress import count, counter_of
 from facerecon.repro.record import Recorder, code_hash
 from facerecon.repro.run import check_parameters, reproduce
+from facerecon.repro.start import start
 from facerecon.repro.targets import Target, read_result, read_targets, target
 
 __all__ = [
@@ -33,9 +35,11 @@ __all__ = [
     "compare",
     "count",
     "counter_of",
+    "find_file",
     "find_notebook",
     "read_result",
     "read_targets",
     "reproduce",
+    "start",
     "target",
 ]
