@@ -923,6 +923,7 @@ for percent, count in needed.items():
     record(f"components_for_{percent}_percent", count)
 record("mean_face_px_of_200", [high, wide])
 print(record.path.read_text()[:600])
+repro.judge_item("morphable_model", output)
 
 # %% [markdown]
 # ## Further reading

@@ -964,6 +964,7 @@ for name in names:
 record("shipped/landmarks_pct_by_yaw", np.round(by_yaw, 2))
 record("shipped/landmarks_pct_by_cover", np.round(by_cover, 2))
 print(record.path.read_text()[:500])
+repro.judge_item("coarsenet", output)
 
 # %% [markdown]
 # ## Further reading

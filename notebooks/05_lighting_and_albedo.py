@@ -1219,6 +1219,7 @@ for (kind, key, order), value in held.items():
 for name, value in rest.items():
     record(name, float(f"{value:.4g}"))
 print(f"{len(record.values)} numbers are in {record.path}")
+repro.judge_item("lighting_and_albedo", output)
 
 # %% [markdown]
 # ## Further reading

@@ -1343,6 +1343,7 @@ for name, of in energies.items():
 for name, value in measured.items():
     record(name, float(f"{value:.4g}"))
 print(f"{len(record.values)} numbers are in {record.path}")
+repro.judge_item("finenet", output)
 
 # %% [markdown]
 # ## Further reading

@@ -819,6 +819,7 @@ for (source, place, cut), norm in norms.items():
     record(f"flow/{source}{', layer cut' * cut}/{place}", float(f"{norm:.3g}"))
 record("tuning/criterion_before_and_after", [round(history[k][0], 3) for k in (0, -1)])
 print(f"{len(record.values)} numbers are in {record.path}")
+repro.judge_item("end_to_end", output)
 
 # %% [markdown]
 # ## Further reading

@@ -544,6 +544,7 @@ for title, values in averages.items():
 for row in rows:
     record(f"interval/{row.method}", np.round([row.mean.low, row.mean.high], 4))
 print(f"{len(record.values)} numbers are in {record.path}")
+repro.judge_item("frgc_evaluation", output)
 
 # %% [markdown]
 # ## Further reading

@@ -109,4 +109,7 @@ text = f"{len(faces)} faces"
 if measured:
     mean = np.mean([mean for mean, *_ in measured.values()])
     text += f"; depth error of the simulated ones {mean:.1f} mm"
-record.outcome(text, "other data")
+record.outcome(text)
+
+# %% tags=["record"]
+repro.judge_item("fig_01", output)

@@ -103,6 +103,7 @@ for name, share in explained.items():
     record(f"{name}/light", lights[name].double().numpy().round(3))
 low, high = min(explained.values()), max(explained.values())
 text = f"light and albedo explain {low:.0%} to {high:.0%} of the skin's variance"
-record.outcome(
-    text, "other data", "glasses, highlights and cast shadows are in neither"
-)
+record.outcome(text)
+
+# %% tags=["record"]
+repro.judge_item("fig_06", output)

@@ -169,4 +169,7 @@ for name in places:
     record(f"{name}/from_fidelity", float(f"{blue[name]:.3g}"))
 text = f"both reach CoarseNet: gradient norms {red['CoarseNet']:.2g} from Eq. (14) and"
 text += f" {blue['CoarseNet']:.2g} from fidelity"
-record.outcome(text, "reproduced")
+record.outcome(text)
+
+# %% tags=["record"]
+repro.judge_item("fig_07", output)

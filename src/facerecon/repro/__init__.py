@@ -6,6 +6,7 @@ imported only when they are needed.
 """
 
 from facerecon.repro.agreement import Agreement, compare
+from facerecon.repro.claims import Judgments, judge, judge_item, read_claims, status
 from facerecon.repro.items import (
     ITEMS,
     PRESETS,
@@ -25,6 +26,7 @@ __all__ = [
     "ITEMS",
     "PRESETS",
     "Agreement",
+    "Judgments",
     "Recorder",
     "ReproductionError",
     "RequestError",
@@ -37,9 +39,13 @@ __all__ = [
     "counter_of",
     "find_file",
     "find_notebook",
+    "judge",
+    "judge_item",
+    "read_claims",
     "read_result",
     "read_targets",
     "reproduce",
     "start",
+    "status",
     "target",
 ]

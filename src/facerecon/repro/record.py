@@ -10,7 +10,6 @@ from pathlib import Path
 
 PACKAGES = ("facerecon", "torch", "numpy", "numba", "opencv-python-headless")
 CARD_FIELDS = ("task", "preset", "data", "samples", "seed", "commit", "metrics")
-STATUSES = ("reproduced", "other data", "differs", "not measured")
 
 
 class Recorder:
@@ -73,20 +72,15 @@ class Recorder:
         self.timings[name] = _plain(name, round(float(seconds), 3))
         self._write()
 
-    def outcome(self, ours: str, status: str, why: str = "") -> None:
+    def outcome(self, ours: str) -> None:
         """Say in words what came out, for the table that sets it beside the paper.
+
+        Whether it is what the paper says is no notebook's opinion: `claims` judges the values.
 
         Args:
             ours: the result, short, its numbers taken from variables.
-            status: one of `STATUSES`.
-            why: it differs from the paper.
-
-        Raises:
-            ValueError: an unknown status.
         """
-        if status not in STATUSES:
-            raise ValueError(f"unknown status {status!r}; there are: {', '.join(STATUSES)}")
-        self.outcomes = {"ours": ours, "status": status, "why": why}
+        self.outcomes = {"ours": ours}
         self._write()
 
     def _write(self) -> None:
