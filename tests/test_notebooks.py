@@ -506,6 +506,6 @@ def test_the_status_table_sets_ours_beside_the_papers(tmp_path: Path) -> None:
     record.outcome("3 mm")
     head, _, first, *rest, last = TABLE.status_table(tmp_path, targets).splitlines()
     assert len(rest) == 10 and head.count("|") == first.count("|") == last.count("|")
-    assert "| pictures | 3 mm | one face (preset quick) | *does not reproduce*: at 400" in last
-    assert "0.50 to 0.50 times those at 200. |" in last
+    assert "| pictures | 3 mm | one face (preset quick) | *does not reproduce*: “it allows" in last
+    assert "does not hold: at 400 pixels" in last and "0.50 to 0.50 times those at 200. |" in last
     assert "run `facerecon reproduce table_01`" in first and "| *not run* |" in first

@@ -26,10 +26,7 @@ The methods that the paper compares with, [20], [34], [36] and [47], are our re-
 their publications ([methods.md](methods.md)). Where an interval is given, it is of a paired
 bootstrap over people, with 95 %.
 """
-TABLE = [
-    "| section | the paper says | here it | holds if | measured | shown in |",
-    "|" + "---|" * 6,
-]
+COLUMNS = ("section", "the paper says", "here it", "holds if", "measured", "shown in")
 
 
 def page(root: Path) -> str:

@@ -179,6 +179,8 @@ def accurate_at_test_time(record: dict) -> Verdict:
 
 def _paired_people(record: dict, first: str, second: str):
     """Difference of two stages' normal angles on the same photographs, people resampled."""
+    import numpy as np
+
     from facerecon.scans.protocol import paired_interval
 
     angles = {(r["method"], r["person"], r["lamp"]): r["normals"] for r in record["rows"]}
@@ -186,7 +188,7 @@ def _paired_people(record: dict, first: str, second: str):
     pairs = [(angles[(first, *key)], angles[(second, *key)]) for key in keys]
     if not pairs:
         raise MissingValue(first)
-    interval = paired_interval([a - b for a, b in pairs], [key[0] for key in keys])
+    interval = paired_interval(-np.diff(np.array(pairs, float))[:, 0], [key[0] for key in keys])
     return *interval, tuple(fmean(column) for column in zip(*pairs, strict=True))
 
 

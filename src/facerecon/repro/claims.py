@@ -62,9 +62,11 @@ class Judgments(list):
         for claim, verdict, measured in self:
             says = f"“{claim.says}” ({claim.section})"
             lines.append(f"| {says} | **{verdict}** | {claim.holds_if} | {measured} |")
-        return "\n".join(lines) if self else ""
+        return "\n".join(lines) if self else repr(self)
 
     def __repr__(self) -> str:
+        if not self:
+            return f"no claims of the paper: {FILE} comes with the repository"
         return "\n".join(f"{c.name}: {verdict}; {measured}" for c, verdict, measured in self)
 
 
@@ -122,9 +124,12 @@ def judge(claim: Claim, root: Path, instead: Mapping[str, Path] | None = None) -
 def judge_item(item: str, output: str | Path) -> Judgments:
     """The claims about an item, judged by the run whose folder of results this is.
 
-    Other results that a claim rests on are those of the clone.
+    Other results that a claim rests on are those of the clone; without one there are no claims.
     """
-    root = find_file(FILE).parents[1]
+    try:
+        root = find_file(FILE).parents[1]
+    except ReproductionError:
+        return Judgments()
     instead = {f"figures/{item}": Path(output)}
     found = [judge(c, root, instead) for c in read_claims(root / FILE) if c.item == item]
     return Judgments(found)
@@ -136,10 +141,11 @@ def status(item: str, aim: Target, root: Path) -> tuple[str, str]:
     if record is None:
         return NOT_RUN, ""
     judged = [judge(c, root) for c in read_claims(root / FILE) if c.item == item and c.decides]
-    if failed := [j.measured.rstrip(".") for j in judged if j.verdict == FAILS]:
-        return NOT_REPRODUCED, f"{'; '.join(failed)}."
-    if open_ones := [j.measured.rstrip(".") for j in judged if j.verdict == UNTESTED]:
-        return NOT_RUN, f"{'; '.join(open_ones)}."
+    if failed := [j for j in judged if j.verdict == FAILS]:
+        said = (f"“{j.claim.says.rstrip('.')}” does not hold: {j.measured}" for j in failed)
+        return NOT_REPRODUCED, " ".join(said)
+    if untested := [j.measured for j in judged if j.verdict == UNTESTED]:
+        return NOT_RUN, untested[0]
     own = aim.same_data or str(record.get("data", "")).startswith("FRGC v2")
     return (REPRODUCED if own else SAME_CONCLUSION), aim.reason
 

@@ -251,7 +251,7 @@ def paired_interval(
     """
     config = config or ProtocolConfig()
     weights = _resampled_weights(subjects, config.bootstrap, config.seed)
-    return _interval(np.asarray(differences, float), weights, config.confidence)
+    return _interval(differences, weights, config.confidence)
 
 
 def _within(mask: Bool[np.ndarray, "height width"], margin: int) -> np.ndarray:
