@@ -914,7 +914,8 @@ if fitting.solved:
 # 7. Which of the sliders could you move without a change of the *normal map*?
 
 # %% tags=["record"]
-record = repro.Recorder(output, preset, seed)
+measured_on = "the morphable model that ships"
+record = repro.Recorder(output, preset, seed, data=measured_on)
 record("vertices", model.n_vertices)
 record("coefficients", [n_id, n_exp, model.n_albedo])
 record("landmark_std_mm", vertex_std[model.landmarks].mean().item())

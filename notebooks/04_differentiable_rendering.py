@@ -895,7 +895,8 @@ exercise.passed("moving a corner is moving the pixel the other way, by its weigh
 # 7. Where would a criterion on the *normals* send gradients, even with fixed weights?
 
 # %% tags=["record"]
-record = repro.Recorder(output, preset, seed)
+measured_on = "the morphable model that ships"
+record = repro.Recorder(output, preset, seed, data=measured_on)
 record("pixels_that_differ_from_the_loop", float(different))
 record("vertices_with_gradient", round(float(reached.mean()), 4))
 for name, share in missed.items():

@@ -39,7 +39,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from facerecon import MorphableModel, Reconstructor, camera, coarsenet, depth, imaging
-from facerecon import lighting, losses, rasterize, render, repro, sfs
+from facerecon import lighting, losses, rasterize, render, repro, sfs, weights
 from facerecon.course import Exercise
 from facerecon.detection import detect
 from facerecon.evaluation import measured_normals, photometric_stereo, rendered_yale
@@ -1205,7 +1205,9 @@ exercise.passed("with such weights for each pixel, section 10 measured a whole f
 # 8. Why can lamps whose directions lie in one plane not tell a normal?
 
 # %% tags=["record"]
-record = repro.Recorder(output, preset, seed)
+measured_on = "rendered faces; two portraits"
+coarse_file = weights.shipped("coarsenet.safetensors")
+record = repro.Recorder(output, preset, seed, weights=[coarse_file], data=measured_on)
 record("faces", count)
 for name, (angle, shading_error, factor) in table.items():
     record(f"{name}/light_angle_deg_median", round(angle.median().item(), 2))

@@ -1329,7 +1329,13 @@ exercise.passed("integrate of the package solves this system for a whole face.")
 # 10. Which errors of a coarse face does a short reach keep, and which a long one?
 
 # %% tags=["record"]
-record = repro.Recorder(output, preset, seed, weights=[used_weights])
+other_files = [
+    weight_files.shipped(f"{name}.safetensors") for name in ("coarsenet", "normalnet")
+]
+measured_on = "rendered faces; two portraits"
+record = repro.Recorder(
+    output, preset, seed, weights=[used_weights, *other_files], data=measured_on
+)
 measured = {f"terms/{name}/angle_deg": score[0] for name, score in scores.items()}
 measured |= {f"units/{name}/angle_deg": angle for name, angle in by_units.items()}
 measured |= {f"checkerboard/{name}": share for name, share in boards.items()}

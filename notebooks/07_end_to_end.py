@@ -803,7 +803,10 @@ exercise.passed("this is what Eq. (14) compares with the photograph.")
 # 7. A photograph is enlarged twofold. What happens to $f$, to the mesh in mm, to $Y$?
 
 # %% tags=["record"]
-record = repro.Recorder(output, preset, seed, weights=used_weights.values())
+measured_on = f"{len(images)} portraits"
+record = repro.Recorder(
+    output, preset, seed, weights=used_weights.values(), data=measured_on
+)
 for name in images:
     turned = np.degrees(faces[name].pose[:3] * camera.POSE_UNITS[:3].numpy())
     record(f"{name}/pitch_yaw_roll_deg", turned.round(2))

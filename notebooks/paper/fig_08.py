@@ -18,7 +18,6 @@ seed = 0
 output_dir = "runs/fig_08"
 count = 100  # photographs of the person
 coarse_weights = ""  # files of weights instead of those that ship
-fine_weights = ""  # FineNet's
 normals_weights = ""  # NormalNet's
 
 # %% tags=["imports"]
@@ -42,7 +41,6 @@ import torch  # after facerecon, which tells its threads how to wait
 # %%
 output = repro.start(output_dir)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
-fine_file = fine_weights or weights.shipped("finenet.safetensors")
 normals_file = normals_weights or weights.shipped("normalnet.safetensors")
 reconstructor = Reconstructor.from_pretrained(coarse_file, normals_file)
 model = reconstructor.model
@@ -112,7 +110,7 @@ for number, face in faces.items():
         assert error < 8, f"this is another face: {error:.2f} mm, not below 8"
 
 # %% tags=["record"]
-files = [coarse_file, fine_file]
+files = [coarse_file, normals_file]
 people = f"a synthetic person of the training world, {count} photographs"
 record = repro.Recorder(output, preset, seed, weights=files, data=people)
 record("photographs_used", len(person.used))

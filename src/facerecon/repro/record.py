@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import platform
 from collections.abc import Sequence
 from importlib import metadata
@@ -52,6 +53,7 @@ class Recorder:
             "seed": seed,
             "device": device,
             "commit": commit(),
+            "machine": {"processor": processor(), "cores": os.cpu_count()},
             "python": platform.python_version(),
             "packages": {name: package_version(name) for name in PACKAGES},
             "weights": {Path(path).stem: _card(Path(path)) for path in weights},
@@ -103,6 +105,16 @@ def code_hash() -> str:
     versions = [platform.python_version(), *map(package_version, PACKAGES)]
     digest.update(" ".join(versions).encode())
     return digest.hexdigest()
+
+
+def processor() -> str:
+    """The name of this machine's processor, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _card(path: Path) -> dict:
