@@ -60,14 +60,14 @@ def test_differences_are_named_with_both_values_and_their_size(tmp_path: Path) -
     assert head == "fig_02: 4 of 7 values DIFFER"
     assert [line.strip() for line in lines] == [
         "gone: 2 -> (none)",
+        "added: (none) -> text",
         "depth_mm[1]: 5 -> 6, 16.67% (allowed 1.00%)",
         "faces: 3 -> 4, 25.00% (must be equal)",
-        "added: (none) -> text",
     ]
     del old["gone"], new["added"]
     old |= {"depth_mm": [4.0, 6.0], "faces": 4}
     agreed = str(pair(tmp_path, old, new))
-    assert agreed == "fig_02: 5 values agree, the largest difference is 0.50%, of near"
+    assert agreed == "fig_02: 5 values agree, the largest difference is 0.5 %, of near"
 
 
 def test_tolerances_of_an_item_are_used(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_the_exit_code_follows_the_tolerances(
         given = {"error": error, "faces": faces}
         assert reproduce(["fig_02"], "quick", given, second, against=first) == code
     printed = capsys.readouterr()
-    assert "fig_02: 2 values agree, the largest difference is 0.40%, of error_mm" in printed.out
+    assert "fig_02: 2 values agree, the largest difference is 0.4 %, of error_mm" in printed.out
     assert "error_mm: 1 -> 1.5, 33.33% (allowed 1.00%)" in printed.out
     assert "faces: 3 -> 4, 25.00% (must be equal)" in printed.out
     assert not [path for path in (first / "fig_02").iterdir() if path.name.startswith(".f")]

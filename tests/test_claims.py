@@ -254,7 +254,7 @@ def test_a_status_follows_from_the_claims_and_the_data(tmp_path: Path) -> None:
     assert status("table_01", TARGETS["table_01"], place)[0] == STATUSES[0]
     place = clone(tmp_path / "bad", "table_01", {**bad[0], "data": "FRGC v2, 2000 scans"})
     kind, reason = status("table_01", TARGETS["table_01"], place)
-    assert kind == STATUSES[2] and "does not hold: the order by mean error" in reason
+    assert kind == STATUSES[2] and "in another order: the order by mean error" in reason
     assert status("fig_01", TARGETS["fig_01"], place) == (NOT_RUN, "")
     assert all(aim.reason.endswith(".") for aim in TARGETS.values())
 

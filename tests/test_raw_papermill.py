@@ -125,7 +125,9 @@ def test_every_notebook_starts_before_it_computes(path: Path) -> None:
     after = next(i for i, cell in enumerate(cells) if "imports" in cell.metadata.get("tags", []))
     body = next(c for c in cells[after + 1 :] if not c.source.startswith("concepts.")).source
     assert "repro.start(output_dir)" in body
-    assert re.search(r"repro\.Recorder\([^)]*\bdata=", "".join(cell.source for cell in cells))
+    assert re.search(
+        r"repro\.Recorder\([\s\S]{0,200}?\bdata=", "".join(cell.source for cell in cells)
+    )
     names = [
         node for cell in cells for node in ast.walk(ast.parse(cell.source))
         if isinstance(node, ast.Name) and node.id == "output_dir"

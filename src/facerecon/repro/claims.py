@@ -34,6 +34,7 @@ class Claim:
         sources: the results that it reads, as in "figures/fig_04"; none if it cannot be tested.
         why: it cannot be tested.
         decides: whether the item reproduces only if it holds.
+        if_not: what to say of the item where it does not hold, instead of the sentence itself.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Claim:
     sources: tuple[str, ...] = ()
     why: str = ""
     decides: bool = False
+    if_not: str = ""
 
 
 class Judgment(NamedTuple):
@@ -142,7 +144,9 @@ def status(item: str, aim: Target, root: Path) -> tuple[str, str]:
         return NOT_RUN, ""
     judged = [judge(c, root) for c in read_claims(root / FILE) if c.item == item and c.decides]
     if failed := [j for j in judged if j.verdict == FAILS]:
-        said = (f"“{j.claim.says.rstrip('.')}” does not hold: {j.measured}" for j in failed)
+        said = (
+            f"{j.claim.if_not or f'“{j.claim.says}” does not hold'}: {j.measured}" for j in failed
+        )
         return NOT_REPRODUCED, " ".join(said)
     if untested := [j.measured for j in judged if j.verdict == UNTESTED]:
         return NOT_RUN, untested[0]
