@@ -2,6 +2,7 @@
 # make reproduce   run the notebooks and compare with the paper (PRESET=full for the long way)
 # make portability the tests of numbers, and chapters 3 and 6, under other vector instructions and
 #                  numbers of threads (PORTABILITY=--short: some minutes)
+# make results     every measured number, table and list in README and docs, from the results
 # make site        the documentation, build/site/index.html, with the chapters' outputs; npm brings MathJax
 #                  (SITE_ITEMS=: the paper's items run, too)
 # make slides      the chapters as slides, build/slides, with all that they load; npm brings it
@@ -29,7 +30,7 @@ BIN := $(VENV)/bin
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 NOTEBOOKS = $(sort $(wildcard notebooks/*.ipynb))
 
-.PHONY: test reproduce portability site slides test-site lint clean
+.PHONY: test reproduce results portability site slides test-site lint clean
 
 test: $(VENV)/.installed-dev
 	$(TESTS)
@@ -37,6 +38,9 @@ test: $(VENV)/.installed-dev
 
 reproduce: $(VENV)/.installed-notebooks
 	$(BIN)/facerecon reproduce --preset $(PRESET) --jobs $(JOBS)
+
+results: $(VENV)/.installed-dev
+	$(BIN)/python tools/results.py
 
 portability: $(VENV)/.installed-dev
 	$(BIN)/python tools/portability.py $(PORTABILITY)

@@ -1,6 +1,6 @@
 """How well the shipped CoarseNet finds 500 synthetic faces that it has never seen, from r = 0.
 
-    python benchmarks/coarsenet.py [--faces 500] [--iterations 4] [--weights FILE]
+    python benchmarks/coarsenet.py [--faces 500] [--iterations 4] [--weights FILE] [--out FILE]
 
 Prints JSON: median pose errors in degrees, mean landmark error in percent of the face's box, and
 GMSE, after every iteration, of CoarseNet and, for comparison, of the mean face at the true pose and
@@ -8,10 +8,11 @@ of r = 0.
 """
 
 import argparse
-import json
 import math
+from pathlib import Path
 
 import torch
+from timing import finish, machine, made_with
 
 from facerecon.camera import split
 from facerecon.coarsenet import CoarseNet
@@ -29,7 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", type=int, default=500)
     parser.add_argument("--iterations", type=int, default=4)
-    parser.add_argument("--weights", help="CoarseNet weights (default: shipped)")
+    parser.add_argument("--weights", type=Path, help="CoarseNet weights (default: shipped)")
+    parser.add_argument("--out", type=Path, help="write the JSON here, too")
     args = parser.parse_args()
     model = MorphableModel.default()
     network: CoarseNet = load_coarsenet(args.weights)
@@ -42,31 +44,25 @@ def main() -> None:
     zero = torch.zeros_like(faces.r)
     posed = torch.cat([torch.zeros_like(coefficients), pose], dim=1)
     metric = model.geometry_metric()
-    print(
-        json.dumps(
-            {
-                "faces": args.faces,
-                "yaw_limit_deg": 45,
-                "coarsenet": {name: round(value, 3) for name, value in metrics.items()},
-                "r_zero": {
-                    "yaw_deg": round(math.degrees(0.5) * pose[:, 1].abs().median().item(), 3),
-                    "pitch_deg": round(math.degrees(0.3) * pose[:, 0].abs().median().item(), 3),
-                    "landmarks_pct": round(
-                        landmark_error(model, zero, faces.r, size).mean().item(), 3
-                    ),
-                    "gmse_mm2": round(
-                        gmse(torch.zeros_like(coefficients), coefficients, metric).item(), 3
-                    ),
-                },
-                "mean_face_at_true_pose": {
-                    "landmarks_pct": round(
-                        landmark_error(model, posed, faces.r, size).mean().item(), 3
-                    ),
-                },
-            },
-            indent=1,
-        )
-    )
+    at_zero = gmse(torch.zeros_like(coefficients), coefficients, metric).item()
+    report = {
+        "machine": machine(),
+        **made_with(coarsenet=args.weights),
+        "seed": SEED,
+        "faces": args.faces,
+        "yaw_limit_deg": 45,
+        "coarsenet": {name: round(value, 3) for name, value in metrics.items()},
+        "r_zero": {
+            "yaw_deg": round(math.degrees(0.5) * pose[:, 1].abs().median().item(), 3),
+            "pitch_deg": round(math.degrees(0.3) * pose[:, 0].abs().median().item(), 3),
+            "landmarks_pct": round(landmark_error(model, zero, faces.r, size).mean().item(), 3),
+            "gmse_mm2": round(at_zero, 3),
+        },
+        "mean_face_at_true_pose": {
+            "landmarks_pct": round(landmark_error(model, posed, faces.r, size).mean().item(), 3),
+        },
+    }
+    finish(report, args.out)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from timing import machine
+from timing import machine, made_with
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 import cascades
@@ -31,7 +31,6 @@ from facerecon.evaluation.heads.table import YAW_BINS, true_yaw
 from facerecon.evaluation.heads.views import Heads
 from facerecon.imaging import Crop, list_images, load_image, to_bytes, to_grey
 from facerecon.morphable_model import MorphableModel
-from facerecon.weights import read_card, shipped
 
 SEED = 20_261_126  # not of the heads that any constant was chosen with
 NEAR, LOG_WIDTH = 0.3, 0.5
@@ -202,8 +201,8 @@ def main() -> None:
     args = parser.parse_args()
     if not args.heads and not args.photos:
         parser.error("give --heads, --photos or both")
-    card = read_card(shipped("detector.safetensors"))
-    report = {"machine": machine(), "threads": torch.get_num_threads(), "weights": card["commit"]}
+    report = {"machine": machine(), "threads": torch.get_num_threads()}
+    report |= made_with(detector=None, coarsenet=None)
     if args.heads:
         report["heads"] = on_heads(args.heads, args.count, args.profiles)
     if args.photos:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from timing import finish, interleaved, machine, threads
+from timing import finish, interleaved, machine, made_with, threads
 
 from facerecon.coarsenet import iterate
 from facerecon.detection.detect import detect_faces
@@ -59,6 +59,7 @@ def main() -> None:
         times = interleaved(steps, args.rounds)
     report = {
         "machine": machine(),
+        **made_with(detector=None, coarsenet=args.coarse, normalnet=args.fine),
         "settings": {
             "photo": args.photo.name,
             "pixels": list(image.shape[:2]),

@@ -1,5 +1,6 @@
 """Timing side by side: every candidate once per round, so that a busy minute slows all of them."""
 
+import hashlib
 import json
 import os
 import platform
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 
 from facerecon.files import write_file
+from facerecon.repro.record import processor
+from facerecon.weights import commit, shipped
 
 
 def interleaved(
@@ -75,9 +78,8 @@ def flops(device: torch.device) -> float:
 
 def machine() -> dict[str, object]:
     """What the numbers depend on, and how busy the machine was."""
-    names = [line for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     report: dict[str, object] = {
-        "processor": names[0].split(":")[1].strip() if names else platform.machine(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
@@ -89,8 +91,12 @@ def machine() -> dict[str, object]:
     return report
 
 
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).is_file() else []
+def made_with(**weights: Path | None) -> dict[str, object]:
+    """The commit, and the hashes of weights by the network's name; None: those that ship."""
+    files = {name: Path(path or shipped(f"{name}.safetensors")) for name, path in weights.items()}
+    hashes = {n: hashlib.sha256(path.read_bytes()).hexdigest() for n, path in files.items()}
+    found = {name: {"file": files[name].name, "sha256": digest} for name, digest in hashes.items()}
+    return {"commit": commit(), "weights": found}
 
 
 def finish(report: dict[str, object], out: Path | None) -> None:

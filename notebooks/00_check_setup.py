@@ -105,6 +105,7 @@ concepts.setup()
 # into a file, `result.json`.
 
 # %%
+output = repro.start(output_dir)
 packages = ["facerecon", "torch", "numpy", "numba", "opencv-python-headless", "trimesh"]
 packages += ["matplotlib", "scikit-image", "plotly", "anywidget", "ipywidgets"]
 print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")
@@ -299,7 +300,8 @@ exercise.passed("green counts most, because the eye is most sensitive to it.")
 # 5. The weights name their training data. Why does a reader want to know?
 
 # %% tags=["record"]
-record = repro.Recorder(output_dir, preset, seed)
+measured_on = "a portrait from an installed package"
+record = repro.Recorder(output, preset, seed, data=measured_on)
 record("threads", threads)
 record("gpu", gpu)
 for name, value in seconds.items():

@@ -26,7 +26,6 @@ seed = 0  # of the sampled faces
 output_dir = "runs/morphable_model"  # where figures and result.json go
 
 # %% tags=["imports"]
-from pathlib import Path
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -42,8 +41,7 @@ import torch  # after facerecon, which tells its threads how to wait
 model = MorphableModel.default()
 n_id, n_exp = model.n_identity, model.n_expression
 generator = torch.Generator().manual_seed(seed)
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 print(f"{model.n_vertices:,} vertices, {len(model.triangles):,} triangles,")
 print(f"{n_id} identity, {n_exp} expression and {model.n_albedo} albedo coefficients")
 
@@ -916,7 +914,8 @@ if fitting.solved:
 # 7. Which of the sliders could you move without a change of the *normal map*?
 
 # %% tags=["record"]
-record = repro.Recorder(output, preset, seed)
+measured_on = "the morphable model that ships"
+record = repro.Recorder(output, preset, seed, data=measured_on)
 record("vertices", model.n_vertices)
 record("coefficients", [n_id, n_exp, model.n_albedo])
 record("landmark_std_mm", vertex_std[model.landmarks].mean().item())
@@ -925,6 +924,7 @@ for percent, count in needed.items():
     record(f"components_for_{percent}_percent", count)
 record("mean_face_px_of_200", [high, wide])
 print(record.path.read_text()[:600])
+repro.judge_item("morphable_model", output)
 
 # %% [markdown]
 # ## Further reading

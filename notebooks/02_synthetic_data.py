@@ -53,8 +53,7 @@ model = MorphableModel.default()
 world = synthetic.SyntheticWorld(model)
 base, size = world.config, world.config.size
 generator = world.generator(seed)
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 
 
 def pictures(maps):
@@ -1011,7 +1010,9 @@ exercise.passed("bright pixels are noisier, but less so in relation to their lig
 #    training data useless?
 
 # %% tags=["record"]
-record = repro.Recorder(output, preset, seed)
+measured_on = "rendered faces; two portraits"
+coarse_file = weights.shipped("coarsenet.safetensors")
+record = repro.Recorder(output, preset, seed, weights=[coarse_file], data=measured_on)
 for name, rate in rates.items():
     record.timing(f"photograph/{name}", 1 / rate)
 record("skin_colour_variance_shares", share.round(5))

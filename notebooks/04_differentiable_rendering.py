@@ -27,7 +27,6 @@ output_dir = "runs/differentiable_rendering"  # where figures and result.json go
 
 # %% tags=["imports"]
 import time
-from pathlib import Path
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -41,8 +40,7 @@ from facerecon.views import concepts, viz
 import torch  # after facerecon, which tells its threads how to wait
 
 # %%
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 generator = torch.Generator().manual_seed(seed)
 model = MorphableModel.default()
 triangles, size = model.triangles, 200
@@ -897,7 +895,8 @@ exercise.passed("moving a corner is moving the pixel the other way, by its weigh
 # 7. Where would a criterion on the *normals* send gradients, even with fixed weights?
 
 # %% tags=["record"]
-record = repro.Recorder(output, preset, seed)
+measured_on = "the morphable model that ships"
+record = repro.Recorder(output, preset, seed, data=measured_on)
 record("pixels_that_differ_from_the_loop", float(different))
 record("vertices_with_gradient", round(float(reached.mean()), 4))
 for name, share in missed.items():

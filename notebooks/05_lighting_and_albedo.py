@@ -39,7 +39,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from facerecon import MorphableModel, Reconstructor, camera, coarsenet, depth, imaging
-from facerecon import lighting, losses, rasterize, render, repro, sfs
+from facerecon import lighting, losses, rasterize, render, repro, sfs, weights
 from facerecon.course import Exercise
 from facerecon.detection import detect
 from facerecon.evaluation import measured_normals, photometric_stereo, rendered_yale
@@ -54,8 +54,7 @@ import torch  # after facerecon, which tells its threads how to wait
 torch.set_grad_enabled(False)
 model, size = MorphableModel.default(), 200
 count = {"quick": 24, "full": 192}[preset]  # synthetic faces to measure errors on
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 
 
 def dice(number=0):
@@ -1206,7 +1205,9 @@ exercise.passed("with such weights for each pixel, section 10 measured a whole f
 # 8. Why can lamps whose directions lie in one plane not tell a normal?
 
 # %% tags=["record"]
-record = repro.Recorder(output, preset, seed)
+measured_on = "rendered faces; two portraits"
+coarse_file = weights.shipped("coarsenet.safetensors")
+record = repro.Recorder(output, preset, seed, weights=[coarse_file], data=measured_on)
 record("faces", count)
 for name, (angle, shading_error, factor) in table.items():
     record(f"{name}/light_angle_deg_median", round(angle.median().item(), 2))
@@ -1220,6 +1221,7 @@ for (kind, key, order), value in held.items():
 for name, value in rest.items():
     record(name, float(f"{value:.4g}"))
 print(f"{len(record.values)} numbers are in {record.path}")
+repro.judge_item("lighting_and_albedo", output)
 
 # %% [markdown]
 # ## Further reading

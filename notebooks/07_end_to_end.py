@@ -55,8 +55,7 @@ used_weights = {
     name: Path(file or weights.shipped(f"{name}.safetensors"))
     for name, file in files.items()
 }
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 coarse_file, fine_file, normals_file = used_weights.values()
 reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file, refine="finenet")
 default = Reconstructor.from_pretrained(coarse_file, normals_file, refine="normals")
@@ -804,7 +803,10 @@ exercise.passed("this is what Eq. (14) compares with the photograph.")
 # 7. A photograph is enlarged twofold. What happens to $f$, to the mesh in mm, to $Y$?
 
 # %% tags=["record"]
-record = repro.Recorder(output, preset, seed, weights=used_weights.values())
+measured_on = f"{len(images)} portraits"
+record = repro.Recorder(
+    output, preset, seed, weights=used_weights.values(), data=measured_on
+)
 for name in images:
     turned = np.degrees(faces[name].pose[:3] * camera.POSE_UNITS[:3].numpy())
     record(f"{name}/pitch_yaw_roll_deg", turned.round(2))
@@ -820,6 +822,7 @@ for (source, place, cut), norm in norms.items():
     record(f"flow/{source}{', layer cut' * cut}/{place}", float(f"{norm:.3g}"))
 record("tuning/criterion_before_and_after", [round(history[k][0], 3) for k in (0, -1)])
 print(f"{len(record.values)} numbers are in {record.path}")
+repro.judge_item("end_to_end", output)
 
 # %% [markdown]
 # ## Further reading

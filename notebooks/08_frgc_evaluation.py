@@ -48,11 +48,11 @@ from facerecon.simulated_scans.cache import bench_folder, cached_bench
 from facerecon.views import concepts, viz
 
 # %%
-output, cache = Path(output_dir), repro.cache_folder()
-output.mkdir(parents=True, exist_ok=True)
+output, cache = repro.start(output_dir), repro.cache_folder()
 count = {"quick": 10, "full": 40}[preset]
 if not frgc:
-    written = list(cached_bench(cache, count, seed))
+    making = cached_bench(cache, count, seed)
+    written = list(repro.count(making, count, "photographs"))
 folder = Path(frgc or bench_folder(cache, seed))
 scans = [read_frgc(file) for file in find_frgc(folder)[:count]]
 dataset = "FRGC v2" if frgc else "facerecon-bench"
@@ -150,7 +150,7 @@ print({name: f"{100 * value:.2f} %" for name, value in misfit.items()})
 chosen = coarse_weights or None, fine_weights or None
 settings = MethodSettings(*chosen, normals=normals_weights or None)
 names, kept, estimates, failures = list(method_names()), [], [], {}
-for item in scans:
+for item in repro.count(scans, len(scans), "scans"):
     try:
         found = {n: build_method(n, settings)(item.image) for n in names}
     except ValueError as refusal:  # a method finds no face: the scan counts for none
@@ -544,6 +544,7 @@ for title, values in averages.items():
 for row in rows:
     record(f"interval/{row.method}", np.round([row.mean.low, row.mean.high], 4))
 print(f"{len(record.values)} numbers are in {record.path}")
+repro.judge_item("frgc_evaluation", output)
 
 # %% [markdown]
 # ## Further reading

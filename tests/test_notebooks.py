@@ -6,6 +6,7 @@ That they run is tested by `make test`, with nbmake.
 import ast
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -454,7 +455,8 @@ def test_a_reproduction_quotes_the_paper_and_sets_its_outcome_beside(source: Pat
     assert aim.title.split(",")[0] in cells[0].source.splitlines()[0]
     assert {tag for cell in cells for tag in tags_of(cell)} <= TAGS
     (recorded,) = [cell for cell in cells if "record.outcome(" in cell.source]
-    assert recorded is cells[-1] and tags_of(recorded) == ["record"]
+    assert recorded is cells[-2] and tags_of(recorded) == ["record"]
+    assert cells[-1].source == f'repro.judge_item("{source.stem}", output)'
     assert f'"runs/{source.stem}"' in tagged(source, "parameters")[0].source
 
 
@@ -496,13 +498,14 @@ def run(*cells: str) -> None:
 
 def test_the_status_table_sets_ours_beside_the_papers(tmp_path: Path) -> None:
     targets = read_targets(Path(__file__).parents[1] / "figures/targets.toml")
-    record = Recorder(tmp_path / "table_01", preset="quick", seed=0, data="drawn faces")
-    record("mean_mm", 3)
-    record.outcome("3 mm", "differs", "other faces")
-    head, _, first, second, *rest = TABLE.status_table(tmp_path, targets).splitlines()
-    assert len(rest) == 10 and head.count("|") == first.count("|")
-    assert (
-        "| 3.22 / 6.69 mm, row “Ours” | 3 mm | drawn faces (preset quick) | differs: other faces |"
-        in first
-    )
-    assert "run `facerecon reproduce fig_01`" in second and "| not run |" in second
+    (tmp_path / "figures").mkdir()
+    shutil.copy(ROOT / "figures/claims.toml", tmp_path / "figures")
+    record = Recorder(tmp_path / "figures/fig_11", preset="quick", seed=0, data="one face")
+    for name, value in (("correlation", 0.9), ("step_200_mm", 0.2), ("step_400_mm", 0.1)):
+        record(f"a, FineNet/{name}", value)
+    record.outcome("3 mm")
+    head, _, first, *rest, last = TABLE.status_table(tmp_path, targets).splitlines()
+    assert len(rest) == 10 and head.count("|") == first.count("|") == last.count("|")
+    assert "| pictures | 3 mm | one face (preset quick) | *does not reproduce*: “it allows" in last
+    assert "does not hold: at 400 pixels" in last and "0.50 to 0.50 times those at 200. |" in last
+    assert "run `facerecon reproduce table_01`" in first and "| *not run* |" in first

@@ -8,30 +8,29 @@ import argparse
 import sys
 from pathlib import Path
 
-from facerecon.repro import ITEMS, Target, read_result, read_targets
+from facerecon.repro import ITEMS, Target, read_result, read_targets, status
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN = "<!-- reproduction table: made by tools/reproduction_table.py -->"
 END = "<!-- end of the reproduction table -->"
 
 
-def status_table(figures: Path, targets: dict[str, Target]) -> str:
-    """The reproduction table in Markdown: item, paper, ours, data, status and why it differs.
+def status_table(root: Path, targets: dict[str, Target]) -> str:
+    """The reproduction table in Markdown: item, paper, ours, data, status and the reason for it.
 
     Args:
-        figures: folder with a result.json per item.
+        root: the clone, with figures/claims.toml and a result.json per item.
     """
     lines = ["| in the paper | paper | here | on what data | status |", "|---|---|---|---|---|"]
     for item, aim in targets.items():
-        result = read_result(figures / item) or {}
+        result = read_result(root / "figures" / item) or {}
         outcome = result.get("outcome", {})
         ours = outcome.get("ours", f"run `facerecon reproduce {item}`")
-        why = f": {outcome['why']}" if outcome.get("why") else ""
-        status = f"{outcome.get('status', 'not run')}{why}"
+        kind, reason = status(item, aim, root)
         data = f"{result['data']} (preset {result['preset']})" if result.get("data") else ""
         title = f"[{aim.title}](notebooks/{ITEMS[item]}.ipynb)" if item in ITEMS else aim.title
         lines.append(f"| {title} | {aim.reported} | {ours} |")
-        lines[-1] += f" {data} | {status} |"
+        lines[-1] += f" {data} | *{kind}*{': ' if reason else ''}{reason} |"
     return "\n".join(lines)
 
 
@@ -52,9 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if it differs")
     args = parser.parse_args(arguments)
-    figures, path = ROOT / "figures", ROOT / "README.md"
+    path = ROOT / "README.md"
     old = path.read_text("utf-8")
-    new = updated(old, status_table(figures, read_targets(figures / "targets.toml")))
+    new = updated(old, status_table(ROOT, read_targets(ROOT / "figures/targets.toml")))
     if old == new:
         return 0
     if args.check:

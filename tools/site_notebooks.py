@@ -15,7 +15,7 @@ from typing import Any
 import nbformat
 from plotly.graph_objects import Figure
 
-from facerecon.repro import ITEMS
+from facerecon.repro import ITEMS, status, target
 
 ROOT = Path(__file__).resolve().parents[1]
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -82,8 +82,8 @@ def committed(notebook: Path) -> str:
             lines[0] += (
                 f" What `make reproduce` made (preset {result['preset']}) takes their place."
             )
-            why = f" ({outcome['why']})" if outcome["why"] else ""
-            lines.append(f"**Here:** {outcome['ours']}. **Status:** {outcome['status']}{why}.")
+            kind, reason = status(item_of(notebook), target(item_of(notebook)), ROOT)
+            lines.append(f"**Here:** {outcome['ours']}. **Status:** {kind}. {reason}")
     return "\n\n".join(lines)
 
 

@@ -17,7 +17,6 @@ output_dir = "runs/fig_02"
 coarse_weights = ""  # file of CoarseNet weights instead of those that ship
 
 # %% tags=["imports"]
-from pathlib import Path
 
 
 from facerecon import Reconstructor, imaging, repro, weights
@@ -29,8 +28,7 @@ from facerecon.views.portraits import CREDITS, portraits
 import torch  # after facerecon, which tells its threads how to wait
 
 # %%
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 reconstructor = Reconstructor.from_pretrained(coarse_file)
 model = reconstructor.model
@@ -74,4 +72,7 @@ for name, rendering in shown.items():
         rendering.normals[0, :, rendering.mask[0, 0]].mean(1)[0].asin()
     )
     record(f"{name}/mean_normal_to_the_right_deg", round(turn.item(), 2))
-record.outcome("the same maps, from the network's own output", "other data")
+record.outcome("the same maps, from the network's own output")
+
+# %% tags=["record"]
+repro.judge_item("fig_02", output)

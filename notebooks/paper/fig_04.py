@@ -32,8 +32,7 @@ from facerecon.views.portraits import CREDITS, portraits
 import torch  # after facerecon, which tells its threads how to wait
 
 # %%
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 reconstructor = Reconstructor.from_pretrained(coarse_file)
 model = reconstructor.model
@@ -73,4 +72,7 @@ for name, steps in moves.items():
     record(f"{name}/landmark_moves_px", steps.double().numpy().round(2))
 last = max(steps[-1].item() for steps in moves.values())
 text = f"four steps; the landmarks move by {last:.1f} of 200 pixels or less in the last"
-record.outcome(text, "other data")
+record.outcome(text)
+
+# %% tags=["record"]
+repro.judge_item("fig_04", output)

@@ -18,7 +18,6 @@ coarse_weights = ""  # files of weights instead of those that ship
 fine_weights = ""
 
 # %% tags=["imports"]
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 
@@ -31,8 +30,7 @@ from facerecon.views.portraits import CREDITS, portraits
 import torch  # after facerecon, which tells its threads how to wait
 
 # %%
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 fine_file = fine_weights or weights.shipped("finenet.safetensors")
 reconstructor = Reconstructor.from_pretrained(coarse_file, fine_file, refine="finenet")
@@ -157,4 +155,7 @@ record("vertices_without_gradient", int(hidden.sum()))
 for name, values in groups.items():
     record(f"gradient_norm/{name}", float(f"{values.norm().item():.3g}"))
 text = f"drawn from the real gradients; {int(hidden.sum()):,} hidden vertices get none"
-record.outcome(text, "reproduced")
+record.outcome(text)
+
+# %% tags=["record"]
+repro.judge_item("fig_05", output)

@@ -34,8 +34,7 @@ from facerecon.views.portraits import portraits
 import torch  # after facerecon, which tells its threads how to wait
 
 # %%
-output = Path(output_dir)
-output.mkdir(parents=True, exist_ok=True)
+output = repro.start(output_dir)
 coarse_file = coarse_weights or weights.shipped("coarsenet.safetensors")
 reconstructor = Reconstructor.from_pretrained(coarse_file)
 model, cache = reconstructor.model, repro.cache_folder()
@@ -104,6 +103,7 @@ for name, share in explained.items():
     record(f"{name}/light", lights[name].double().numpy().round(3))
 low, high = min(explained.values()), max(explained.values())
 text = f"light and albedo explain {low:.0%} to {high:.0%} of the skin's variance"
-record.outcome(
-    text, "other data", "glasses, highlights and cast shadows are in neither"
-)
+record.outcome(text)
+
+# %% tags=["record"]
+repro.judge_item("fig_06", output)

@@ -66,7 +66,8 @@ def add_reproduce(commands: argparse._SubParsersAction) -> None:
         "--against",
         type=Path,
         metavar="DIR",
-        help="compare the numbers with those of an earlier run; exit code 1 if one differs",
+        help="compare the numbers with those of an earlier run; exit code 1 if one differs by more"
+        " than its tolerance",
     )
     parser.set_defaults(command=_reproduce)
 

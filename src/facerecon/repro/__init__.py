@@ -5,21 +5,28 @@ numbers; `target` is what the paper says. papermill, which runs the notebooks, a
 imported only when they are needed.
 """
 
+from facerecon.repro.agreement import Agreement, compare
+from facerecon.repro.claims import Judgments, judge, judge_item, read_claims, status
 from facerecon.repro.items import (
     ITEMS,
     PRESETS,
     ReproductionError,
     RequestError,
     cache_folder,
+    find_file,
     find_notebook,
 )
+from facerecon.repro.progress import count, counter_of
 from facerecon.repro.record import Recorder, code_hash
 from facerecon.repro.run import check_parameters, reproduce
-from facerecon.repro.targets import Target, differences, read_result, read_targets, target
+from facerecon.repro.start import start
+from facerecon.repro.targets import Target, read_result, read_targets, target
 
 __all__ = [
     "ITEMS",
     "PRESETS",
+    "Agreement",
+    "Judgments",
     "Recorder",
     "ReproductionError",
     "RequestError",
@@ -27,10 +34,18 @@ __all__ = [
     "cache_folder",
     "check_parameters",
     "code_hash",
-    "differences",
+    "compare",
+    "count",
+    "counter_of",
+    "find_file",
     "find_notebook",
+    "judge",
+    "judge_item",
+    "read_claims",
     "read_result",
     "read_targets",
     "reproduce",
+    "start",
+    "status",
     "target",
 ]

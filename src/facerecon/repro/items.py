@@ -42,19 +42,18 @@ class RequestError(ReproductionError):
 
 
 def find_notebook(item: str) -> Path:
-    """The notebook of an item, below $FACERECON_ROOT, or the current folder, or a folder above it.
-
-    Raises:
-        ReproductionError: it is not there; notebooks come with the repository, not with the wheel.
-    """
+    """The notebook of an item; see `find_file`."""
     return find_file(Path("notebooks") / f"{ITEMS[item]}.ipynb")
 
 
-def find_file(name: Path) -> Path:
-    """A file of the repository, sought as `find_notebook` does.
+def find_file(name: str | Path) -> Path:
+    """A file of the repository.
+
+    It is sought in $FACERECON_ROOT if that is set; else in the current folder, the folders above
+    it, and the clone that this package runs from.
 
     Raises:
-        ReproductionError: it is not there.
+        ReproductionError: it is not there; notebooks come with the repository, not with the wheel.
     """
     for folder in _folders():
         if (folder / name).is_file():
@@ -83,4 +82,10 @@ def cache_folder() -> Path:
 def _folders() -> list[Path]:
     root = os.environ.get("FACERECON_ROOT")
     here = Path.cwd()
-    return [Path(root)] if root else [here, *here.parents]
+    return [Path(root)] if root else [here, *here.parents, *_own_clone()]
+
+
+def _own_clone() -> list[Path]:
+    """The clone that holds this package; empty for an installed wheel."""
+    root = Path(__file__).resolve().parents[3]
+    return [root] if (root / "notebooks").is_dir() and (root / "src").is_dir() else []

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import platform
 from collections.abc import Sequence
 from importlib import metadata
@@ -10,7 +11,6 @@ from pathlib import Path
 
 PACKAGES = ("facerecon", "torch", "numpy", "numba", "opencv-python-headless")
 CARD_FIELDS = ("task", "preset", "data", "samples", "seed", "commit", "metrics")
-STATUSES = ("reproduced", "other data", "differs", "not measured")
 
 
 class Recorder:
@@ -53,6 +53,7 @@ class Recorder:
             "seed": seed,
             "device": device,
             "commit": commit(),
+            "machine": {"processor": processor(), "cores": os.cpu_count()},
             "python": platform.python_version(),
             "packages": {name: package_version(name) for name in PACKAGES},
             "weights": {Path(path).stem: _card(Path(path)) for path in weights},
@@ -73,20 +74,15 @@ class Recorder:
         self.timings[name] = _plain(name, round(float(seconds), 3))
         self._write()
 
-    def outcome(self, ours: str, status: str, why: str = "") -> None:
+    def outcome(self, ours: str) -> None:
         """Say in words what came out, for the table that sets it beside the paper.
+
+        Whether it is what the paper says is no notebook's opinion: `claims` judges the values.
 
         Args:
             ours: the result, short, its numbers taken from variables.
-            status: one of `STATUSES`.
-            why: it differs from the paper.
-
-        Raises:
-            ValueError: an unknown status.
         """
-        if status not in STATUSES:
-            raise ValueError(f"unknown status {status!r}; there are: {', '.join(STATUSES)}")
-        self.outcomes = {"ours": ours, "status": status, "why": why}
+        self.outcomes = {"ours": ours}
         self._write()
 
     def _write(self) -> None:
@@ -109,6 +105,16 @@ def code_hash() -> str:
     versions = [platform.python_version(), *map(package_version, PACKAGES)]
     digest.update(" ".join(versions).encode())
     return digest.hexdigest()
+
+
+def processor() -> str:
+    """The name of this machine's processor, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _card(path: Path) -> dict:

@@ -15,9 +15,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from facerecon.repro.agreement import compare
 from facerecon.repro.items import ITEMS, PRESETS, ReproductionError, RequestError, find_notebook
+from facerecon.repro.progress import DRAFT, STEPS, VARIABLE, Watch
 from facerecon.repro.record import code_hash
-from facerecon.repro.targets import differences, read_result
+from facerecon.repro.targets import read_result
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 KEY = "facerecon"
@@ -66,10 +68,11 @@ def reproduce(
         jobs: notebooks at a time; they share the processors' cores.
         force: run what is unchanged, too.
         data: parameters for those of the items that have them, such as `frgc`.
-        against: folder of earlier results; say which numbers differ from them.
+        against: folder of earlier results; say which numbers differ from them by more than their
+            tolerance (`agreement`).
 
     Returns:
-        0, or 1 if a notebook failed or a number differs.
+        0, or 1 if a notebook failed or a number differs by more than its tolerance.
 
     Raises:
         RequestError: before anything runs: an unknown item, preset or parameter, or a parameter
@@ -87,6 +90,8 @@ def reproduce(
     items = list(dict.fromkeys(items or ITEMS))
     if against is not None and against.resolve() == out.resolve():
         raise RequestError(f"{against}: the results themselves, which agree; name an earlier run's")
+    if against is not None and not against.is_dir():
+        raise ReproductionError(f"--against {against}: no such folder")
     for item in items if against else []:
         if read_result(against / item) is None:
             raise ReproductionError(f"{against / item}: holds no result.json to compare with")
@@ -100,9 +105,9 @@ def reproduce(
         print(f"{len(failed)} of {len(plans)} failed: {', '.join(failed)}", file=sys.stderr)
     differ = False
     for plan in plans if against else []:
-        names = differences(plan.folder, against / plan.item)
-        differ |= bool(names)
-        print(f"{plan.item}: " + (f"DIFFERS in {', '.join(names)}" if names else "numbers agree"))
+        agreement = compare(plan.item, plan.folder, against / plan.item)
+        differ |= bool(agreement.differences)
+        print(agreement, flush=True)
     return 1 if failed or differ else 0
 
 
@@ -232,7 +237,9 @@ def _run_all(plans: Sequence[Plan], jobs: int) -> list[str]:
     if jobs == 1:
         for plan in plans:
             print(f"{plan.item}: running {plan.notebook}", flush=True)
-            finish(plan.item, *run(plan, progress=True), plan.folder)
+            with Watch({plan.item: plan.folder}):
+                outcome = run(plan)
+            finish(plan.item, *outcome, plan.folder)
         return failed
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     # A fresh interpreter per process; the kernels that they start inherit the number of threads.
@@ -240,9 +247,11 @@ def _run_all(plans: Sequence[Plan], jobs: int) -> list[str]:
         futures = {pool.submit(run, plan): plan for plan in plans}
         print(f"{len(plans)} notebooks, {jobs} at a time", flush=True)
         try:
-            for future in as_completed(futures):
-                plan = futures[future]
-                finish(plan.item, *_outcome(future.result), plan.folder)
+            with Watch({plan.item: plan.folder for plan in plans}) as watch:
+                for future in as_completed(futures):
+                    plan = futures[future]
+                    with watch.silent():
+                        finish(plan.item, *_outcome(future.result), plan.folder)
         finally:
             pool.shutdown(cancel_futures=True)
     return failed
@@ -263,22 +272,22 @@ def _outcome(result: Callable[[], tuple[str, float]]) -> tuple[str, float]:
         return f"{type(error).__name__}: {error}", 0.0
 
 
-def run(plan: Plan, progress: bool = False) -> tuple[str, float]:
+def run(plan: Plan) -> tuple[str, float]:
     """Run one notebook; returns what went wrong ("": nothing) and the seconds it took."""
     from facerecon.files import remove_partial, require_writable, sole_writer, write_file
 
     papermill = _papermill()
     target = plan.folder / "notebook.ipynb"
-    draft = plan.folder / ".facerecon-running.ipynb"  # rewritten after every cell, not at once
+    draft = plan.folder / DRAFT  # rewritten after every cell, not at once
     start = time.monotonic()
     try:
-        bar = {"desc": plan.item, "disable": None} if progress else False
         with sole_writer(plan.folder):
             require_writable(plan.folder)
             remove_partial(plan.folder)
+            os.environ[VARIABLE] = str(plan.folder / STEPS)  # the kernel inherits it
             try:
                 papermill.execute_notebook(
-                    plan.notebook, draft, plan.given, progress_bar=bar, extra_arguments=_QUIET
+                    plan.notebook, draft, plan.given, progress_bar=False, extra_arguments=_QUIET
                 )
                 content = json.loads(draft.read_bytes())
                 content["metadata"][KEY] = {"key": plan.key, "result": _result_hash(plan.folder)}
@@ -288,7 +297,9 @@ def run(plan: Plan, progress: bool = False) -> tuple[str, float]:
                 os.replace(draft, target)  # with the error in it
                 raise
             finally:
-                draft.unlink(missing_ok=True)
+                os.environ.pop(VARIABLE)
+                for leftover in (draft, plan.folder / STEPS):
+                    leftover.unlink(missing_ok=True)
     except Exception as error:  # of the notebook, its kernel or the disk: others may still run
         cause = f"{type(error).__name__}: {error}"
         if isinstance(error, papermill.PapermillExecutionError):

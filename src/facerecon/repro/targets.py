@@ -21,6 +21,8 @@ class Target:
         paper: what is there, short.
         columns, rows: of a table: the heads, and the numbers by the row's name.
         methods: the row by the name of our implementation (`methods.registry`).
+        same_data: whether the paper's own data is not needed to reproduce it.
+        reason: one sentence: what the result here rests on, if it is the paper's.
     """
 
     title: str
@@ -31,14 +33,16 @@ class Target:
     columns: list[str] = field(default_factory=list)
     rows: dict[str, list[float]] = field(default_factory=dict)
     methods: dict[str, str] = field(default_factory=dict)
+    same_data: bool = False
+    reason: str = ""
 
     @property
     def reported(self) -> str:
-        """What is there, or the first row of the table."""
+        """What is there, or the rows of the table."""
         if not self.rows:
             return self.paper
-        name, numbers = next(iter(self.rows.items()))
-        return f"{' / '.join(f'{number:.2f}' for number in numbers)} mm, row “{name}”"
+        rows = (f"{name} {' / '.join(f'{n:.2f}' for n in row)}" for name, row in self.rows.items())
+        return f"{', '.join(rows)} mm"
 
 
 def read_targets(path: str | Path | None = None) -> dict[str, Target]:
@@ -50,6 +54,19 @@ def read_targets(path: str | Path | None = None) -> dict[str, Target]:
     Raises:
         ReproductionError: the file is missing or damaged, or Python 3.10 lacks tomli.
     """
+    path = find_file(FILE) if path is None else Path(path)
+    try:
+        return {item: Target(**values) for item, values in read_toml(path).items()}
+    except TypeError as error:
+        raise ReproductionError(f"{path}: cannot be read ({error})") from None
+
+
+def read_toml(path: Path) -> dict:
+    """A TOML file.
+
+    Raises:
+        ReproductionError: it is missing or damaged, or Python 3.10 lacks tomli.
+    """
     try:
         import tomllib
     except ImportError:  # before Python 3.11
@@ -59,11 +76,9 @@ def read_targets(path: str | Path | None = None) -> dict[str, Target]:
             raise ReproductionError(
                 'Python 3.10 needs tomli to read TOML: pip install "facerecon[notebooks]"'
             ) from error
-    path = find_file(FILE) if path is None else Path(path)
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
-        return {item: Target(**values) for item, values in content.items()}
-    except (OSError, TypeError, ValueError) as error:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
         raise ReproductionError(f"{path}: cannot be read ({error})") from None
 
 
@@ -85,13 +100,3 @@ def read_result(folder: Path) -> dict | None:
         return json.loads((folder / "result.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def differences(folder: Path, other: Path) -> list[str]:
-    """The values by which two records of an item differ; empty if they agree exactly."""
-    pair = [(read_result(place) or {}).get("values", {}) for place in (folder, other)]
-    if not all(pair):
-        return [f"no result.json in {folder if not pair[0] else other}"]
-    names = dict.fromkeys([*pair[0], *pair[1]])
-    missing = object()
-    return [name for name in names if pair[0].get(name, missing) != pair[1].get(name, missing)]

@@ -240,6 +240,20 @@ def score_table(
     return rows
 
 
+def paired_interval(
+    differences: Float[np.ndarray, " scans"],
+    subjects: Sequence[str],
+    config: ProtocolConfig | None = None,
+) -> Interval:
+    """The mean of differences between two methods on the same scans, subjects resampled.
+
+    Two methods of which the interval contains zero cannot be told apart on these subjects.
+    """
+    config = config or ProtocolConfig()
+    weights = _resampled_weights(subjects, config.bootstrap, config.seed)
+    return _interval(differences, weights, config.confidence)
+
+
 def _within(mask: Bool[np.ndarray, "height width"], margin: int) -> np.ndarray:
     """The bounding box of a mask, a margin wider."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))

@@ -11,9 +11,10 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from facerecon.scans.protocol import (
     Row,
     Score,
     near_nose,
+    paired_interval,
     score,
     score_table,
 )
@@ -75,7 +77,7 @@ def evaluate_scans(
     scan_list: str | Path | None = None,
     jobs: int = 1,
     scheduler: str | None = None,
-    progress: bool = False,
+    progress: bool | Callable[[int, int], None] = False,
     limit: int | None = None,
 ) -> ScanTable:
     """Evaluate methods on all scans below a folder, or on those that a list names.
@@ -89,6 +91,7 @@ def evaluate_scans(
         jobs: processes on this machine.
         scheduler: address of a dask scheduler whose workers do the work instead; they must see
             the same folders under the same paths.
+        progress: show a bar; or a function that is told how many scans of how many are done.
         limit: only the first scans, this many.
 
     Raises:
@@ -117,8 +120,12 @@ def evaluate_scans(
     ]
     results = {}
     runner = _on_cluster(tasks, scheduler) if scheduler else _on_this_machine(tasks, jobs)
-    for result in tqdm(runner, total=len(tasks), unit="scan", disable=not progress):
+    tell = progress if callable(progress) else None
+    bar = tqdm(runner, total=len(tasks), unit="scan", disable=not progress or tell is not None)
+    for result in bar:
         results[result["name"]] = result
+        if tell:
+            tell(len(results), len(tasks))
         if "fault" in result:
             skipped.skip(Path(result["range"]), ScanError(*result["fault"]))
     ordered = [results[item.name] for item in found if "fault" not in results[item.name]]
@@ -129,7 +136,8 @@ def evaluate_scans(
         first = next((r["failures"] for r in ordered), dict(skipped.reasons))
         raise ProtocolError(f"none of {len(found)} scans could be evaluated; the first: {first}")
     scores = [_scores(result) for result in used]
-    rows = score_table(scores, [result["subject"] for result in used], config)
+    subjects = [result["subject"] for result in used]
+    rows = score_table(scores, subjects, config)
     offsets = np.array([result["offset_pixels"] for result in used])
     report = {
         "version": __version__,
@@ -151,6 +159,7 @@ def evaluate_scans(
             "moved": sum(result["moved"] for result in used),
         },
         "table": [_row(row) for row in rows],
+        "pairs": [_pair(*pair, scores, subjects, config) for pair in combinations(methods, 2)],
         "per_scan": {
             result["name"]: {
                 name: [round(item.mean, 4), round(item.high, 4)] for name, item in scored.items()
@@ -281,6 +290,19 @@ def _scores(result: dict) -> dict[str, Score]:
 
 def _axes(used: Sequence[dict]) -> list[str]:
     return sorted({result["flipped"] for result in used})
+
+
+def _pair(
+    first: str,
+    second: str,
+    scores: Sequence[Mapping[str, Score]],
+    subjects: Sequence[str],
+    config: ProtocolConfig,
+) -> dict:
+    """By how much the mean of one method exceeds that of another, with its interval."""
+    differences = np.array([scored[first].mean - scored[second].mean for scored in scores])
+    found = paired_interval(differences, subjects, config)
+    return {"methods": [first, second], "difference": [round(value, 4) for value in found]}
 
 
 def _row(row: Row) -> dict:

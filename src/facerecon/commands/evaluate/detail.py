@@ -3,7 +3,7 @@
 import argparse
 
 from facerecon.coarsenet import CoarseNet
-from facerecon.commands.evaluate.results import Results
+from facerecon.commands.evaluate.results import Results, refined_by
 from facerecon.evaluation.detail import (
     COARSE_SIZE,
     HIGH_PASS,
@@ -65,6 +65,7 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
         "sfs_steps": args.sfs_steps,
         "fine_weights": [str(args.fine or "shipped"), *map(str, args.other)],
         "normals_weights": str(args.normals or "shipped"),
+        "refined_by": refined_by(args.fine, args.normals),
         "rows": rows,
     }
     return Results(about, sheets)

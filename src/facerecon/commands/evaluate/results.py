@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import math
+import os
 import platform
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,8 @@ from PIL import Image
 
 from facerecon import __version__
 from facerecon.files import png, write_file
-from facerecon.weights import shipped
+from facerecon.repro.record import processor
+from facerecon.weights import commit, shipped
 
 
 class Results(NamedTuple):
@@ -34,6 +36,8 @@ def write_results(args: argparse.Namespace, results: Results) -> None:
         "iterations": args.iterations,
         "weights": about_file(weights),
         "model": about_file(model),
+        "commit": commit(),
+        "machine": {"processor": processor(), "cores": os.cpu_count()},
         "versions": {
             "facerecon": __version__,
             "torch": torch.__version__,
@@ -47,6 +51,15 @@ def write_results(args: argparse.Namespace, results: Results) -> None:
         written.append(write_file(args.out / name, png(np.asarray(picture))))
     for path in written:
         print(f"wrote {path}")
+
+
+def refined_by(fine: Path | None, normals: Path | None) -> dict[str, dict[str, str]]:
+    """Names and checksums of FineNet's and NormalNet's weights; None: those that ship."""
+    files = {
+        "finenet": fine or shipped("finenet.safetensors"),
+        "normalnet": normals or shipped("normalnet.safetensors"),
+    }
+    return {name: about_file(path) for name, path in files.items()}
 
 
 def about_file(path: str | Path) -> dict[str, str]:

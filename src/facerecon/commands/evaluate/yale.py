@@ -4,12 +4,12 @@ import argparse
 import warnings
 
 from facerecon.coarsenet import CoarseNet
-from facerecon.commands.evaluate.results import Results, about_file
+from facerecon.commands.evaluate.results import Results, refined_by
 from facerecon.evaluation.measured_normals import evaluate_people, means, table
 from facerecon.evaluation.yale import YaleError, YaleWarning, list_people, read_person
 from facerecon.evaluation.yale_methods import yale_methods
 from facerecon.morphable_model import MorphableModel
-from facerecon.weights import load_finenet, load_normalnet, shipped
+from facerecon.weights import load_finenet, load_normalnet
 
 
 def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel) -> Results:
@@ -33,9 +33,5 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
             print(warning.message)
     found = means(rows)
     print(table(found))
-    files = {
-        "finenet": args.fine or shipped("finenet.safetensors"),
-        "normalnet": args.normals or shipped("normalnet.safetensors"),
-    }
-    refined = {name: about_file(path) for name, path in files.items()}
+    refined = refined_by(args.fine, args.normals)
     return Results({"refined_by": refined, "size": args.size, "means": found, "rows": rows}, {})
