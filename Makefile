@@ -6,7 +6,7 @@
 # make site        the documentation, build/site/index.html, with the chapters' outputs; npm brings MathJax
 #                  (SITE_ITEMS=: the paper's items run, too)
 # make slides      the chapters as slides, build/slides, with all that they load; npm brings it
-# make test-site   look at it in Chromium
+# make test-site   look at it in Chromium, and at the live parts in JupyterLab
 # make lint        code style
 # The first call creates .venv and installs the package; later ones start at once.
 

@@ -80,6 +80,7 @@ autodoc_default_options = {"members": True, "ignore-module-all": True}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 maximum_signature_line_length = 80
+toc_object_entries_show_parents = "hide"  # a sidebar has no room for dotted names
 python_display_short_literal_types = True
 
 

@@ -763,6 +763,9 @@ exercise.equal(
         "the unit of t_x is another.": moved(
             by * torch.tensor([camera.POSE_UNITS[3].item(), 1])
         ),
+        "t is in pixels; it counts a share of the crop.": moved(
+            by * 120 * camera.POSE_UNITS[3].item()
+        ),
         "nothing has moved.": before,
     }, atol=1e-3,
 )  # fmt: skip

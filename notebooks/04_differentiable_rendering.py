@@ -815,7 +815,13 @@ exercise.true(
     " a share is lost, or counted twice.",
 )
 expected = z_only.grad[0, :, 0]
-exercise.equal("the gradient", lambda: to_vertices(*given), expected, atol=1e-5)
+seen_there = what.triangle[0, ..., None] >= 0
+thirds = torch.where(seen_there, per_pixel[..., None] / 3, 0).expand(-1, -1, 3)
+corners_of = soup[what.triangle[0].clamp(min=0).long()]
+equal = torch.zeros(30).index_add_(0, corners_of.flatten(), thirds.flatten())
+mistakes = {"a pixel gives to each corner by its weight, not a third.": equal}
+answer = lambda: to_vertices(*given)  # noqa: E731
+exercise.equal("the gradient", answer, expected, mistakes, atol=1e-5)
 exercise.passed("the backward pass of interpolation is a weighted sum over pixels.")
 
 # %% [markdown]

@@ -1184,6 +1184,11 @@ for z_s in (rng.normal(size=(6, 7)), 3 * rows - columns, rows**2):
     wrong = {text: value.abs().mean() for text, value in wrong.items()}
     squared = (cross - 5 * inner).square().mean()
     wrong["you squared; Eq. (13) is an L1 norm."] = squared
+    bends = (cross - 5 * inner).abs()
+    wrong["you summed; it is a mean over the inner pixels."] = bends.sum()
+    rolled = sum(np.roll(z_s, step, axis) for step in (1, -1) for axis in (0, 1))
+    text = "np.roll takes neighbors from the opposite border; use inner pixels alone."
+    wrong[text] = np.abs(rolled - 4 * z_s).mean()
     exercise.equal("the mean", lambda: roughness(z_s), expected, mistakes=wrong)
 exercise.passed("planes are smooth, and an L1 norm forgives a few sharp bends.")
 
@@ -1229,6 +1234,7 @@ for p_s, q_s, *l_s in np.random.default_rng(2).normal(size=(4, 6)):
     mistakes["you left out the length: n is a unit vector."] = frozen
     other = derivatives(lambda p, q: shading_of(p, q, 1), p_s, q_s)
     mistakes["the normal leans against the slope: n begins with -p and -q."] = other
+    mistakes["by q and by p are swapped."] = derivatives(shading_of, p_s, q_s)[::-1]
     exercise.equal(
         "the derivatives by p and q",
         lambda: shading_slopes(p_s, q_s, np.array(l_s)),

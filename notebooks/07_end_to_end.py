@@ -641,10 +641,12 @@ viz.gallery(pictures, titles, columns=4, inches=2.3)
 # %% [markdown]
 # ## 9 Your own photograph
 #
-# Choose a file. The bar shows what is being done; after some seconds you see the face in
-# 3D, with the photograph's colors or as clay, and below it the same as a still picture:
-# the photograph with the detector's box and the 68 landmarks, the coarse face, the
-# detailed face, and the detailed face turned.
+# Choose a file, or take a picture with the camera of your computer. (Browsers offer the
+# camera to pages of this computer and of https; they ask you first.) The bar shows what
+# is being done; after some seconds you see the face in 3D, with the photograph's colors
+# or as clay, and below it the same as a still picture: the photograph with the detector's
+# box and the 68 landmarks, the coarse face, the detailed face, and the detailed face
+# turned.
 # Two links download it: a GLB for viewers, and a closed STL for a printer. The photograph
 # stays where the kernel runs, which is this computer if you started Jupyter on it; both
 # files are also written to `output_dir`.

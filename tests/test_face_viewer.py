@@ -12,7 +12,7 @@ from test_reconstruction import ball
 
 from facerecon import Reconstructor
 from facerecon.views.face_viewer import STEPS, FaceViewer, OwnPhoto, download_link
-from facerecon.views.viz import figure_png
+from facerecon.views.viz import figure_png, live_figure
 
 pytest.importorskip("ipywidgets")
 pytest.importorskip("plotly")
@@ -36,6 +36,25 @@ def test_another_look_changes_what_is_shown():
     faces.look.value = "clay"
     (after,) = faces.stage.children
     assert after.data[0].vertexcolor is None and len(after.data[0].x) == len(before.data[0].x)
+
+
+def test_a_live_figure_reaches_the_browser_with_its_data(monkeypatch):
+    import plotly.graph_objects as plotly
+    from comm import DummyComm
+    from ipywidgets.widgets import widget
+
+    opened = []
+
+    def create_comm(**message):
+        opened.append(message)
+        return DummyComm(**message)
+
+    monkeypatch.setattr(widget.comm, "create_comm", create_comm)
+    figure = live_figure(plotly.Figure(plotly.Mesh3d(x=[0, 1], y=[0, 1], z=[0, 2])))
+    (message,) = (m for m in opened if "_widget_data" in m["data"]["state"])
+    assert message["data"]["state"]["_widget_data"][0]["type"] == "mesh3d"
+    assert "template" in message["data"]["state"]["_widget_layout"]
+    assert figure.comm is not None  # later changes are sent, too
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +91,13 @@ def test_a_photograph_becomes_a_face_in_3d_and_two_files(own_photo):
         assert start is None or content.startswith(start)
     assert own_photo.open("letter.txt", b"") is None
     assert own_photo.shown is None and own_photo.downloads.value == ""
+
+
+def test_the_cameras_picture_is_opened_like_a_file(own_photo):
+    own_photo.camera.photo = b"not a picture"
+    assert own_photo.message.value.startswith("your picture: not an image")
+    own_photo.camera.photo = figure_png(Figure())
+    assert own_photo.message.value.startswith("your picture: no face")
 
 
 def test_a_link_cannot_be_broken_by_a_name(tmp_path):

@@ -14,6 +14,7 @@ pytest.importorskip("nbconvert", reason='needs nbconvert: pip install -e ".[note
 ROOT = Path(__file__).resolve().parent.parent
 SLIDES = load_tool("make_slides")
 LIBRARIES = ROOT / "build" / "slides" / "node_modules"
+MADE = sorted((ROOT / "build" / "slides").glob("*.html"))
 CHAPTER = ROOT / "notebooks" / "04_differentiable_rendering.ipynb"
 
 
@@ -75,48 +76,83 @@ def test_text_is_spread_over_slides_and_none_is_lost() -> None:
     assert all(table.startswith("| symbol | meaning |\n|---|---|\n") for table in tables)
 
 
+def test_a_table_below_a_line_of_text_counts_as_a_table() -> None:
+    table = "| symbol | meaning |\n|---|---|\n" + "| $x$ | a short word |\n" * 10
+    assert SLIDES.height(f"**Notation.**\n\n{table}") > SLIDES.height(table) > 10 * 30
+    wide = table.replace("$x$", r"$\\vec{l}_{\\mathrm{key}}$")
+    assert SLIDES.height(wide) == SLIDES.height(table)  # what is seen counts, not its source
+
+
 def test_a_notebook_that_was_not_run_is_refused(tmp_path: Path, capsys) -> None:
     assert SLIDES.main([str(CHAPTER), "--out", str(tmp_path / "slides")]) == 1
     assert "holds no outputs" in capsys.readouterr().err
     assert not (tmp_path / "slides").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not LIBRARIES.is_dir(), reason="reveal.js is not here: make slides")
-def test_every_slide_fits(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def browser():
     playwright = pytest.importorskip("playwright.sync_api")
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    path = tmp_path / "chapter.ipynb"
-    nbformat.write(as_if_run(), path)
-    assert SLIDES.main([str(path), "--out", str(tmp_path), "--libraries", str(LIBRARIES)]) == 0
     with playwright.sync_playwright() as driver:
         try:
             browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
         except playwright.Error as error:
             pytest.skip(f"no Chromium: {str(error).splitlines()[0]}")
-        page = browser.new_page(viewport={"width": SLIDES.WIDTH, "height": SLIDES.HEIGHT})
-        page.set_default_timeout(60_000)
-        faults: list[str] = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("requestfailed", lambda request: faults.append(request.url))
-        page.goto((tmp_path / "chapter.html").as_uri())
-        page.wait_for_selector(".reveal.ready")
-        page.wait_for_function("MathJax.Hub.queue.pending === 0 && MathJax.Hub.getAllJax().length")
-        seen, sizes, formulas = set(), {}, 0
-        while page.url not in seen:
-            seen.add(page.url)
-            page.wait_for_timeout(100)  # MathJax sets a slide's formulas again when it appears
-            page.wait_for_function("MathJax.Hub.queue.pending === 0")
-            title, *size, found, failed = page.evaluate(
-                "() => { const s = [...document.querySelectorAll('section.present')].pop();"
-                "return [s.innerText.slice(0, 40), s.scrollWidth, s.scrollHeight,"
-                "MathJax.Hub.getAllJax(s).length,"
-                "s.querySelectorAll('.MathJax_Error, .mjx-merror').length] }"
-            )
-            formulas += found
-            if size[0] > SLIDES.WIDTH or size[1] > SLIDES.HEIGHT or failed:
-                sizes[f"{len(seen)}: {title}"] = size
-            page.keyboard.press("Space")
+        yield browser
         browser.close()
+
+
+def looked_through(browser, path: Path) -> tuple[list[str], dict[str, list[int]], int, int]:
+    """What goes wrong on a page of slides, those that do not fit, and how much there is to see.
+
+    Returns:
+        faults: errors, and addresses that were not found.
+        sizes: width and height of each slide that does not fit or has a broken formula.
+        slides, formulas: how many.
+    """
+    page = browser.new_page(viewport={"width": SLIDES.WIDTH, "height": SLIDES.HEIGHT})
+    page.set_default_timeout(60_000)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("requestfailed", lambda request: faults.append(request.url))
+    page.goto(path.as_uri())
+    page.wait_for_selector(".reveal.ready")
+    quiet = "MathJax.isReady && MathJax.Hub.queue.pending === 0"
+    page.wait_for_function(quiet)
+    seen, sizes, formulas = set(), {}, 0
+    while page.url not in seen:
+        seen.add(page.url)
+        page.wait_for_timeout(100)  # MathJax sets a slide's formulas again when it appears
+        page.wait_for_function(quiet)
+        title, *size, found, failed = page.evaluate(
+            "() => { const s = [...document.querySelectorAll('section.present')].pop();"
+            "return [s.innerText.slice(0, 40), s.scrollWidth, s.scrollHeight,"
+            "MathJax.Hub.getAllJax(s).length,"
+            "s.querySelectorAll('.MathJax_Error, .mjx-merror').length] }"
+        )
+        formulas += found
+        if size[0] > SLIDES.WIDTH or size[1] > SLIDES.HEIGHT or failed:
+            sizes[f"{len(seen)}: {title}"] = size
+        page.keyboard.press("Space")
+    page.close()
+    return faults, sizes, len(seen), formulas
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not LIBRARIES.is_dir(), reason="reveal.js is not here: make slides")
+def test_every_slide_fits(browser, tmp_path: Path) -> None:
+    path = tmp_path / "chapter.ipynb"
+    nbformat.write(as_if_run(), path)
+    assert SLIDES.main([str(path), "--out", str(tmp_path), "--libraries", str(LIBRARIES)]) == 0
+    faults, sizes, slides, formulas = looked_through(browser, tmp_path / "chapter.html")
     assert (faults, sizes) == ([], {})
-    assert len(seen) > 20 and formulas > 20
+    assert slides > 20 and formulas > 20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MADE, reason="no slides are here: make slides")
+@pytest.mark.parametrize("path", MADE, ids=lambda path: path.stem)
+def test_every_slide_of_a_run_fits(browser, path: Path) -> None:
+    faults, sizes, slides, _ = looked_through(browser, path)
+    assert (faults, sizes) == ([], {})
+    assert slides > 10

@@ -29,6 +29,8 @@ from PIL import Image
 WIDTH, HEIGHT = 1280, 720
 LINE, COLUMNS = 34, 90
 """Height of a line of text in pixels, and the letters that it holds."""
+TABLE_LINE, TABLE_COLUMNS = 24, 100
+"""The same of a table's."""
 ROOM = 530
 """Pixels for text: the height less margins, the title, and what a formula may need more."""
 CODE_LINES, CODE_LINE = 14, 26
@@ -65,13 +67,19 @@ def blocks(text: str) -> list[str]:
     return [part for part in re.split(r"\n\s*\n", text.strip()) if part]
 
 
-def height(block: str) -> int:
-    """About how high a block of Markdown is on a slide, in pixels."""
+def height(text: str) -> int:
+    """About how high Markdown is on a slide, in pixels."""
+    return sum(map(block_height, blocks(text)))
+
+
+def block_height(block: str) -> int:
+    """About how high one of `blocks` is on a slide, in pixels."""
     lines = block.splitlines()
     if lines[0].startswith("|"):
         cells = [row.strip("|").split("|") for row in lines if not set(row) <= set("|-: ")]
-        letters = COLUMNS / len(cells[0])  # in a cell of a row; all columns are equally wide
-        return sum(12 + 27 * max(math.ceil(len(cell) / letters) for cell in row) for row in cells)
+        letters = TABLE_COLUMNS / len(cells[0])  # in a cell of a row; all columns are equally wide
+        rows = [max(math.ceil(len(set_formula(cell)) / letters) for cell in row) for row in cells]
+        return 12 + sum(10 + TABLE_LINE * count for count in rows)
     total = 12
     for part in re.split(r"(\$\$.*?\$\$)", block, flags=re.DOTALL):
         if part.startswith("$$"):
@@ -80,6 +88,11 @@ def height(block: str) -> int:
         items = re.split(r"\n(?=\s*(?:[-*]|\d+\.) )", re.sub(r"\]\([^)]*\)", "]", part).strip())
         total += sum(LINE * -(-len(item) // COLUMNS) + 12 * (len(items) > 1) for item in items)
     return total
+
+
+def set_formula(text: str) -> str:
+    """A table's cell with about as many letters as are seen of it: a command of TeX is one."""
+    return re.sub(r"[${}_^]", "", re.sub(r"\\[a-zA-Z]+", "x", text.strip()))
 
 
 def split(block: str) -> list[str]:

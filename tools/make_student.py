@@ -26,6 +26,7 @@ SOLUTION = re.compile(
 )
 STUB = "{indent}# your code here\n{indent}raise NotImplementedError\n"
 NUMBER = re.compile(r"\bexercise = Exercise\(\s*\"(\d+\.\d+)\"")
+BADGES = re.compile(r"^# \[!\[Open in Colab\].*\n#\n", re.MULTILINE)  # of `tools/badges.py`
 LINK = re.compile(r"\]\((\w+)\.ipynb")
 # The check of an unsolved exercise raises nothing (Run All goes on), but a grader needs an error.
 HIDDEN = """
@@ -47,6 +48,7 @@ def cut(source: str) -> tuple[str, int]:
     Raises:
         ValueError: a mark without its partner.
     """
+    source = BADGES.sub("", source)  # they open the notebooks with the solutions
     text, count = SOLUTION.subn(lambda match: STUB.format(indent=match["indent"]), source)
     if re.search(r"### (BEGIN|END) SOLUTION", text):
         raise ValueError("a mark '### BEGIN SOLUTION' or '### END SOLUTION' has no partner")
@@ -59,7 +61,7 @@ def graded(source: str) -> tuple[str, int]:
     Raises:
         ValueError: an exercise is not followed by its check.
     """
-    notebook = nbformat.reads(build(source), 4)
+    notebook = nbformat.reads(build(BADGES.sub("", source)), 4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     count = 0
     for cell, check in zip(code, [*code[1:], None], strict=True):

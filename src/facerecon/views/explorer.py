@@ -18,7 +18,7 @@ from facerecon.mesh import cluster, cluster_means, vertex_normals
 from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
 from facerecon.render import render
-from facerecon.views.viz import MAX_VIEWER_VERTICES
+from facerecon.views.viz import MAX_VIEWER_VERTICES, live_figure
 
 if TYPE_CHECKING:
     from ipywidgets import Box, FloatSlider
@@ -150,9 +150,8 @@ class Explorer:
     def live(self) -> "Box":
         """The sliders beside the view, to be shown in a notebook; needs anywidget and a kernel."""
         import ipywidgets as widgets
-        import plotly.graph_objects as plotly
 
-        self.figure = plotly.FigureWidget(self.figure)
+        self.figure = live_figure(self.figure)
         pages = [widgets.VBox(list(page.values())) for page in self.sliders.values()]
         button = widgets.Button(description="reset")
         button.on_click(lambda _: self.reset())

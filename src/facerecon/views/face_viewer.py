@@ -14,7 +14,8 @@ from facerecon.detection.detect import detect_faces
 from facerecon.imaging import load_image
 from facerecon.pipeline import Reconstructor
 from facerecon.reconstruction import Reconstruction
-from facerecon.views.viz import figure_png, preview, viewer
+from facerecon.views.viz import figure_png, live_figure, preview, viewer
+from facerecon.views.webcam import webcam
 
 if TYPE_CHECKING:
     from ipywidgets import Box
@@ -62,10 +63,8 @@ class FaceViewer:
 
     def show(self, button: Any = None) -> None:
         """Put the chosen face on the stage."""
-        from plotly.graph_objects import FigureWidget
-
         figure = viewer(self.faces[self.choice.value], textured=self.look.value == LOOKS[0])
-        self.stage.children = [FigureWidget(figure)]
+        self.stage.children = [live_figure(figure)]
 
     def live(self) -> "Box":
         """Controls above the 3D view, to be shown in a notebook."""
@@ -80,15 +79,16 @@ class FaceViewer:
 
 
 class OwnPhoto:
-    """A button that reconstructs the reader's own photograph: in 3D, and as files to download.
+    """Buttons that reconstruct the reader's own photograph: in 3D, and as files to download.
 
         OwnPhoto(reconstructor, "output").live()  # in a notebook; needs a kernel
 
-    The photograph stays where the kernel runs. `your_face.glb` (with texture) and `your_face.stl`
+    The photograph is a file, or taken with the camera of the browser's computer. It stays where
+    the kernel runs. `your_face.glb` (with texture) and `your_face.stl`
     (a closed solid, for a printer) are written to the folder, and links below download them.
 
     Attributes:
-        upload, progress, message, picture, downloads: the widgets.
+        upload, camera, progress, message, picture, downloads: the widgets.
         shown: the `FaceViewer`, None before the first face.
 
     Args:
@@ -96,7 +96,7 @@ class OwnPhoto:
         folder: where the two files go; it exists.
 
     Raises:
-        ImportError: ipywidgets is missing.
+        ImportError: ipywidgets or anywidget is missing.
     """
 
     def __init__(self, reconstructor: Reconstructor, folder: str | Path) -> None:
@@ -104,6 +104,7 @@ class OwnPhoto:
 
         self.reconstructor, self.folder = reconstructor, Path(folder)
         self.upload = widgets.FileUpload(accept="image/*", description="your photograph")
+        self.camera = webcam()
         self.progress = widgets.IntProgress(max=len(STEPS))
         self.message, self.picture = widgets.Label(), widgets.Image(format="png")
         self.downloads = widgets.HTML()
@@ -112,6 +113,7 @@ class OwnPhoto:
         self.upload.layout.width = "auto"
         self.picture.layout.display = "none"
         self.upload.observe(self._chosen, "value")
+        self.camera.observe(self._taken, "photo")
 
     def open(self, name: str, content: bytes) -> Reconstruction | None:
         """Reconstruct a photograph and show it; None, and a message, where that is impossible.
@@ -149,15 +151,19 @@ class OwnPhoto:
         return face
 
     def live(self) -> "Box":
-        """The button, the progress and the result, to be shown in a notebook."""
+        """The buttons, the progress and the result, to be shown in a notebook."""
         import ipywidgets as widgets
 
-        above = widgets.HBox([self.upload, self.progress, self.message])
-        return widgets.VBox([above, self.downloads, self._place, self.picture])
+        above = widgets.HBox([self.upload, self.camera])
+        state = widgets.HBox([self.progress, self.message])
+        return widgets.VBox([above, state, self.downloads, self._place, self.picture])
 
     def _chosen(self, change: Any) -> None:
         for file in change["new"]:
             self.open(file["name"], bytes(file["content"]))
+
+    def _taken(self, change: Any) -> None:
+        self.open("your picture", bytes(change["new"]))
 
     def _begin(self, step: int) -> None:
         self.progress.value = step

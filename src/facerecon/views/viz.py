@@ -22,6 +22,7 @@ from facerecon.render import Rendering
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
+    from plotly.graph_objects import FigureWidget
 
 LIGHT = (-0.45, 0.55, 0.7)
 """Direction to the light, camera frame: from the upper left, as figures of surfaces are lit."""
@@ -270,7 +271,9 @@ def viewer(face: Reconstruction, textured: bool = True, size: int = 600) -> "Plo
     x, y, z = vertices.T
     i, j, k = faces.T
     lighting = {"ambient": 0.55, "diffuse": 0.5, "specular": 0.05}
-    surface = plotly.Mesh3d(x=x, y=y, z=z, i=i, j=j, k=k, lighting=lighting, **color)
+    surface = plotly.Mesh3d(
+        x=x, y=y, z=z, i=i, j=j, k=k, lighting=lighting, hoverinfo="skip", **color
+    )
     figure = plotly.Figure(surface)
     figure.update_layout(
         width=size,
@@ -312,3 +315,25 @@ def decimate(
     values = torch.from_numpy(np.hstack([vertices, uv])).double()
     means = cluster_means(values, group).numpy().astype(vertices.dtype)
     return means[:, :3], triangles.numpy(), means[:, 3:]
+
+
+def live_figure(figure: "PlotlyFigure") -> "FigureWidget":
+    """A figure as a widget, for a notebook with a kernel; the browser gets it with its data.
+
+    A `FigureWidget` alone sends its data after itself. Where the first of them is still loading
+    plotly.js, which takes seconds on a slow computer, it may be shown before they are there, and
+    stays empty.
+
+    Raises:
+        ImportError: plotly or anywidget is missing.
+    """
+    from plotly.graph_objects import FigureWidget
+
+    class WithData(FigureWidget):
+        def open(self) -> None:
+            if self._widget_data:  # not yet when ipywidgets calls this, from the constructor
+                super().open()
+
+    widget = WithData(figure)
+    widget.open()
+    return widget
