@@ -5,6 +5,7 @@ a sentence. `claims` knows them by their names.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import fmean
 
 Verdict = tuple[bool | None, str]
@@ -222,7 +223,7 @@ def order(record: dict) -> Verdict:
     text = ", ".join(f"{key} {means[key]:.2f}" for key in found)
     text = f"the order by mean error (mm) is {text}; the paper's is ours, [20], [47], [34]"
     alike = []
-    for first, second in zip(found, found[1:], strict=False):
+    for first, second in pairwise(found):
         _, low, high = _difference(values, place, methods[second], methods[first])
         alike += [f"{first} and {second}"] if low <= 0 <= high else []
     told = f"; not told apart: {', '.join(alike)}" if alike else ""
