@@ -58,7 +58,9 @@ def yale(fine: list[float], coarse: list[float]) -> dict:
 
 def figure_10(fine, coarse, **others) -> dict:
     rows = {OURS: fine, "ours (coarse)": coarse, **others}
-    return {"values": {f"{name}/depth_mm_and_normals_deg": row for name, row in rows.items()}}
+    last = "depth_mm_and_normals_deg"
+    values = {f"{name}/frontal/{last}": row for name, row in rows.items()}
+    return {"values": values | {f"{name}/turned/{last}": row[-1:] for name, row in rows.items()}}
 
 
 RIVALS = {

@@ -4,12 +4,14 @@
 # > **The paper, section 5:** “Results of the proposed network. Reconstructed geometries
 # > are shown next to the corresponding input images.”
 #
-# Ours: two public-domain portraits that come with installed packages, and simulated
-# subjects of facerecon-bench, whose faces are not of the training world and whose true
-# shape is known. Each photograph is followed by the geometry of the paper's method
-# (CoarseNet and FineNet), then by that of our detail stage, which is not the paper's
-# (`refine="normals"`), from the front and turned. What to see: proportions, pose and
-# expression of the photograph in the geometry, and folds where it has folds.
+# Ours: two public-domain portraits that come with installed packages, three persons of
+# the Face Research Lab London Set (DeBruine and Jones 2017, CC BY 4.0), neutral and
+# smiling, and simulated subjects of facerecon-bench, whose faces are not of the
+# training world and whose true shape is known. Each photograph is followed by the
+# geometry of the paper's method (CoarseNet and FineNet), then by that of our detail
+# stage, which is not the paper's (`refine="normals"`), from the front and turned. What
+# to see: proportions, pose and expression of the photograph in the geometry, and folds
+# where it has folds.
 
 # %% tags=["parameters"]
 preset = "quick"
@@ -30,7 +32,7 @@ from facerecon.methods.estimate import Estimate
 from facerecon.scans.protocol import errors
 from facerecon.simulated_scans.cache import cached_photograph
 from facerecon.views import viz
-from facerecon.views.portraits import portraits
+from facerecon.views.portraits import LONDON, people, portraits
 
 # %%
 output = repro.start(output_dir)
@@ -49,7 +51,8 @@ known = {}
 if not photos:
     for index in range({"quick": 4, "full": 14}[preset]):
         known[f"subject {index}"] = cached_photograph(repro.cache_folder(), index, seed)
-images = {Path(file).stem: imaging.load_image(file) for file in photos} or portraits()
+images = {Path(file).stem: imaging.load_image(file) for file in photos}
+images = images or portraits() | people()
 images |= {name: photograph.scan.image for name, photograph in known.items()}
 
 # %%
@@ -99,9 +102,9 @@ for name, photograph in known.items():
 
 # %% tags=["record"]
 files = [coarse_file, fine_file, normals_file]
-people = f"two portraits; {len(known)} simulated subjects of facerecon-bench"
-people = "given photographs" if photos else people
-record = repro.Recorder(output, preset, seed, weights=files, data=people)
+shown = f"two portraits; three persons of the {LONDON}; {len(known)} simulated subjects"
+shown = "given photographs" if photos else f"{shown} of facerecon-bench"
+record = repro.Recorder(output, preset, seed, weights=files, data=shown)
 for name, (mean, high, off) in measured.items():
     record(f"{name}/depth_mm", [round(float(mean), 3), round(float(high), 3)])
     record(f"{name}/landmarks_percent", round(float(off), 2))

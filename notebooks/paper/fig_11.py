@@ -29,7 +29,7 @@ import numpy as np
 from facerecon import Reconstructor, imaging, repro, weights
 from facerecon.simulated_scans.cache import cached_photograph
 from facerecon.views import viz
-from facerecon.views.portraits import portraits
+from facerecon.views.portraits import LONDON, people, portraits
 
 # %%
 output = repro.start(output_dir)
@@ -47,6 +47,7 @@ by_stage = {
 images = {Path(file).stem: imaging.load_image(file) for file in photos}
 if not photos:
     images["grace_hopper"] = portraits()["grace_hopper"]
+    images |= people("neutral")
     for index in {"quick": (4,), "full": (4, 5, 6, 7)}[preset]:
         photograph = cached_photograph(repro.cache_folder(), index, seed)
         images[f"subject {index}"] = photograph.scan.image
@@ -101,8 +102,9 @@ for key, faces in pairs.items():
 
 # %% tags=["record"]
 files = [coarse_file, fine_file, normals_file]
-people = "Grace Hopper (US Navy); a simulated subject of facerecon-bench"
-record = repro.Recorder(output, preset, seed, weights=files, data=people)
+shown = f"Grace Hopper (US Navy); three persons of the {LONDON}"
+shown += "; a simulated subject of facerecon-bench"
+record = repro.Recorder(output, preset, seed, weights=files, data=shown)
 for name, (agreement, low, high) in numbers.items():
     record(f"{name}/correlation", round(float(agreement), 3))
     record(f"{name}/step_200_mm", round(float(low), 4))

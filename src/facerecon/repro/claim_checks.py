@@ -264,8 +264,7 @@ def any_orientation(record: dict) -> Verdict:
 
 @check
 def fine_details(record: dict) -> Verdict:
-    angles = _figure_10(record, 1)
-    means = {name: fmean(column) for name, column in angles.items()}
+    means = _figure_10(record, "frontal", 1)
     own, coarse = means[OURS], means["ours (coarse)"]
     rivals = {number: means[PAPERS[number]] for number in ("[34]", "[47]")}
     text = f"{own:.1f} degrees to the true normals with FineNet, {coarse:.1f} on the coarse face, "
@@ -276,18 +275,18 @@ def fine_details(record: dict) -> Verdict:
 
 @check
 def robust_to_pose(record: dict) -> Verdict:
-    errors = _figure_10(record, 0)
-    own, other = errors[OURS], errors[PAPERS["[20]"]]
-    text = f"{own[-1]:.1f} mm against {other[-1]:.1f} mm of [20]; on the frontal subject"
-    return own[-1] < other[-1], f"{text} {own[0]:.1f} against {other[0]:.1f}."
+    turned, frontal = (_figure_10(record, view, 0) for view in ("turned", "frontal"))
+    own, other = turned[OURS], turned[PAPERS["[20]"]]
+    text = f"{own:.1f} mm against {other:.1f} mm of [20]; on frontal subjects"
+    return own < other, f"{text} {frontal[OURS]:.1f} against {frontal[PAPERS['[20]']]:.1f}."
 
 
-def _figure_10(record: dict, column: int) -> _Values:
-    """Depth errors (0) or angles of normals (1) by method, one per subject."""
-    rows = _values(record).ending("/depth_mm_and_normals_deg")
-    if any(len(pairs) < 2 for pairs in rows.values()):
-        raise MissingValue("both subjects for every method")
-    return _Values({name: [pair[column] for pair in pairs] for name, pairs in rows.items()})
+def _figure_10(record: dict, view: str, column: int) -> _Values:
+    """Mean depth error (0) or angle of normals (1) by method, over its frontal or turned faces."""
+    rows = _values(record).ending(f"/{view}/depth_mm_and_normals_deg")
+    if not rows or not all(rows.values()):
+        raise MissingValue(f"{view} faces for every method")
+    return _Values({name: fmean(pair[column] for pair in rows[name]) for name in rows})
 
 
 @check
