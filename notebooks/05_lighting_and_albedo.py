@@ -918,7 +918,8 @@ figure
 # zero and look for the border between light and dark; on a real face under one lamp it
 # is sharper. Switch to "light alone" and see how smooth the coarse face is. In the view
 # of the photograph, wrinkles stay where they are but do not change with the light: they
-# are part of the picture and not of the coarse shape.
+# are part of the picture and not of the coarse shape. Chapter 6 gives the surface these
+# wrinkles; light on its normals would move them, too.
 
 # %%
 relighters = {}
