@@ -255,6 +255,18 @@ def yale_table(report: dict) -> list[str]:
     return [*markdown(rows), "", foot]
 
 
+def populations_table(report: dict) -> list[str]:
+    """Rows of the benchmark's populations and protocols: errors, and what the mean face costs."""
+    rows = [["population", "protocol", "coarse", "mean face", "zhu2015", "mean face behind"]]
+    for population, protocols in report["populations"].items():
+        for title, methods in protocols.items():
+            means = [f"{row['mean_mm']:.2f} mm" for row in methods.values()]
+            value, low, high = methods["mean face"]["behind_mm"]
+            behind = f"{value:.2f} mm ({low:.2f} to {high:.2f})"
+            rows.append([population, title, *means, behind])
+    return [*markdown(rows), "", f"{report['subjects']} subjects of each, seed {report['seed']}."]
+
+
 def kinds_table(report: dict) -> list[str]:
     """Rows of heads of another model, kind by kind."""
     degrees, plain = ("yaw", "pitch", "normals"), ("yaw_slope", "yaw_short", "pitch_slope", "depth")
@@ -322,6 +334,7 @@ TABLES = {
     "evaluation.md": {
         "detail": stored("detail.json", detail_table),
         "yale": stored("yale.json", yale_table),
+        "populations": stored("populations.json", populations_table),
         "kinds": stored("heads.json", kinds_table),
         "steps": stored("heads.json", steps_table),
         "expressions": stored("heads.json", expressions_table),
