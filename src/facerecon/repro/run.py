@@ -8,13 +8,13 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from facerecon.pools import fresh_pool
 from facerecon.repro.agreement import compare
 from facerecon.repro.items import ITEMS, PRESETS, ReproductionError, RequestError, find_notebook
 from facerecon.repro.progress import DRAFT, STEPS, VARIABLE, Watch
@@ -242,8 +242,8 @@ def _run_all(plans: Sequence[Plan], jobs: int) -> list[str]:
             finish(plan.item, *outcome, plan.folder)
         return failed
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    # A fresh interpreter per process; the kernels that they start inherit the number of threads.
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _set_threads, (threads,)) as pool:
+    # The kernels that the processes start inherit the number of threads.
+    with fresh_pool(jobs, _set_threads, threads) as pool:
         futures = {pool.submit(run, plan): plan for plan in plans}
         print(f"{len(plans)} notebooks, {jobs} at a time", flush=True)
         try:

@@ -12,10 +12,9 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from facerecon import __version__
 from facerecon.files import remove_partial, require_writable, write_file
 from facerecon.methods.estimate import Estimate
 from facerecon.methods.registry import MethodSettings, build_method, check_methods, method_card
+from facerecon.pools import fresh_pool
 from facerecon.scans.bosphorus import find_bosphorus, read_bosphorus
 from facerecon.scans.frgc import find_frgc, read_frgc
 from facerecon.scans.protocol import (
@@ -257,10 +257,7 @@ def _on_this_machine(tasks: Sequence[ScanTask], jobs: int) -> Iterator[dict]:
     if jobs == 1 or len(tasks) < 2:
         yield from map(evaluate_one, tasks)
         return
-    # A fresh interpreter per process: a fork would inherit torch's threads in an unknown state.
-    with ProcessPoolExecutor(
-        min(jobs, len(tasks)), get_context("spawn"), torch.set_num_threads, (1,)
-    ) as pool:
+    with fresh_pool(min(jobs, len(tasks)), torch.set_num_threads, 1) as pool:
         futures = [pool.submit(evaluate_one, task) for task in tasks]
         try:
             for future in as_completed(futures):

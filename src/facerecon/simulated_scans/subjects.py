@@ -8,9 +8,7 @@ skin (`skins`), a perspective camera, other light and a range sensor with noise 
 import io
 import json
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,6 +21,7 @@ from facerecon import __version__
 from facerecon.evaluation.heads.models import heads_file, load_heads
 from facerecon.files import write_file
 from facerecon.imaging import to_bytes
+from facerecon.pools import fresh_pool
 from facerecon.scans.frgc import write_abs
 from facerecon.simulated_scans.sensor import Shot, face_mask, shoot
 from facerecon.simulated_scans.shapes import Subjects
@@ -103,11 +102,7 @@ def write_bench(
     if jobs == 1 or len(tasks) < 2:
         yield from map(_write_subject, tasks)
     else:
-        # A fresh interpreter per process: a fork would inherit torch's threads.
-        pool = ProcessPoolExecutor(
-            min(jobs, len(tasks)), get_context("spawn"), torch.set_num_threads, (1,)
-        )
-        with pool:
+        with fresh_pool(min(jobs, len(tasks)), torch.set_num_threads, 1) as pool:
             yield from pool.map(_write_subject, tasks)
     truths = sorted((folder / TRUTH).glob("9????d1.npz"))
     recordings = ElementTree.Element("Recordings")
