@@ -274,6 +274,7 @@ def test_info_lists_all_weights_that_ship(capsys):
         [],
         ["reconstruct"],
         ["view"],
+        ["video"],
         ["train"],
         ["data"],
         ["data", "write"],
