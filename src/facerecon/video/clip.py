@@ -96,7 +96,8 @@ def read_frames(
         if not inside:
             until = "on" if end is None else f"to {end:g}"
             raise ClipError(
-                f"{path}: no frame from second {start:g} {until}; the last one read is at {time:.1f}"
+                f"{path}: no frame from second {start:g} {until}; the last one read is at"
+                f" {time:.1f}"
             )
 
 
