@@ -7,6 +7,7 @@ from pathlib import Path
 
 from facerecon import __version__
 from facerecon.commands.bench import add_bench
+from facerecon.commands.demo import add_demo
 from facerecon.commands.evaluate import add_evaluate
 from facerecon.commands.model import add_model
 from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, fail
@@ -50,6 +51,7 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     add_reconstruct(commands)
     add_view(commands)
     add_video(commands)
+    add_demo(commands)
     _add_train(commands, training)
     _add_data(commands)
     add_evaluate(commands)
