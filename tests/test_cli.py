@@ -274,6 +274,8 @@ def test_info_lists_all_weights_that_ship(capsys):
         [],
         ["reconstruct"],
         ["view"],
+        ["video"],
+        ["demo"],
         ["train"],
         ["data"],
         ["data", "write"],

@@ -26,7 +26,7 @@ PIP_ONLY = {"opencv-python-headless", "dlib-bin"}  # conda's do not count as the
 # Imported by the function that needs them, never when a module is loaded.
 LAZY = {
     "plotly", "papermill", "nvdiffrast", "tensorboard", "skimage", "ipywidgets", "IPython", "h5py",
-    "dask", "dlib", "anywidget", "traitlets",
+    "dask", "dlib", "anywidget", "traitlets", "av",
 }  # fmt: skip
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow"}
 
@@ -135,9 +135,9 @@ def test_imports_go_one_way(everywhere):
     assert "render" in graph["pipeline"]
     # What shows, runs and trains stands above what computes.
     top = {"views.viz", "views.explorer", "views.face_viewer", "pipeline", "repro", "cli"}
-    top |= {"__main__", "views.report"}
+    top |= {"__main__", "views.report", "demo"}
     top |= {"realism.report", "methods.registry", "scans.run", "evaluation.yale_methods"}
-    top |= {name for name in order if name.startswith(("commands.", "repro."))}
+    top |= {name for name in order if name.startswith(("commands.", "repro.", "video."))}
     assert top <= set(order)
     for name in set(order) - top - {"__init__"}:
         assert not graph[name] & top, f"{name} imports {graph[name] & top}"

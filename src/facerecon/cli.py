@@ -7,11 +7,13 @@ from pathlib import Path
 
 from facerecon import __version__
 from facerecon.commands.bench import add_bench
+from facerecon.commands.demo import add_demo
 from facerecon.commands.evaluate import add_evaluate
 from facerecon.commands.model import add_model
 from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, fail
 from facerecon.commands.reconstruct import add_reconstruct
 from facerecon.commands.reproduce import add_reproduce
+from facerecon.commands.video import add_video
 from facerecon.commands.view import add_view
 
 
@@ -48,6 +50,8 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_reconstruct(commands)
     add_view(commands)
+    add_video(commands)
+    add_demo(commands)
     _add_train(commands, training)
     _add_data(commands)
     add_evaluate(commands)

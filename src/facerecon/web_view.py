@@ -100,14 +100,15 @@ def page(template: str, **values: str) -> str:
     """A page of `assets`: `$name` in it becomes the value of that name, which is HTML.
 
     Args:
-        template: name of the file. values: besides `style` and `script`, which are assets, too.
+        template: name of the file. values: besides `style` and `script`, which are assets, too,
+            `page.css` and `viewer.js` unless given.
     """
-    return Template(_asset(template)).substitute(
-        values, generator=GENERATOR, style=_asset("page.css"), script=_asset("viewer.js")
-    )
+    common = {"generator": GENERATOR, "style": asset("page.css"), "script": asset("viewer.js")}
+    return Template(asset(template)).substitute(common | values)
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file that pages are made of."""
     return (files("facerecon") / "assets" / name).read_text("utf-8")
 
 

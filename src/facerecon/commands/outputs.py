@@ -198,4 +198,8 @@ def _plain(name: str) -> str:
 
 
 def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:  # a video may be larger than the memory
+        while part := stream.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()

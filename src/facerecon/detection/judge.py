@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from facerecon.coarsenet import CoarseNet, feedback, iterate
 from facerecon.detection.box import Box
@@ -32,8 +33,19 @@ def expected_errors(
     crops = [crop(grey, box.crop_box(), _SIZE)[0] for box in boxes]
     image = torch.from_numpy(np.stack(crops))[:, None].to(model.mean)
     r = iterate(network, model, image, _ITERATIONS, both_sides=False)[-1]
+    return expected_errors_of_fits(network, model, image, r).cpu().numpy()
+
+
+@torch.no_grad()
+def expected_errors_of_fits(
+    network: CoarseNet,
+    model: MorphableModel,
+    image: Float[Tensor, "batch 1 size size"],
+    r: Float[Tensor, "batch n"],
+) -> Float[Tensor, " batch"]:
+    """The same of fits r that were made already, in mm; image: the grey crops."""
     log_error = network(feedback(model, image, r, network.config), r, model).log_error
     points = points_of(model, network.points)
     weight = seen(points, r, place_points(points, r)).expand_as(log_error)
     mean = (log_error.exp() * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1)
-    return DISPLACEMENT_MM * mean.cpu().numpy()
+    return DISPLACEMENT_MM * mean

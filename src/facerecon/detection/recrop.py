@@ -73,13 +73,13 @@ def fit(
         image = torch.from_numpy(grey).to(model.mean)[None, None]
         steps = iterate(network, model, image, iterations)
         pose = split(steps[-1], model.n_coefficients)[1][0]
-        off = max(abs(number) for number in _place(pose))
+        off = max(abs(number) for number in place(pose))
         if recrops == 0 or not OFF_CENTER < off < FAILED:
             return steps, crop
-        crop, recrops = crop.moved(*_place(pose)), recrops - 1
+        crop, recrops = crop.moved(*place(pose)), recrops - 1
 
 
-def _place(pose: Float[Tensor, " 6"]) -> tuple[float, float, float]:
-    """t_x and t_y in crop widths, logarithm of the scale."""
+def place(pose: Float[Tensor, " 6"]) -> tuple[float, float, float]:
+    """Of a pose: t_x and t_y in crop widths, logarithm of the scale; what `Crop.moved` takes."""
     right, up, log_scale = (pose.double().cpu() * POSE_UNITS)[3:].tolist()
     return right, up, log_scale

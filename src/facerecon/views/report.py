@@ -4,6 +4,7 @@ Each page is one file that holds all it shows. Frames, units: docs/conventions.m
 """
 
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,12 +66,18 @@ class Card:
     picture: bytes
 
 
-def report(face: Reconstruction, name: str, model: MorphableModel | None = None) -> str:
+def report(
+    face: Reconstruction,
+    name: str,
+    model: MorphableModel | None = None,
+    links: Mapping[str, str] | None = None,
+) -> str:
     """The page of one face: 3D view, photograph with landmarks, maps, numbers and limits.
 
     Args:
         name: of the face, for the title.
         model: that the face was reconstructed with; names the expressions.
+        links: addresses by text, for a row below the view.
     """
     pictures = [
         _figure(_landmarks(face), "The 68 landmarks of the coarse face, also hidden ones."),
@@ -84,7 +91,13 @@ def report(face: Reconstruction, name: str, model: MorphableModel | None = None)
     if face.crop.side**2 < SMALL_SHARE * rows * columns:
         pictures.insert(0, _figure(_whole(face), "The photograph, and what the networks saw."))
     limits = "".join(f"<li>{html.escape(limit)}</li>" for limit in LIMITS)
+    row = "".join(
+        f'<a href="{html.escape(address)}">{html.escape(text)}</a>'
+        for text, address in (links or {}).items()
+    )
+    row = f'<p class="links">{row}</p>' if row else ""
     body = (
+        f"{row}"
         f'<h2>Photograph and maps</h2><div class="pictures">{"".join(pictures)}</div>'
         f"<h2>Numbers</h2>{table(_numbers(face, model))}"
         f"<h2>Limits</h2><ul>{limits}</ul>"
