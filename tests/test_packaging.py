@@ -26,7 +26,7 @@ PIP_ONLY = {"opencv-python-headless", "dlib-bin"}  # conda's do not count as the
 # Imported by the function that needs them, never when a module is loaded.
 LAZY = {
     "plotly", "papermill", "nvdiffrast", "tensorboard", "skimage", "ipywidgets", "IPython", "h5py",
-    "dask", "dlib", "anywidget", "traitlets",
+    "dask", "dlib", "anywidget", "traitlets", "onnx", "onnxruntime", "onnxscript",
 }  # fmt: skip
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow"}
 
