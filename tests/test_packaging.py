@@ -69,6 +69,10 @@ def test_one_version():
     assert facerecon.__version__ == PROJECT["version"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == PROJECT["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    versions = re.findall(r"^## \[(.+?)\]", changelog, re.MULTILINE)
+    assert versions[:2] == ["Unreleased", PROJECT["version"]]
+    assert len(set(versions)) == len(versions)
 
 
 def test_public_names_exist():
