@@ -330,6 +330,24 @@ def reconstruct_table(report: dict) -> list[str]:
     return [*markdown(rows), "", foot]
 
 
+def onnx_table(report: dict) -> list[str]:
+    """Rows of networks, and a photograph, under both backends."""
+    rows = [[f"threads: {report['settings']['threads']}; CPU ms", "torch", "ONNX Runtime", "ratio"]]
+    for name, row in report["steps"].items():
+        torch, onnx = (row[backend]["cpu_ms"] for backend in ("torch", "onnx"))
+        rows.append([name, f"{torch:.1f}", f"{onnx:.1f}", f"{torch / onnx:.2f}"])
+    pixels, columns = report["settings"]["pixels"]
+    found = report["differences"]
+    foot = (
+        f"A photograph of {columns} x {pixels} pixels; medians of {report['settings']['rounds']}"
+        f" rounds; {machine(report)}, onnxruntime {report['machine']['onnxruntime']}. The two"
+        f" results differ by at most {found['r']:g} in r; in depth by less than"
+        f" {found['depth_mm_999']:g} mm on 99.9 % of the pixels and by {found['depth_mm']:g} mm at"
+        " most, where the surface is seen nearly edge-on."
+    )
+    return [*markdown(rows), "", foot]
+
+
 TABLES = {
     "evaluation.md": {
         "detail": stored("detail.json", detail_table),
@@ -342,6 +360,7 @@ TABLES = {
     },
     "performance.md": {
         "reconstruct": stored("reconstruct.json", reconstruct_table),
+        "onnx": stored("onnx_backend.json", onnx_table),
         "rasterize": stored("rasterize.json", rasterize_table),
         "stages": stored("render_layer.json", stages_table),
         "synthetic": stored("synthetic.json", synthetic_table),

@@ -1,5 +1,6 @@
 import ast
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -27,6 +28,7 @@ PIP_ONLY = {"opencv-python-headless", "dlib-bin"}  # conda's do not count as the
 LAZY = {
     "plotly", "papermill", "nvdiffrast", "tensorboard", "skimage", "ipywidgets", "IPython", "h5py",
     "dask", "dlib", "anywidget", "traitlets", "av",
+    "onnx", "onnxruntime", "onnxscript",
 }  # fmt: skip
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow"}
 
@@ -69,6 +71,10 @@ def test_one_version():
     assert facerecon.__version__ == PROJECT["version"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == PROJECT["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    versions = re.findall(r"^## \[(.+?)\]", changelog, re.MULTILINE)
+    assert versions[:2] == ["Unreleased", PROJECT["version"]]
+    assert len(set(versions)) == len(versions)
 
 
 def test_public_names_exist():
@@ -84,12 +90,30 @@ def test_wheel_holds_the_package_and_its_assets(tmp_path):
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assets = [p for p in (PACKAGE / "assets").iterdir() if not p.name.startswith(".")]
+    found = (PACKAGE / "assets").rglob("*")
+    assets = [p for p in found if p.is_file() and not p.name.startswith(".")]
     assert PACKAGE / "assets" / "morphable_model.npz" in assets
     expected = {path.relative_to(PACKAGE.parent).as_posix() for path in [*SOURCES, *assets]}
     assert expected == {name for name in names if name.startswith("facerecon/")}
     entry = f"facerecon-{PROJECT['version']}.dist-info/entry_points.txt"
     assert "facerecon = facerecon.cli:main" in zipfile.ZipFile(wheel).read(entry).decode()
+    assert wheel.stat().st_size < 50e6  # bytes; package indexes refuse 100 MB
+    # Installed without a clone: it starts, and what needs a clone says so in one line.
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    zipfile.ZipFile(wheel).extractall(site)
+    empty.mkdir()
+    environment = {key: value for key, value in os.environ.items() if key != "FACERECON_ROOT"}
+    environment |= {"PYTHONPATH": str(site)}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        program = [sys.executable, "-m", "facerecon", *arguments]
+        options = {"capture_output": True, "text": True, "check": False}
+        return subprocess.run(program, cwd=empty, env=environment, **options)
+
+    assert run("--version").stdout == f"facerecon {PROJECT['version']}\n"
+    refused = run("reproduce", "fig_02")
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1
+    assert "comes with the repository: run this inside a clone" in refused.stderr
 
 
 def imports(tree: ast.Module, everywhere: bool) -> set[str]:

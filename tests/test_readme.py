@@ -36,5 +36,5 @@ def test_commands_parse(command: str) -> None:
 
 def test_all_kinds_of_commands_were_found() -> None:
     kinds = {"reconstruct", "reproduce", "train", "data", "evaluate", "bench", "view"}
-    kinds |= {"video", "demo"}
+    kinds |= {"video", "demo", "export"}
     assert {command.split()[1] for command in COMMANDS} == kinds

@@ -9,6 +9,7 @@ from facerecon import __version__
 from facerecon.commands.bench import add_bench
 from facerecon.commands.demo import add_demo
 from facerecon.commands.evaluate import add_evaluate
+from facerecon.commands.export import add_export
 from facerecon.commands.model import add_model
 from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, fail
 from facerecon.commands.reconstruct import add_reconstruct
@@ -58,6 +59,7 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     add_bench(commands, EXIT_CODES)
     add_reproduce(commands)
     add_model(commands)
+    add_export(commands)
     info = commands.add_parser(
         "info",
         help="say which model, weights and backends are in use",

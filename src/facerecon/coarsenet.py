@@ -114,15 +114,27 @@ class CoarseNet(ResNetRegressor):
         model: MorphableModel,
     ) -> CoarseEstimate:
         """The next r from the maps of the current one (`feedback`), that r and their model."""
-        stages = self.stages(maps)
-        regressed = self._next(self.regress(stages[-1]), r)
-        if not self.config.points:
+        regressed, *field = self.read(maps, r)
+        if not field:
             return CoarseEstimate(regressed, regressed)
-        points, field = points_of(model, self.points), self.field(stages[1:])
-        found = corrected(points, field, r, regressed, self.log_spread, self.log_repeats)
+        points = points_of(model, self.points)
+        found = corrected(points, *field, r, regressed, self.log_spread, self.log_repeats)
         return CoarseEstimate(
             self._limited(found.r), regressed, found.displacement, found.log_error
         )
+
+    def read(
+        self, maps: Float[Tensor, "batch 7 height width"], r: Float[Tensor, "batch n"]
+    ) -> tuple[Tensor, ...]:
+        """What the layers say, before any geometry: the part of `forward` that is a plain network.
+
+        Returns:
+            The next r by regression, (B, n); with points, the field of displacements, as of
+            `displacements.DisplacementField`, too.
+        """
+        stages = self.stages(maps)
+        regressed = self._next(self.regress(stages[-1]), r)
+        return (regressed, self.field(stages[1:])) if self.config.points else (regressed,)
 
     def _next(self, output: Tensor, r: Tensor) -> Tensor:
         coefficients, correction = output.split([self.n_coefficients, N_POSE], dim=1)

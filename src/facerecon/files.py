@@ -24,6 +24,12 @@ class OutputError(OneLine, OSError):
     """A result could not be written; the message is one line that names the file and the cause."""
 
 
+def user_cache() -> Path:
+    """Folder of what can be made again: $FACERECON_CACHE, else `facerecon` in the user's cache."""
+    given = os.environ.get("FACERECON_CACHE")
+    return Path(given).resolve() if given else Path.home() / ".cache" / "facerecon"
+
+
 def write_file(path: Path, data: bytes) -> Path:
     """Write a file whole or not at all: under another name first, then renamed.
 

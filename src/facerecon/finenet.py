@@ -127,8 +127,8 @@ class FineNet(nn.Module):
         require_shape("image", image, None, 1, None, None)
         require_shape("depth", depth, *image.shape)
         require_shape("mask", mask, *image.shape)
-        require_shape("mm_per_pixel", mm_per_pixel, len(image))
-        pixel = mm_per_pixel.view(-1, 1, 1, 1)
+        require_shape("mm_per_pixel", mm_per_pixel, image.shape[0])
+        pixel = mm_per_pixel[:, None, None, None]
         area = mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
         level = torch.where(mask, depth, 0.0).sum(dim=(2, 3), keepdim=True) / area
         relief = torch.where(mask, (depth - level) / (DEPTH_STD * pixel), 0.0)

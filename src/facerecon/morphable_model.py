@@ -195,14 +195,21 @@ class MorphableModel(nn.Module):
         Nearest in the metric of Eq. (4).
         """
         if self._mirroring is None or self._mirroring.device != coefficients.device:
-            flip = self.basis.new_tensor([-1.0, 1.0, 1.0])
+            # Sums over one side of the face: the other's symmetric part is the same, and its
+            # antisymmetric part has the other sign.
+            vertex = torch.arange(self.n_vertices, device=self.mirror.device)
+            (side,) = torch.where(vertex <= self.mirror)
+            other, weight = self.mirror[side], self.vertex_weight.double()
+            weight = (weight[side] + weight[other]) * torch.where(side == other, 1.0, 2.0)
             basis = self.basis.view(self.n_coefficients, -1, 3)
-            weight = self.vertex_weight[self.mirror, None] + self.vertex_weight[:, None]
-            ours = (basis * weight).flatten(1).double()
-            theirs = (basis[:, self.mirror] * flip).flatten(1).double()
-            metric = ours @ self.basis.T.double()
+            flip = weight.new_tensor([-1.0, 1.0, 1.0])
+            ours, theirs = basis[:, side].double(), basis[:, other].double() * flip
+            root = weight.sqrt()[:, None] / 2
+            even, odd = ((ours + theirs) * root).flatten(1), ((ours - theirs) * root).flatten(1)
+            even, odd = even @ even.T, odd @ odd.T
+            metric = even + odd
             least = 1e-9 * metric.trace() * torch.eye(len(metric)).to(metric)
-            self._mirroring = torch.linalg.solve(metric + least, ours @ theirs.T).T.float()
+            self._mirroring = torch.linalg.solve(metric + least, even - odd).T.float()
         return coefficients @ self._mirroring.to(coefficients)
 
     def sample(

@@ -13,6 +13,7 @@ from facerecon.camera import pose_parameters, split
 from facerecon.coarsenet import CoarseNet
 from facerecon.depth import depth_to_mesh, smooth_outline, trim_rim
 from facerecon.detection.detect import Box, detect_faces, largest_face
+from facerecon.detection.network import DetectionNet, load_detector
 from facerecon.detection.recrop import FittedFace, fit_face
 from facerecon.finenet import FineNet
 from facerecon.imaging import ImageSource, load_image, square_crop, to_grey
@@ -32,6 +33,9 @@ COARSE_SIZE = 200
 
 REFINEMENTS = ("normals", "finenet")
 """What may refine the coarse face: our normals, or the paper's FineNet."""
+
+BACKENDS = ("torch", "onnx")
+"""What may compute the networks."""
 
 FINE_SIZES = (200, 400)
 """Pixels of the crop that FineNet may see (Figure 11)."""
@@ -70,6 +74,7 @@ class Reconstructor:
         iterations: steps of CoarseNet (3.4).
         size: side in pixels of the crop that is refined, 200 or 400. A face whose crop has no more
             than 200 pixels is refined at 200, with a `SmallFaceWarning`.
+        detector: proposes where faces are; the one that ships if None.
 
     The networks and the model stay on the device that they are on.
     """
@@ -82,6 +87,7 @@ class Reconstructor:
         iterations: int = 4,
         size: int = 200,
         normals: nn.Module | None = None,
+        detector: DetectionNet | None = None,
     ) -> None:
         size, iterations = require_whole("size", size), require_whole("iterations", iterations)
         if size not in FINE_SIZES:
@@ -90,6 +96,7 @@ class Reconstructor:
         self.coarsenet = coarsenet.eval()
         self.finenet = finenet.eval() if finenet is not None else None
         self.normals = normals.eval() if normals is not None else None
+        self.detector = detector.eval() if detector is not None else None
         self.iterations = iterations
         self.size = size
 
@@ -102,6 +109,7 @@ class Reconstructor:
         iterations: int = 4,
         size: int = 200,
         refine: str | None = "normals",
+        backend: str = "torch",
     ) -> "Reconstructor":
         """With the default morphable model and the weights in these files, or those that ship.
 
@@ -109,24 +117,31 @@ class Reconstructor:
             fine: weights of the stage that `refine` names.
             refine: "normals", ours (`normal_refinement`), which is the nearest to measured
                 normals of real faces; "finenet", the paper's; None: the coarse face alone.
+            backend: what computes the networks: "torch", or "onnx", ONNX Runtime on the CPU
+                (`onnx_session`); the rest is the same.
 
         Raises:
             WeightsError: a file is missing, damaged, or another network's.
             DeviceError: torch cannot compute on this device here.
-            ValueError: an unknown way to refine, or another size than 200 and 400.
+            ValueError: an unknown way to refine or backend, another size than 200 and 400, or
+                backend="onnx" on another device than the CPU.
+            ImportError: the packages of a backend are missing; the message names the extra.
         """
         if refine not in (*REFINEMENTS, None):
             known = ", ".join(REFINEMENTS)
             raise ValueError(f"refine must be one of {known} or None, got {refine!r}")
+        if backend not in BACKENDS:
+            raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
         device = find_device(device)
+        if backend == "onnx" and device.type != "cpu":
+            raise ValueError(f"backend 'onnx' computes on the CPU, got device={str(device)!r}")
         model = MorphableModel.default().to(device)
-        finenet, normals = None, None
+        finenet, network, detector = None, None, None
         try:
             if refine == "finenet":
                 finenet = load_finenet(fine).to(device)
             elif refine == "normals":
                 network = load_normalnet(fine).to(device)
-                normals = NormalRefinement(model, network, ShadingRefinement()).to(device)
         except WeightsError as error:
             other = next(name for name in REFINEMENTS if name != refine)
             raise WeightsError(
@@ -134,7 +149,13 @@ class Reconstructor:
                 f" the other stage is {other!r}"
             ) from None
         coarsenet = load_coarsenet(coarse).to(device)
-        return cls(model, coarsenet, finenet, iterations, size, normals)
+        if backend == "onnx":
+            from facerecon.onnx_session import on_onnx
+
+            coarsenet, detector = on_onnx(coarsenet), on_onnx(load_detector())
+            finenet, network = finenet and on_onnx(finenet), network and on_onnx(network)
+        normals = network and NormalRefinement(model, network, ShadingRefinement()).to(device)
+        return cls(model, coarsenet, finenet, iterations, size, normals, detector)
 
     @overload
     def __call__(
@@ -181,9 +202,9 @@ class Reconstructor:
         if box is not None:
             wanted = [Box.of(box)]
         elif all_faces:
-            wanted = detect_faces(photo, self.coarsenet, self.model)
+            wanted = detect_faces(photo, self.coarsenet, self.model, self.detector)
         else:
-            wanted = [largest_face(photo, self.coarsenet, self.model)]
+            wanted = [largest_face(photo, self.coarsenet, self.model, self.detector)]
         found: list[Reconstruction] = []
         for box in wanted:
             crop = square_crop(box.crop_box(), photo.shape[:2], COARSE_SIZE)

@@ -6,23 +6,23 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import trimesh
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 from scipy import ndimage
-from trimesh.visual import ColorVisuals, TextureVisuals
-from trimesh.visual.material import PBRMaterial
 
 from facerecon.depth import normals_from_depth
 from facerecon.detection.detect import Box
 from facerecon.files import jpeg, png, write_file
 from facerecon.imaging import Crop, to_bytes
 from facerecon.rasterize import interpolate, rasterize
-from facerecon.solid import close_surface
 from facerecon.web_view import Part, frame, small_page
+
+if TYPE_CHECKING:
+    import trimesh
 
 MESH_FORMATS = (".ply", ".obj", ".stl", ".glb")
 DEPTH_FORMATS = (".npy", ".png")
@@ -97,8 +97,12 @@ class Reconstruction:
         size = min(max(round(self.crop.side), self.crop.size), limit)
         return self.crop.at(size).cut(self.image)
 
-    def mesh(self, textured: bool = True) -> trimesh.Trimesh:
+    def mesh(self, textured: bool = True) -> "trimesh.Trimesh":
         """The detailed mesh in mm, with the photograph as texture or as colors of the vertices."""
+        import trimesh  # takes longer to load than a face to reconstruct
+        from trimesh.visual import ColorVisuals, TextureVisuals
+        from trimesh.visual.material import PBRMaterial
+
         if textured:
             material = PBRMaterial(
                 name="photograph",
@@ -174,6 +178,10 @@ class Reconstruction:
             ValueError: another suffix, or a thickness that cannot be printed.
             OutputError: the file cannot be written.
         """
+        import trimesh
+
+        from facerecon.solid import close_surface
+
         path, suffix = _mesh_path(path)
         solid = close_surface(self.vertices, self.faces, thickness_mm, hollow)
         mesh = trimesh.Trimesh(solid.vertices, solid.faces, process=False)
@@ -230,7 +238,7 @@ class Reconstruction:
         ]
 
 
-def _exported(mesh: trimesh.Trimesh, suffix: str) -> bytes:
+def _exported(mesh: "trimesh.Trimesh", suffix: str) -> bytes:
     """The file of a mesh in mm, which it may change."""
     if suffix == ".glb":
         return mesh.apply_scale(0.001).export(file_type="glb", include_normals=True)

@@ -2,10 +2,10 @@
 
 from numbers import Real
 
-from torch import Tensor
+from torch import SymInt, Tensor
 
 
-def require_shape(name: str, value: Tensor, *shape: int | None) -> None:
+def require_shape(name: str, value: Tensor, *shape: int | SymInt | None) -> None:
     """Raise unless `value` has exactly this shape; `None` stands for any length.
 
     Raises:

@@ -111,7 +111,7 @@ def save_weights(path: str | Path, network: nn.Module, card: ModelCard) -> None:
         "network": type(network).__name__,
         "config": json.dumps(asdict(network.config)),
         "card": json.dumps(asdict(card)),
-        "sha256": _digest(tensors),
+        "sha256": digest_of(tensors),
         **{name: str(getattr(network, name)) for name in network.sizes},
     }
     try:
@@ -163,12 +163,12 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         cause = cause_of(error)
         raise WeightsError(f"{path}: not a readable safetensors file ({cause})") from error
     # Files that older versions wrote carry no checksum.
-    if metadata.get("sha256", digest := _digest(tensors)) != digest:
+    if metadata.get("sha256", digest := digest_of(tensors)) != digest:
         raise WeightsError(f"{path}: its weights were altered or damaged; copy the file again")
     return tensors, metadata
 
 
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+def digest_of(tensors: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 of names, types, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):

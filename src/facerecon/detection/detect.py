@@ -8,7 +8,7 @@ from jaxtyping import Float
 from facerecon.coarsenet import CoarseNet
 from facerecon.detection.box import CROP_MARGIN, Box, clash
 from facerecon.detection.judge import expected_errors
-from facerecon.detection.network import load_detector, search
+from facerecon.detection.network import DetectionNet, load_detector, search
 from facerecon.imaging import to_grey
 from facerecon.messages import OneLine
 from facerecon.morphable_model import MorphableModel
@@ -43,6 +43,7 @@ def detect_faces(
     image: Float[np.ndarray, "height width 3"],
     coarsenet: CoarseNet | None = None,
     model: MorphableModel | None = None,
+    detector: DetectionNet | None = None,
 ) -> list[Box]:
     """Find the faces in a photograph, largest first, up to profile and 40 degrees of roll.
 
@@ -58,37 +59,40 @@ def detect_faces(
         image: RGB in [0, 1].
         coarsenet, model: that rescore uncertain boxes; those that ship if None. A network without
             points predicts no errors, and the probabilities of the detector decide alone.
+        detector: that proposes the boxes; the one that ships if None.
 
     Raises:
         NoFaceError: nothing was found, as for faces under 22 pixels in an image of 1024.
 
     Source: 3.4.
     """
-    return _detected(image, coarsenet, model, largest_only=False)
+    return _detected(image, coarsenet, model, detector, largest_only=False)
 
 
 def largest_face(
     image: Float[np.ndarray, "height width 3"],
     coarsenet: CoarseNet | None = None,
     model: MorphableModel | None = None,
+    detector: DetectionNet | None = None,
 ) -> Box:
     """The largest of `detect_faces`; quicker, since uncertain smaller boxes need no rescoring.
 
     Raises:
         NoFaceError: nothing was found.
     """
-    return _detected(image, coarsenet, model, largest_only=True)[0]
+    return _detected(image, coarsenet, model, detector, largest_only=True)[0]
 
 
 def _detected(
     image: Float[np.ndarray, "height width 3"],
     coarsenet: CoarseNet | None,
     model: MorphableModel | None,
+    detector: DetectionNet | None,
     largest_only: bool,
 ) -> list[Box]:
     rows, columns = image.shape[:2]
     grey = to_grey(image)
-    possible = search(_shipped_detector(), grey, POSSIBLE)  # the most probable first
+    possible = search(detector or _shipped_detector(), grey, POSSIBLE)  # the most probable first
     boxes = _compatible([box for box in possible if box.score >= SURE])
     uncertain = [box for box in possible if not any(clash(box, sure) for sure in boxes)]
     if boxes:

@@ -71,12 +71,12 @@ def cache_folder() -> Path:
 
     $FACERECON_CACHE, else `runs/cache` of the clone, else `facerecon` in the user's cache.
     """
-    if given := os.environ.get("FACERECON_CACHE"):
-        return Path(given).resolve()
-    for folder in _folders():
+    for folder in () if os.environ.get("FACERECON_CACHE") else _folders():
         if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
             return (folder / "runs" / "cache").resolve()
-    return Path.home() / ".cache" / "facerecon"
+    from facerecon.files import user_cache  # loads numpy: not for every start of the command
+
+    return user_cache()
 
 
 def _folders() -> list[Path]:
