@@ -15,7 +15,7 @@ import torch
 from timing import finish, interleaved, machine, made_with, threads
 
 from facerecon.coarsenet import iterate
-from facerecon.detection.detect import detect_faces
+from facerecon.detection.detect import largest_face
 from facerecon.imaging import load_image, to_grey
 from facerecon.pipeline import Reconstructor
 
@@ -51,7 +51,7 @@ def main() -> None:
         steps = {
             "photograph to mesh, 200 x 200": lambda: reconstruct(args.photo),
             "photograph to mesh, 400 x 400": lambda: larger(args.photo),
-            "of the first: finding the face": lambda: detect_faces(image),
+            "of the first: finding the face": lambda: largest_face(image),
             "of the first: all but finding the face": lambda: reconstruct(image, box),
             "of the first: CoarseNet, four iterations": lambda: iterations(4),
             "writing the mesh, .ply": lambda: face.save(Path(folder) / "face.ply"),
