@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 import onnxruntime
 import torch
-from timing import finish, interleaved, machine, threads
+from timing import finish, interleaved, machine, made_with, threads
 
 from facerecon.detection.network import load_detector, search
 from facerecon.imaging import load_image, to_grey
@@ -69,6 +69,7 @@ def main() -> None:
         times = interleaved(steps, args.rounds)
     report = {
         "machine": machine() | {"onnxruntime": onnxruntime.__version__},
+        **made_with(coarsenet=None, normalnet=None, detector=None),
         "settings": {
             "photo": args.photo.name,
             "pixels": list(image.shape[:2]),
