@@ -61,14 +61,18 @@ elif not photos:
     for index, yaw in turns:
         photograph = cached_photograph(repro.cache_folder(), index, seed, yaw)
         scans[f"subject {index}"] = photograph.scan
-    count = subjects or {"quick": 30, "full": 100}[preset]
+images |= {name: scan.image for name, scan in scans.items()}
+
+# %%
+# Compared by numbers are more subjects than are shown.
+count = subjects or {"quick": 30, "full": 100}[preset]
+if not (frgc or photos):
     for index in range(count):
         photograph = cached_photograph(repro.cache_folder(), index, seed)
         compared[f"subject {index}, frontal"] = photograph.scan
     for index in range(max(1, count // 6)):
         photograph = cached_photograph(repro.cache_folder(), index, seed, 35)
         compared[f"subject {index}, turned"] = photograph.scan
-images |= {name: scan.image for name, scan in scans.items()}
 
 # %%
 estimates, failures = {}, {}
@@ -141,6 +145,7 @@ for name, scan in compared.items():
         assert error < 30, f"this is no face: {error:.1f} mm, not below 30"
         assert angle < 45, f"this is no face: {angle:.1f}°, not below 45"
 
+# %%
 means = {
     key: np.mean(values, axis=0) for key, values in measured.items() if len(values)
 }
@@ -152,7 +157,7 @@ for (method, view), (mm, angle) in means.items():
 # Does a method come nearer to the true normals than the coarse face? The mean difference
 # of their angles over the frontal subjects, with an interval from resampled subjects.
 
-# %% tags=["check"]
+# %%
 coarse = "ours (coarse)"
 against_coarse = {}
 if means and coarse in methods:
