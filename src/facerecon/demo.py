@@ -65,7 +65,7 @@ _KINDS = {".glb": "model/gltf-binary", ".stl": "model/stl"}
 class DemoError(OneLine, ValueError):
     """A request that cannot be fulfilled; the message is one line for the user."""
 
-    def __init__(self, message: object, status: HTTPStatus):
+    def __init__(self, message: object, status: HTTPStatus = HTTPStatus.BAD_REQUEST):
         super().__init__(message)
         self.status = status
 
