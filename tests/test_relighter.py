@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
 from facerecon.lighting import shade
 from facerecon.sfs import Shading
@@ -14,6 +15,7 @@ from facerecon.views.relighter import (
     DARKEST_SHADING,
     FADE,
     LIMITS,
+    RIM,
     VIEWS,
     Relighter,
     ball_normals,
@@ -80,6 +82,8 @@ def test_the_ratio_image_is_the_photograph_under_the_new_light(relighter):
     expected = new[0, 0].numpy()[..., None] * np.array([0.9, 1.0, 0.8])
     bright = DARKEST_SHADING / 0.6  # of the albedo: less light is neither divided out nor given
     lit = (relighter.found.shading[0, 0].numpy() > bright) & (new[0, 0].numpy() > DARKEST_SHADING)
+    # Toward the outline the light is held back.
+    lit &= ndimage.distance_transform_edt(relighter.mask[0, 0].numpy()) >= RIM * 64
     assert face_of(relighter, lit).mean() > 0.5
     difference = np.abs(relighter.picture() - expected.clip(0, 1)).max(2)
     assert face_of(relighter, np.where(lit, difference, 0)).max() < 1e-5
@@ -93,6 +97,16 @@ def test_light_beyond_the_face_fades_to_that_of_the_photograph():
     assert (line[:20] == 0.2).all() and line[20] < 0.25
     assert (np.diff(line) >= -1e-6).all() and np.diff(line).max() < 0.12
     assert (line[20 + math.ceil(FADE * 100) :] == 1).all()
+
+
+def test_a_bright_outline_does_not_end_in_a_step():
+    mask = np.zeros((101, 101), bool)
+    mask[:, 30:71] = True
+    ratio = np.full((101, 101), 6.0, np.float32)
+    line = faded(ratio, mask)[50, 50:]
+    assert line[0] == pytest.approx(6, rel=1e-3) and line[-1] == 1
+    assert np.abs(np.diff(np.log(line))).max() < 0.5 * np.log(6 / 1.5)
+    assert np.diff(line).max() < 1e-3  # from the middle of the face outward
 
 
 def test_moving_a_slider_changes_the_shown_picture(relighter):

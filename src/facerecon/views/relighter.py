@@ -33,6 +33,9 @@ DARKEST_SHADING = 0.2
 """Of the old light and of the new: dividing by less would show noise and stray hairs in glaring
 white, and multiplying by less would leave black holes."""
 
+RIM = 0.06
+"""Width of the border of the face, as a share of the picture's side, where light is held back."""
+
 FADE = 0.15
 """How far beyond the face its new light fades out, as a share of the picture's side."""
 
@@ -154,8 +157,9 @@ def faded(
 ) -> Float[np.ndarray, "height width"]:
     """A ratio of lights that goes on beyond the face, ever weaker, so that it has no edge.
 
-    Inside of the mask it is kept. Outside it begins with that of the nearest pixel of the face,
-    smoothed along the outline, and has become 1 at `FADE` of the picture's side.
+    Inside of the mask it is kept, but for a border of `RIM` where it comes down to at most
+    `MAX_RATIO_BEYOND` toward the outline. Outside it begins with that of the nearest pixel of the
+    face, smoothed along the outline, and has become 1 at `FADE` of the picture's side.
 
     Args:
         ratio: above 0.
@@ -163,12 +167,15 @@ def faded(
     """
     reach = FADE * len(mask)
     away, nearest = ndimage.distance_transform_edt(~mask, return_indices=True)
+    inward = np.clip(ndimage.distance_transform_edt(mask) / (RIM * len(mask)), 0, 1)
+    excess = np.log(np.maximum(ratio / MAX_RATIO_BEYOND, 1))
+    inside = ratio * np.exp(-(0.5 + 0.5 * np.cos(np.pi * inward)) * excess)
     continued = np.log(np.minimum(ratio, MAX_RATIO_BEYOND))[tuple(nearest)]
     smooth = ndimage.gaussian_filter(continued, reach / 3)
     aside = np.clip(away / (0.3 * reach), 0, 1)  # the outline itself must not be smoothed away
     fade = 0.5 + 0.5 * np.cos(np.pi * np.clip(away / reach, 0, 1))
     outside = np.exp(fade * ((1 - aside) * continued + aside * smooth))
-    return np.where(mask, ratio, outside)
+    return np.where(mask, inside, outside)
 
 
 def describe_light(light: Float[Tensor, "4"]) -> tuple[float, float, float, float]:
