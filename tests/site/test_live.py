@@ -204,7 +204,7 @@ def test_the_live_face_has_color_and_follows_the_sliders(run) -> None:
     changed(view, turned)
 
 
-def test_the_light_moves_and_has_no_edge(run) -> None:
+def test_the_light_moves(run) -> None:
     page = run("05", ".live()")
     view = page.locator(".jupyter-widgets img")
     start = picture(view)
@@ -212,13 +212,12 @@ def test_the_light_moves_and_has_no_edge(run) -> None:
     aside = changed(view, start)
     set_slider(page, "right °", "-80")
     other = changed(view, aside)
-    # The light fades out in the hair: the ratio of the two lights has no step but the photograph's.
-    ratio = np.log((aside.mean(2) + 0.02) / (other.mean(2) + 0.02))
-    steps = np.abs(np.diff(ratio[:, : ratio.shape[1] * 3 // 4], axis=1))
-    assert np.abs(ratio).max() > 0.5 and np.quantile(steps, 0.99) < 0.15
-    page.get_by_label("view").select_option("light alone")
-    white = changed(view, other)
-    assert colorful(white) < 0.02
+    cheeks = slice(aside.shape[0] // 2, aside.shape[0] * 2 // 3)
+    middle = aside.shape[1] // 2
+    left, right = (
+        (aside - other)[cheeks, part].mean() for part in (slice(middle), slice(middle, -1))
+    )
+    assert right > 0.05 and left < -0.05, (left, right)
 
 
 def test_a_file_and_the_camera_become_faces_to_turn_and_to_keep(run, tmp_path: Path) -> None:
