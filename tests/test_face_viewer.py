@@ -93,10 +93,14 @@ def test_a_photograph_becomes_a_face_in_3d_and_two_files(own_photo):
     assert own_photo.shown is None and own_photo.downloads.value == ""
 
 
+def as_url(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
 def test_the_cameras_picture_is_opened_like_a_file(own_photo):
-    own_photo.camera.photo = b"not a picture"
+    own_photo.camera.photo = as_url(b"not a picture")
     assert own_photo.message.value.startswith("your picture: not an image")
-    own_photo.camera.photo = figure_png(Figure())
+    own_photo.camera.photo = as_url(figure_png(Figure()))
     assert own_photo.message.value.startswith("your picture: no face")
 
 

@@ -122,7 +122,7 @@ def test_a_page_opens_whole_and_fits_a_phone(page, address: str, name: str) -> N
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_chapter_shows_its_outputs(page, address: str, name: str) -> None:
     page.goto(f"{address}/{name}")
-    assert "without a run" not in page.inner_text("article")
+    assert "built without a run" not in page.inner_text("article")
     assert page.locator("div.cell_output").count() > 5
 
 

@@ -15,7 +15,7 @@ from facerecon.imaging import load_image
 from facerecon.pipeline import Reconstructor
 from facerecon.reconstruction import Reconstruction
 from facerecon.views.viz import figure_png, live_figure, preview, viewer
-from facerecon.views.webcam import webcam
+from facerecon.views.webcam import decoded, webcam
 
 if TYPE_CHECKING:
     from ipywidgets import Box
@@ -163,7 +163,7 @@ class OwnPhoto:
             self.open(file["name"], bytes(file["content"]))
 
     def _taken(self, change: Any) -> None:
-        self.open("your picture", bytes(change["new"]))
+        self.open("your picture", decoded(change["new"]))
 
     def _begin(self, step: int) -> None:
         self.progress.value = step

@@ -4,6 +4,7 @@ ipywidgets has no camera; anywidget, which comes with `pip install "facerecon[no
 browser's take the picture.
 """
 
+import base64
 from typing import Any
 
 SOURCE = """
@@ -47,14 +48,13 @@ function render({ model, el }) {
     button.textContent = "take the picture";
   }
 
-  async function take() {
+  function take() {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
     canvas.getContext("2d").drawImage(video, 0, 0);  // not mirrored, unlike what is shown
     stop();
     note.textContent = "";
-    const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
-    model.set("photo", new DataView(await blob.arrayBuffer()));
+    model.set("photo", canvas.toDataURL("image/png"));
     model.save_changes();
   }
 
@@ -71,7 +71,9 @@ export default { render };
 
 
 def webcam() -> Any:
-    """A widget with a button that takes a picture: PNG in its trait `photo`, b"" before.
+    """A widget with a button that takes a picture: a PNG's `data:` URL in its trait `photo`.
+
+    The trait is "" before; `decoded` makes bytes of it.
 
     Nothing is seen before the reader presses the button and the browser has asked. Browsers
     offer the camera to pages of https and of this computer alone.
@@ -84,6 +86,11 @@ def webcam() -> Any:
 
     class Webcam(anywidget.AnyWidget):
         _esm = SOURCE
-        photo = traitlets.Bytes().tag(sync=True)
+        photo = traitlets.Unicode().tag(sync=True)
 
     return Webcam()
+
+
+def decoded(url: str) -> bytes:
+    """The file in a `data:` URL."""
+    return base64.b64decode(url.partition(",")[2])
