@@ -60,7 +60,7 @@ def counted_edges(
     """
     require_shape("triangles", triangles, None, 3)
     low, high = _directed_edges(triangles).sort(dim=1).values.unbind(1)
-    # One number per edge: torch's unique over rows is some ten times slower.
+    # One number per edge, as torch's unique over rows is slow.
     base = int(high.max()) + 1 if len(high) else 1
     number, count = torch.unique(low.long() * base + high, return_counts=True)
     return torch.stack([number // base, number % base], dim=1).to(triangles.dtype), count
