@@ -343,7 +343,7 @@ def onnx_table(report: dict) -> list[str]:
         f" rounds; {machine(report)}, onnxruntime {report['machine']['onnxruntime']}. The two"
         f" results differ by at most {found['r']:g} in r; in depth by less than"
         f" {found['depth_mm_999']:g} mm on 99.9 % of the pixels and by {found['depth_mm']:g} mm at"
-        " most, where the surface is seen nearly edge-on."
+        " most."
     )
     return [*markdown(rows), "", foot]
 
