@@ -2,7 +2,8 @@
 
 Trainings that began with the same weights end in one basin, where the mean of their weights is
 often better than each (Wortsman et al., "Model soups", ICML 2022). Writes the model card, too,
-with errors on held-out faces of the training's world.
+with errors on held-out faces of the training's world. Calibrations are left out: each belongs to
+its own weights (`calibrate_coarsenet.py` makes a new one).
 """
 
 import argparse
@@ -14,6 +15,7 @@ from facerecon.coarsenet import CoarseNet
 from facerecon.evaluation.coarse import coarse_metrics, held_out_faces
 from facerecon.morphable_model import MorphableModel
 from facerecon.synthetic.world import SyntheticWorld
+from facerecon.training.calibration import with_calibration
 from facerecon.training.presets import COARSE_PRESETS
 from facerecon.weights import (
     ModelCard,
@@ -29,11 +31,12 @@ FACES = 200  # held out
 
 
 def mean_network(networks: list[CoarseNet]) -> CoarseNet:
-    """A network whose weights, and statistics of batch normalization, are the mean of others'.
+    """The network whose weights and batch statistics are the mean of others'; not calibrated.
 
     Raises:
         ValueError: they differ in their configuration.
     """
+    networks = [with_calibration(network, None) for network in networks]
     first = networks[0]
     if any(network.config != first.config for network in networks):
         raise ValueError("networks of different configurations have no mean")

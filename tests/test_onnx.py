@@ -1,5 +1,6 @@
 """ONNX files say what the networks say, and so does a reconstruction through them."""
 
+import base64
 import json
 import sys
 
@@ -16,7 +17,9 @@ from facerecon.normalnet import NormalNet, NormalNetConfig
 from facerecon.views.portraits import portraits
 
 SMALL = {
-    "coarsenet": lambda: CoarseNet(284, CoarseNetConfig(width=8, field=8, points=70)),
+    "coarsenet": lambda: CoarseNet(
+        284, CoarseNetConfig(width=8, field=8, points=70, calibrated=True)
+    ),
     "without points": lambda: CoarseNet(20, CoarseNetConfig(width=8, points=0)),
     "normalnet": lambda: NormalNet(NormalNetConfig(widths=(8, 8, 16, 16, 16))),
     "finenet": lambda: FineNet(FineNetConfig(width=8, regressor=(16, 8))),
@@ -71,6 +74,8 @@ def test_a_file_says_what_its_network_says(name):
     if name == "coarsenet":
         assert json.loads(known["points"]) == network.points.tolist()
         assert json.loads(known["log_spread"]) == pytest.approx(network.log_spread.tolist())
+        values = np.frombuffer(base64.b64decode(known["calibration"]), "<f4").reshape(284, 285)
+        np.testing.assert_array_equal(values, network.calibration.numpy())
     assert __file__.rpartition("/tests/")[0].encode() not in data, "no paths of this machine"
     session = Session(data)
     # Other batches and sizes than the exporter's example.

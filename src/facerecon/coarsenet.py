@@ -1,9 +1,10 @@
 """CoarseNet (3.3) and its iterative use (3.4).
 
 The maps of an estimate r_t go in (`feedback`), a ResNet answers with the next r, and `iterate`
-repeats that from r_0 = 0. Two additions of ours can be switched off: displacements of points on
-the surface (`displacements`, `CoarseNetConfig.points`) and a second look at the mirrored photograph
-(`mirror`, `CoarseNetConfig.both_sides`).
+repeats that from r_0 = 0. Three additions of ours can be switched off: displacements of points on
+the surface (`displacements`, `CoarseNetConfig.points`), a second look at the mirrored photograph
+(`mirror`, `CoarseNetConfig.both_sides`) and a linear correction of the last answer (`calibration`,
+`CoarseNetConfig.calibrated`).
 """
 
 import math
@@ -41,12 +42,13 @@ _HIDDEN = {"both": slice(0), "pncc": slice(4, 7), "normals": slice(1, 4)}  # cha
 
 @dataclass(frozen=True)
 class CoarseNetConfig(ResNetConfig):
-    """What CoarseNet is made of and sees; with points=0, both_sides=False it is the paper's."""
+    """What CoarseNet is made of and sees; the paper's with points=0, both_sides=False."""
 
     feedback: str = "both"  # maps of r_t that it sees (3.2.1): "both", or "pncc", "normals" alone
     points: int = 256  # of the surface, whose displacements the network predicts; 0: none
     field: int = 64  # channels of the features that predict displacements
     both_sides: bool = True  # applied to the mirrored photograph, too, and averaged
+    calibrated: bool = False  # the mean of both sides is corrected linearly (`calibration`)
     masked: bool = True  # the image is hidden where r_t has no vertex (3.4); False shows it whole
 
 
@@ -79,7 +81,7 @@ class CoarseNet(ResNetRegressor):
         config: CoarseNetConfig.
 
     Raises:
-        ValueError: an unknown stem or feedback.
+        ValueError: an unknown stem or feedback; calibrated, but not for both sides.
     """
 
     config_class = CoarseNetConfig
@@ -91,6 +93,8 @@ class CoarseNet(ResNetRegressor):
             raise ValueError(
                 f"unknown feedback {config.feedback!r}: use 'both', 'pncc' or 'normals'"
             )
+        if config.calibrated and not config.both_sides:
+            raise ValueError("the mean of both sides is what is calibrated: set both_sides, too")
         super().__init__(INPUT_CHANNELS, n_coefficients + N_POSE, config)
         self.n_coefficients = n_coefficients
         self.carry = nn.Linear(n_coefficients, n_coefficients, bias=False)
@@ -101,6 +105,8 @@ class CoarseNet(ResNetRegressor):
             self.log_spread = nn.Parameter(start_spread(n_coefficients))
             self.log_repeats = nn.Parameter(torch.tensor(math.log(20.0)))
             self.register_buffer("points", torch.zeros(config.points, dtype=torch.long))
+        if config.calibrated:
+            self.register_buffer("calibration", torch.zeros(n_coefficients, n_coefficients + 1))
 
     def set_points(self, model: MorphableModel) -> None:
         """Choose the points of the model's surface; the choice is stored with the weights."""
@@ -135,6 +141,15 @@ class CoarseNet(ResNetRegressor):
         stages = self.stages(maps)
         regressed = self._next(self.regress(stages[-1]), r)
         return (regressed, self.field(stages[1:])) if self.config.points else (regressed,)
+
+    def calibrate(self, r: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
+        """r with the linear correction of its coefficients, if the network has one; else r."""
+        if not self.config.calibrated:
+            return r
+        coefficients = r[:, : self.n_coefficients]
+        slope, offset = self.calibration.split([self.n_coefficients, 1], dim=1)
+        corrected = coefficients + coefficients @ slope.T + offset.T
+        return torch.cat([corrected, r[:, self.n_coefficients :]], dim=1)
 
     def _next(self, output: Tensor, r: Tensor) -> Tensor:
         coefficients, correction = output.split([self.n_coefficients, N_POSE], dim=1)
@@ -226,15 +241,15 @@ def step(
 ) -> Float[Tensor, "batch n"]:
     """One iteration: render the feedback of r (no gradient through it), predict the next r.
 
-    both_sides: predict for the mirrored photograph, too, and average; None: as the network's
-        configuration says.
+    both_sides: predict for the mirrored photograph, too, average, and calibrate; None: as the
+        network's configuration says.
     """
     maps = feedback(model, image, r, network.config)
     if not (network.config.both_sides if both_sides is None else both_sides):
         return network(maps, r, model).r
     maps = torch.cat([maps, mirrored_input(maps)])
     one, other = network(maps, torch.cat([r, mirrored(model, r)]), model).r.chunk(2)
-    return (one + mirrored(model, other)) / 2
+    return network.calibrate((one + mirrored(model, other)) / 2)
 
 
 def iterate(

@@ -6,6 +6,7 @@ networks and stay in Python; `docs/onnx.md` says what goes in and comes out. tor
 `pip install "facerecon[onnx]"`.
 """
 
+import base64
 import hashlib
 import json
 import logging
@@ -89,7 +90,7 @@ def onnx_bytes(network: nn.Module) -> bytes:
 
     Its metadata hold the version of facerecon, the network's class and configuration, a hash of
     those and the weights (`identity_of`) and, of CoarseNet, what its least squares need: `points`,
-    `log_spread` and `log_repeats` (`displacements.corrected`).
+    `log_spread` and `log_repeats` (`displacements.corrected`), and its `calibration`.
 
     Raises:
         ImportError: the packages of the extra `onnx` are missing.
@@ -143,6 +144,9 @@ def _metadata(network: nn.Module) -> dict[str, str]:
     if isinstance(network, CoarseNet) and network.config.points:
         for name in ("points", "log_spread", "log_repeats"):
             found[name] = json.dumps(getattr(network, name).tolist())
+    if isinstance(network, CoarseNet) and network.config.calibrated:
+        values = network.calibration.numpy().astype("<f4")
+        found["calibration"] = base64.b64encode(values.tobytes()).decode()
     return found
 
 

@@ -94,12 +94,16 @@ class _Pairs(Dataset):
 def _begin_with(network: CoarseNet, start: CoarseNet) -> None:
     """Take over the weights of another network; those of a field that it lacks stay random.
 
+    Its calibration is left out: it belongs to the weights as they were.
+
     Raises:
         RuntimeError: the rest is of another architecture.
     """
     new = network.state_dict() if not start.config.points else {}
     kept = {k: v for k, v in new.items() if k not in start.state_dict()}
-    network.load_state_dict(start.state_dict() | kept)
+    state = start.state_dict()
+    state.pop("calibration", None)
+    network.load_state_dict(state | kept)
 
 
 def _everyone_twice(r: Tensor, n_identity: int) -> Tensor:
