@@ -30,8 +30,9 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         help="photographed heads of another model",
         description=(
             "Errors on photographed heads of a model that the network has not learned from, beside"
-            " the mean face as a baseline. --out also gets heads.json (every picture's errors) and"
-            " heads.png (photograph, true and predicted normals, depth error; best to worst)."
+            " the mean face as a baseline. --out gets heads.json (mean errors; every picture's with"
+            " --rows) and heads.png (photograph, true and predicted normals, depth error; best to"
+            " worst)."
         ),
         epilog=EXIT_CODES,
     )
@@ -77,6 +78,11 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         default="truth",
         help="crop by the true box, disturbed as a detector's is, or by the detector and the fit"
         " (default: truth)",
+    )
+    heads.add_argument(
+        "--rows",
+        action="store_true",
+        help="write the pose and the errors of every picture, too (a megabyte)",
     )
     photos = kinds.add_parser(
         "photos",
@@ -196,9 +202,9 @@ def _add_yale(kinds: argparse._SubParsersAction) -> None:
             " lamps; each method sees one photograph. Rows: the coarse face, FineNet, NormalNet,"
             " NormalNet with shading. Columns: mean angle to the true normals (degrees),"
             " correlation of the relief finer than 5 mm, correlation and gain of what a method"
-            " adds to the coarse relief, and the angle of the estimated light (Eq. 11). --out"
-            " gets yale.json. The photographs (CroppedYale) are free for research:"
-            " vision.ucsd.edu/extyaleb."
+            " adds to the coarse relief. Below: by how much the light of Eq. (11) is off the lamp,"
+            " for three average albedos. --out gets yale.json. The photographs (CroppedYale) are"
+            " free for research: vision.ucsd.edu/extyaleb."
         ),
         epilog=EXIT_CODES,
     )

@@ -6,6 +6,9 @@ from facerecon.coarsenet import CoarseNet
 from facerecon.commands.evaluate.results import Results
 from facerecon.evaluation.light import (
     WORLDS,
+    albedo_rows,
+    albedo_table,
+    average_skin,
     light_panels,
     light_rows,
     light_table,
@@ -33,4 +36,7 @@ def evaluate(args: argparse.Namespace, _network: CoarseNet, model: MorphableMode
         for name in WORLDS
         for _ in range(len(panels) // len(WORLDS))
     ]
-    return Results({"rows": rows}, {"light.png": contact_sheet(panels, captions, columns=2)})
+    albedo = albedo_rows(model, average_skin(SyntheticWorld(model, world_config("lambertian"))))
+    print(f"\n{albedo_table(albedo)}")
+    content = {"rows": rows, "albedo": albedo}
+    return Results(content, {"light.png": contact_sheet(panels, captions, columns=2)})
