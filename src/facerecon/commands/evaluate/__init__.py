@@ -97,17 +97,24 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     photos.add_argument("folder", type=Path, metavar="FOLDER", help="folder of photographs")
     _add_detail(kinds)
-    kinds.add_parser(
+    light = kinds.add_parser(
         "light",
         parents=[_of_evaluations(100)],
         help="recovered light and shading on faces under a known light",
         description=(
             "Angle of the recovered light and relative error of the recovered shading, Eqs. (11)"
             " and (12), in a Lambertian world and in the full one, first and second order, and"
-            " where the ambiguity matters most: flat light, dark skin, beards. --out gets"
+            " where the ambiguity matters most: flat light, dark skin, beards. Eq. (11) is given"
+            " each face's own albedo, the average of the world's people, or the model's. --out gets"
             " light.json and light.png."
         ),
         epilog=EXIT_CODES,
+    )
+    light.add_argument(
+        "--yale",
+        type=Path,
+        metavar="DIR",
+        help="CroppedYale: adds real people, by how much the light is off their lamps",
     )
     _add_people(kinds)
     _add_yale(kinds)
@@ -202,8 +209,7 @@ def _add_yale(kinds: argparse._SubParsersAction) -> None:
             " lamps; each method sees one photograph. Rows: the coarse face, FineNet, NormalNet,"
             " NormalNet with shading. Columns: mean angle to the true normals (degrees),"
             " correlation of the relief finer than 5 mm, correlation and gain of what a method"
-            " adds to the coarse relief. Below: by how much the light of Eq. (11) is off the lamp,"
-            " for three average albedos. --out gets yale.json. The photographs (CroppedYale) are"
+            " adds to the coarse relief. --out gets yale.json. The photographs (CroppedYale) are"
             " free for research: vision.ucsd.edu/extyaleb."
         ),
         epilog=EXIT_CODES,
