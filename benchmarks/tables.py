@@ -322,6 +322,17 @@ def populations_table(report: dict) -> list[str]:
     return [*markdown(rows), "", f"{report['subjects']} subjects of each, seed {report['seed']}."]
 
 
+def face_mesh_table(report: dict) -> list[str]:
+    """Rows of protocols: mean errors of CoarseNet, the mean face and MediaPipe's mesh."""
+    rows = [["protocol", "coarse", "mean face", "mediapipe", "mediapipe behind coarse"]]
+    for title, methods in report["protocols"].items():
+        means = [f"{row['mean_mm']:.2f} mm" for row in methods.values()]
+        value, low, high = methods["mediapipe"]["behind_mm"]
+        rows.append([title, *means, f"{value:.2f} mm ({low:.2f} to {high:.2f})"])
+    foot = f"{report['subjects']} subjects, seed {report['seed']}; mediapipe {report['mediapipe']}."
+    return [*markdown(rows), "", foot]
+
+
 def kinds_table(report: dict) -> list[str]:
     """Rows of heads of another model, kind by kind."""
     degrees, plain = ("yaw", "pitch", "normals"), ("yaw_slope", "yaw_short", "pitch_slope", "depth")
@@ -408,6 +419,7 @@ TABLES = {
         "detail": stored("detail.json", detail_table),
         "yale": stored("yale.json", yale_table),
         "populations": stored("populations.json", populations_table),
+        "face_mesh": stored("face_mesh.json", face_mesh_table),
         "kinds": stored("heads.json", kinds_table),
         "steps": stored("heads.json", steps_table),
         "expressions": stored("heads.json", expressions_table),

@@ -8,6 +8,7 @@ model's.
 MediaPipe is optional; docs/methods.md says how to install it.
 """
 
+import warnings
 from functools import cached_property
 from importlib import import_module
 from itertools import combinations
@@ -127,7 +128,9 @@ class FaceMesh:
         Raises:
             ValueError: no face.
         """
-        found = self._network.process(np.ascontiguousarray(to_bytes(image)))
+        with warnings.catch_warnings():  # about its own use of protobuf
+            warnings.filterwarnings("ignore", message=".*GetPrototype.* is deprecated")
+            found = self._network.process(np.ascontiguousarray(to_bytes(image)))
         if not found.multi_face_landmarks:
             raise ValueError("MediaPipe finds no face")
         rows, columns = image.shape[:2]
