@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from facerecon.commands.outcome import OK
 from facerecon.evaluation.light import (
     ALBEDOS,
     LitFaces,
+    albedo_panels,
     albedo_rows,
     albedo_table,
     average_skin,
@@ -121,6 +123,12 @@ def test_slopes_of_the_model_and_of_rendered_skin(model):
     assert by_name["model's"]["up"] > 0.15 > abs(by_name["average"]["up"])
     assert all(abs(row["right"]) < 0.02 for row in found)  # mean and components are symmetric
     assert "component 10" in albedo_table(found)
+    panels = albedo_panels(model, average, 60)
+    assert len(panels) == 1 + len(model.albedo_basis)
+    shown = panels[0][1] < 1
+    for low, high in panels[1:]:
+        middle = (low + high)[shown] / 2 - panels[0][1][shown]
+        assert np.median(np.abs(middle)) < 1e-5  # both sides of the mean
 
 
 def test_command(tmp_path, capsys):
@@ -129,4 +137,4 @@ def test_command(tmp_path, capsys):
     content = json.loads((tmp_path / "light.json").read_text())
     assert {row["world"] for row in content["rows"]} == {"lambertian", "full", "bearded"}
     assert [row["albedo"] for row in content["albedo"][:2]] == ["average", "model's"]
-    assert (tmp_path / "light.png").is_file()
+    assert (tmp_path / "light.png").is_file() and (tmp_path / "albedo.png").is_file()

@@ -318,3 +318,22 @@ def light_panels(faces: LitFaces, count: int) -> list[list]:
             maps += [torch.where(mask, level * each, 1.0) for each in (factor * ours[i], truth[i])]
         panels.append([grey_picture(each) for each in maps])
     return panels
+
+
+def albedo_panels(
+    model: MorphableModel, average: Float[Tensor, " vertices"], size: int = 200
+) -> list[list]:
+    """Pairs of albedos on the mean face.
+
+    First a world's average person and the model's mean; then the mean changed by two standard
+    deviations of each component, down and up.
+    """
+    frontal = torch.zeros(1, model.n_coefficients + N_POSE, device=model.mean.device)
+    maps = model_maps(model, frontal, size)
+    mean, change = maps.albedo_mean, 2 * maps.albedo_basis[0, :, None]
+    pairs = [(model_maps(model, frontal, size, average).albedo_mean[0], mean[0])]
+    pairs += zip(mean - change, mean + change, strict=True)
+    shown = maps.mask[0]
+    return [
+        [grey_picture(torch.where(shown, each, 1.0).clamp(0, 1)) for each in pair] for pair in pairs
+    ]

@@ -106,7 +106,8 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
             " and (12), in a Lambertian world and in the full one, first and second order, and"
             " where the ambiguity matters most: flat light, dark skin, beards. Eq. (11) is given"
             " each face's own albedo, the average of the world's people, or the model's. --out gets"
-            " light.json and light.png."
+            " light.json, light.png and albedo.png (average and components, and how much of each"
+            " looks like light)."
         ),
         epilog=EXIT_CODES,
     )

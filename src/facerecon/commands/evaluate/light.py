@@ -10,6 +10,7 @@ from facerecon.commands.evaluate.results import Results
 from facerecon.evaluation.lamps import lamp_means, lamp_rows, lamp_table, measured_slopes
 from facerecon.evaluation.light import (
     WORLDS,
+    albedo_panels,
     albedo_rows,
     albedo_table,
     average_skin,
@@ -61,4 +62,12 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
     if people:
         print(f"\n{lamp_table(people)}")
     content = {"rows": rows, "albedo": albedo, "people": people}
-    return Results(content, {"light.png": contact_sheet(panels, captions, columns=2)})
+    parts = [row for row in albedo if "component" in row["albedo"]]
+    titles = ["rendered, model's"] + [
+        f"{n}: -2, +2; {100 * row['share']:.0f} % like light" for n, row in enumerate(parts, 1)
+    ]
+    pictures = {
+        "light.png": contact_sheet(panels, captions, columns=2),
+        "albedo.png": contact_sheet(albedo_panels(model, average), titles),
+    }
+    return Results(content, pictures)
