@@ -9,6 +9,7 @@ motion besides. `benchmarks/tables.py` writes the table of docs/evaluation.md.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from timing import finish, machine, made_with
@@ -27,7 +28,9 @@ PROTOCOLS = {
 }
 
 
-def measure(heads: str | None, subjects: int, jobs: int) -> dict[str, dict]:
+def measure(
+    heads: str | None, subjects: int, jobs: int, methods: Sequence[str] = METHODS
+) -> dict[str, dict]:
     """Mean errors in mm and how far methods are behind the first, by protocol and method."""
     cache = cache_folder()
     list(cached_bench(cache, subjects, 0, heads, jobs))
@@ -37,7 +40,7 @@ def measure(heads: str | None, subjects: int, jobs: int) -> dict[str, dict]:
         table = evaluate_scans(
             folder,
             cache / "populations" / folder.name,
-            methods=METHODS,
+            methods=methods,
             config=ProtocolConfig(**changes),
             jobs=jobs,
             limit=subjects,

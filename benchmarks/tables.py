@@ -255,6 +255,61 @@ def yale_table(report: dict) -> list[str]:
     return [*markdown(rows), "", foot]
 
 
+ALBEDOS = {
+    "known": "each face's own",
+    "average": "average of the rendered people",
+    "model's": "the model's average, of photographs",
+    "even": "even, the same everywhere",
+}
+
+
+def light_table(report: dict) -> list[str]:
+    """Rows of worlds and albedos: first-order light, all faces."""
+    rows = [["world", "albedo", "direction", "shading", "at best"]]
+    for row in report["rows"]:
+        if row["order"] == 1 and row["group"] == "all":
+            shares = [f"{row[key]:.1f} %" for key in ("shading", "unexplained")]
+            what = [row["world"], ALBEDOS[row["albedo"]]]
+            rows.append([*what, f"{row['direction']:.1f}°", *shares])
+    return [*markdown(rows), "", f"Medians of {report['count']} faces."]
+
+
+def lamps_table(report: dict) -> list[str]:
+    """Rows of average albedos: the light of real people."""
+    rows = [["albedo that Eq. (11) takes for everybody's", "mean", "median"]]
+    for row in report["people"]:
+        angles = [f"{row[key]:.1f}°" for key in ("mean", "median")]
+        rows.append([ALBEDOS[row["albedo"]], *angles])
+    count = report["people"][0]["photographs"]
+    return [*markdown(rows), "", f"Extended Yale B, {count} photographs."]
+
+
+def albedo_table(report: dict) -> list[str]:
+    """Rows of albedos: their slopes along the normals."""
+    rows = [["", "up", "toward", "explained"]]
+    known = {row["albedo"]: row for row in report["albedo"]}
+    parts = [row for name, row in known.items() if "component" in name]
+    people = [row for name, row in known.items() if name.startswith("yale")]
+    for name in ("average", "model's"):
+        rows.append([ALBEDOS[name], *_slopes(known[name], known[name])])
+    for what, each in (
+        ("one of its components", parts),
+        (f"{len(people)} measured people", people),
+    ):
+        keys = ("up", "toward", "share")
+        low, high = ({k: pick(row[k] for row in each) for k in keys} for pick in (min, max))
+        rows.append([f"{what}, least to most", *_slopes(low, high)])
+    return markdown(rows)
+
+
+def _slopes(low: dict, high: dict) -> list[str]:
+    """Slopes and share of an albedo, or their ranges."""
+    cells = []
+    for key, form in (("up", "+.2f"), ("toward", "+.2f"), ("share", ".0%")):
+        cells.append(" to ".join(dict.fromkeys(f"{row[key]:{form}}" for row in (low, high))))
+    return cells
+
+
 def populations_table(report: dict) -> list[str]:
     """Rows of the benchmark's populations and protocols: errors, and what the mean face costs."""
     rows = [["population", "protocol", "coarse", "mean face", "zhu2015", "mean face behind"]]
@@ -265,6 +320,17 @@ def populations_table(report: dict) -> list[str]:
             behind = f"{value:.2f} mm ({low:.2f} to {high:.2f})"
             rows.append([population, title, *means, behind])
     return [*markdown(rows), "", f"{report['subjects']} subjects of each, seed {report['seed']}."]
+
+
+def face_mesh_table(report: dict) -> list[str]:
+    """Rows of protocols: mean errors of CoarseNet, the mean face and MediaPipe's mesh."""
+    rows = [["protocol", "coarse", "mean face", "mediapipe", "mediapipe behind coarse"]]
+    for title, methods in report["protocols"].items():
+        means = [f"{row['mean_mm']:.2f} mm" for row in methods.values()]
+        value, low, high = methods["mediapipe"]["behind_mm"]
+        rows.append([title, *means, f"{value:.2f} mm ({low:.2f} to {high:.2f})"])
+    foot = f"{report['subjects']} subjects, seed {report['seed']}; mediapipe {report['mediapipe']}."
+    return [*markdown(rows), "", foot]
 
 
 def kinds_table(report: dict) -> list[str]:
@@ -353,10 +419,14 @@ TABLES = {
         "detail": stored("detail.json", detail_table),
         "yale": stored("yale.json", yale_table),
         "populations": stored("populations.json", populations_table),
+        "face_mesh": stored("face_mesh.json", face_mesh_table),
         "kinds": stored("heads.json", kinds_table),
         "steps": stored("heads.json", steps_table),
         "expressions": stored("heads.json", expressions_table),
         "people": stored("people.json", people_table),
+        "light": stored("light.json", light_table),
+        "lamps": stored("light.json", lamps_table),
+        "albedo": stored("light.json", albedo_table),
     },
     "performance.md": {
         "reconstruct": stored("reconstruct.json", reconstruct_table),

@@ -44,7 +44,7 @@ from facerecon.course import Exercise
 from facerecon.detection import detect
 from facerecon.evaluation import measured_normals, photometric_stereo, rendered_yale
 from facerecon.evaluation import yale
-from facerecon.evaluation.yale_methods import toward_light
+from facerecon.evaluation.lamps import toward_light
 from facerecon.synthetic import world as synthetic
 from facerecon.views import concepts, portraits, viz
 from facerecon.views.relighter import Relighter, ball_normals

@@ -3,6 +3,7 @@
 import json
 from importlib.resources import files
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -10,6 +11,7 @@ from skimage import data as photographs
 
 from facerecon.cli import main
 from facerecon.coarsenet import CoarseNet, CoarseNetConfig
+from facerecon.commands.evaluate.results import compact_json
 from facerecon.commands.outcome import FAILED, OK
 from facerecon.weights import ModelCard, save_weights
 
@@ -37,7 +39,7 @@ def test_synthetic(weights, tmp_path, capsys):
 
 def test_heads(weights, tmp_path, capsys):
     argv = ["evaluate", "heads", "--heads", MODEL, "--count", "4", "--profiles", "2"]
-    assert main([*argv, "--out", str(tmp_path), *weights]) == OK
+    assert main([*argv, "--rows", "--out", str(tmp_path), *weights]) == OK
     assert "mean face, true landmarks" in capsys.readouterr().out
     content = json.loads((tmp_path / "heads.json").read_text())
     assert len(content["rows"]["iteration 2"]["depth"]) == 6
@@ -46,6 +48,30 @@ def test_heads(weights, tmp_path, capsys):
     assert "NaN" not in (tmp_path / "heads.json").read_text()
     with Image.open(tmp_path / "heads.png") as sheet:
         assert sheet.width > 400
+
+
+def test_heads_without_the_rows_of_every_picture(weights, tmp_path, capsys):
+    argv = ["evaluate", "heads", "--heads", MODEL, "--count", "2", "--profiles", "0"]
+    assert main([*argv, "--per-kind", "4", "--out", str(tmp_path), *weights]) == OK
+    text = (tmp_path / "heads.json").read_text()
+    content = json.loads(text)
+    assert "rows" not in content and "views" not in content
+    assert content["within_45_degrees"]["iteration 2"]["depth"] > 0
+    kind = content["kinds"]["whole"]
+    assert np.shape(kind["true"]) == np.shape(kind["estimated"]) == (4, 3)
+    assert len(text.splitlines()) < 100  # angles of all heads of a kind stand on a line
+
+
+def test_results_are_compact():
+    row = {"method": "ours", "normals": 12.829286088748853, "gain": float("nan")}
+    value = {"name": "a", "empty": {}, "rows": [row] * 3, "maps": [[1 / 3] * 30, [2.0] * 30]}
+    text = compact_json(value)
+    lines = text.splitlines()
+    assert '  {"method": "ours", "normals": 12.8293, "gain": null},' in lines
+    assert len(lines) == 10 and text.endswith("}\n")
+    expected = dict(row, normals=12.8293, gain=None)
+    assert json.loads(text)["rows"] == [expected] * 3
+    assert json.loads(text)["maps"] == [[0.333333] * 30, [2.0] * 30]
 
 
 def test_photos(weights, tmp_path, capsys):

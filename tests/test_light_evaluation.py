@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +11,12 @@ from facerecon.camera import N_POSE
 from facerecon.cli import main
 from facerecon.commands.outcome import OK
 from facerecon.evaluation.light import (
+    ALBEDOS,
     LitFaces,
+    albedo_panels,
+    albedo_rows,
+    albedo_table,
+    average_skin,
     direction_error,
     fitted_light,
     light_errors,
@@ -18,6 +24,7 @@ from facerecon.evaluation.light import (
     light_table,
     lit_faces,
     shading_error,
+    slopes_along_normals,
     world_config,
 )
 from facerecon.lighting import shade
@@ -32,13 +39,13 @@ def planted(model):
     surface = model_maps(model, torch.zeros(1, model.n_coefficients + N_POSE), 100)
     shading = shade(torch.ones_like(surface.albedo_mean), LIGHT, surface.normals) * surface.mask
     albedo = surface.albedo_mean
-    return LitFaces(albedo * shading, albedo, shading, surface, surface.bare)
+    return LitFaces(albedo * shading, albedo, shading, albedo, surface, surface.bare)
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_a_planted_light_is_found(planted, known):
+@pytest.mark.parametrize("albedo", ALBEDOS)
+def test_a_planted_light_is_found(planted, albedo):
     torch.testing.assert_close(fitted_light(planted, planted.shading), LIGHT, atol=1e-4, rtol=0)
-    errors = light_errors(planted, 1, known)
+    errors = light_errors(planted, 1, albedo)
     assert errors["direction"] < 0.1 and errors["shading"] < 0.1 and errors["unexplained"] < 0.1
 
 
@@ -48,7 +55,7 @@ def test_saturated_and_shadowed_pixels_do_not_turn_the_light(planted):
     image[..., 55:75, 50:65] *= 0.3  # a cast shadow, not black
     found = estimate_light_and_albedo(image, planted.surface).light
     assert direction_error(found, LIGHT) < 3
-    plain = light_errors(planted._replace(image=image), 1, True)["direction"]
+    plain = light_errors(planted._replace(image=image), 1, "known")["direction"]
     assert direction_error(found, LIGHT) < plain  # Eq. (11) alone heeds the shadow
 
 
@@ -76,19 +83,58 @@ def test_the_lambertian_world_has_the_light_it_states(model):
     assert direction_error(fitted_light(faces, faces.shading), drawn.light[:, :4]).max() < 6
     rows = light_rows("lambertian", faces)
     assert {(row["albedo"], row["order"]) for row in rows} == {
-        ("known", 1),
-        ("known", 2),
-        ("recovered", 1),
-        ("recovered", 2),
+        (albedo, order) for albedo in ALBEDOS for order in (1, 2)
     }
     assert "lambertian" in light_table(rows)
     with pytest.raises(ValueError, match="worlds are"):
         world_config("sunny")
 
 
+def test_the_average_of_a_wrong_population_turns_the_light(planted):
+    # Skin that brightens upward by a fifth passes for light from above; who knows it is not misled.
+    up = planted.surface.normals[:, 1:2]
+    albedo = planted.albedo * torch.exp(0.2 * up)
+    faces = planted._replace(image=albedo * planted.shading, albedo=albedo, average=albedo)
+    wrong = light_errors(faces, 1, "model's")["direction"]
+    right = light_errors(faces, 1, "average")["direction"]
+    assert right < 0.5 and wrong > 5
+
+
+def test_slopes_of_an_albedo_that_is_shading():
+    normals = torch.nn.functional.normalize(
+        torch.randn(500, 3, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    found = slopes_along_normals(0.3 + normals @ torch.tensor([0.1, -0.2, 0.4]), normals)
+    assert [found[n] for n in ("right", "up", "toward")] == pytest.approx(
+        [0.1, -0.2, 0.4], abs=1e-5
+    )
+    assert found["share"] == pytest.approx(1)
+    grain = torch.randn(500, generator=torch.Generator().manual_seed(1))
+    assert slopes_along_normals(grain, normals)["share"] < 0.05
+
+
+def test_slopes_of_the_model_and_of_rendered_skin(model):
+    world = SyntheticWorld(model, world_config("lambertian", 64))
+    average = average_skin(world, 100)
+    found = albedo_rows(model, average, 100)
+    assert len(found) == 2 + len(model.albedo_basis)
+    by_name = {row["albedo"]: row for row in found}
+    # Portraits have brighter foreheads than chins; the skin that is rendered does not.
+    assert by_name["model's"]["up"] > 0.15 > abs(by_name["average"]["up"])
+    assert all(abs(row["right"]) < 0.02 for row in found)  # mean and components are symmetric
+    assert "component 10" in albedo_table(found)
+    panels = albedo_panels(model, average, 60)
+    assert len(panels) == 1 + len(model.albedo_basis)
+    shown = panels[0][1] < 1
+    for low, high in panels[1:]:
+        middle = (low + high)[shown] / 2 - panels[0][1][shown]
+        assert np.median(np.abs(middle)) < 1e-5  # both sides of the mean
+
+
 def test_command(tmp_path, capsys):
     assert main(["evaluate", "light", "--count", "4", "--out", str(tmp_path)]) == OK
     assert "dark skin" in capsys.readouterr().out
-    rows = json.loads((tmp_path / "light.json").read_text())["rows"]
-    assert {row["world"] for row in rows} == {"lambertian", "full", "bearded"}
-    assert (tmp_path / "light.png").is_file()
+    content = json.loads((tmp_path / "light.json").read_text())
+    assert {row["world"] for row in content["rows"]} == {"lambertian", "full", "bearded"}
+    assert [row["albedo"] for row in content["albedo"][:2]] == ["average", "model's"]
+    assert (tmp_path / "light.png").is_file() and (tmp_path / "albedo.png").is_file()

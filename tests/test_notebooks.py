@@ -496,6 +496,30 @@ def run(*cells: str) -> None:
         exec(compile(cell, "<cell>", "exec"), scope)
 
 
+def test_rows_of_ours_have_the_tables_columns_and_numbers_by_reference(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "benchmarks/results").mkdir(parents=True)
+    (tmp_path / "benchmarks/results/yale.json").write_text('{"means": [{"normals": 12.83}]}')
+    own = 'here = "<!-- = yale > means > 0 > normals : .1f --><!-- /= -->°"\n'
+    own = f'[yale]\ntitle = "People"\n{own}data = "ten"\nreason = "Measured."\n'
+    (tmp_path / "figures/ours.toml").write_text(own)
+    (row,) = TABLE.own_rows(tmp_path)
+    assert row.count("|") == 6 and "-->12.8<!-- /= -->°" in row
+    assert row.startswith("| People | not in the paper |")
+    assert row.endswith("| ten | *ours, not the paper's*: Measured. |")
+    (tmp_path / "figures/ours.toml").write_text(own.replace("means", "medians"))
+    with pytest.raises(TABLE.ReferenceFault, match=r"figures/ours\.toml, yale"):
+        TABLE.own_rows(tmp_path)
+
+
+def test_all_rows_of_ours_stand_in_the_readme() -> None:
+    rows = TABLE.own_rows(ROOT)
+    table = (ROOT / "README.md").read_text("utf-8").split(TABLE.BEGIN)[1].split(TABLE.END)[0]
+    assert len(rows) == 3 and all(row in table for row in rows)
+    files = re.findall(r"\(benchmarks/results/(\w+)\.json\)", "\n".join(rows))
+    assert files == ["yale", "light", "people"]
+
+
 def test_the_status_table_sets_ours_beside_the_papers(tmp_path: Path) -> None:
     targets = read_targets(Path(__file__).parents[1] / "figures/targets.toml")
     (tmp_path / "figures").mkdir()

@@ -34,6 +34,7 @@ def clone(tmp_path: Path) -> Path:
         ("yale > rows > method=a,n=2 > x", ".2f", "0.13"),
         ("yale > rows > 0 > x", ".0f", "1"),
         ("yale > rows > method=a,n=2 > x", ".0%", "13%"),
+        ("yale > rows > #", "d", "2"),
         ("figures/fig_09 > a/depth, mm > 1", ".1f", "2.5"),
     ],
 )

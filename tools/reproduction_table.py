@@ -1,5 +1,8 @@
 """Write the reproduction table of README.md from figures/targets.toml and figures/*/result.json.
 
+Below the paper's tables and figures stand measurements of ours, of figures/ours.toml, whose numbers
+come from results by reference (`facerecon.repro.references`).
+
 python tools/reproduction_table.py            write it
 python tools/reproduction_table.py --check    only say whether it is current
 """
@@ -9,6 +12,8 @@ import sys
 from pathlib import Path
 
 from facerecon.repro import ITEMS, Target, read_result, read_targets, status
+from facerecon.repro.references import ReferenceFault, resolved
+from facerecon.repro.targets import read_toml
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN = "<!-- reproduction table: made by tools/reproduction_table.py -->"
@@ -34,6 +39,24 @@ def status_table(root: Path, targets: dict[str, Target]) -> str:
     return "\n".join(lines)
 
 
+def own_rows(root: Path) -> list[str]:
+    """Rows of what the paper does not measure, in the columns of `status_table`.
+
+    Args:
+        root: the clone, with figures/ours.toml and the results that it refers to.
+
+    Raises:
+        ReferenceFault: a reference leads nowhere.
+    """
+    rows = []
+    for name, own in read_toml(root / "figures/ours.toml").items():
+        here = resolved(own["here"], root, f"figures/ours.toml, {name}")
+        data = resolved(own["data"], root, f"figures/ours.toml, {name}")
+        rows.append(f"| {own['title']} | not in the paper | {here} | {data} |")
+        rows[-1] += f" *ours, not the paper's*: {own['reason']} |"
+    return rows
+
+
 def updated(readme: str, table: str) -> str:
     """The README with this table between its marks.
 
@@ -53,7 +76,12 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     path = ROOT / "README.md"
     old = path.read_text("utf-8")
-    new = updated(old, status_table(ROOT, read_targets(ROOT / "figures/targets.toml")))
+    try:
+        table = [status_table(ROOT, read_targets(ROOT / "figures/targets.toml")), *own_rows(ROOT)]
+    except ReferenceFault as error:
+        print(error, file=sys.stderr)
+        return 1
+    new = updated(old, "\n".join(table))
     if old == new:
         return 0
     if args.check:

@@ -3,14 +3,7 @@
     python tools/results.py            write the numbers, the tables and the lists
     python tools/results.py --check    exit 1 if a page shows something else
 
-In prose a number stands between two comments, which no rendered page shows:
-
-    nearer by <!-- = yale > means > method=normals+sfs > normals : .2f -->12.86<!-- /= --> degrees
-
-The first names where the number comes from and how it is written. `yale` is
-benchmarks/results/yale.json, `figures/fig_09` that item's result.json; what follows are keys,
-places in a list, or key=value,key=value for the entry of a list that has these; the end is a Python
-format.
+In prose a number stands between two comments (`facerecon.repro.references`).
 What was measured once and is kept stands between `<!-- historical -->` and
 `<!-- end of historical -->`, and begins with a line in italics that says so.
 """
@@ -26,9 +19,10 @@ from pathlib import Path
 
 import tomllib
 
+from facerecon.repro.references import REFERENCE, ReferenceFault, resolved, result_file
+
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "src" / "facerecon" / "assets"
-REFERENCE = re.compile(r"(<!-- = (?P<path>[^\n]+?) : (?P<format>\S+) -->)(.*?)(<!-- /= -->)")
 HISTORICAL = re.compile(r"<!-- historical -->\n(.*?)<!-- end of historical -->", re.DOTALL)
 MARKED = (
     r"<!-- reproduction table.*?<!-- end of the reproduction table -->",
@@ -58,59 +52,11 @@ fails where a result was measured with other weights than those that ship, unles
 |---|---|---|---|---|"""
 
 
-class ReferenceFault(ValueError):
-    """A reference in a page leads nowhere; the message names page, reference and cause."""
-
-
 def pages(root: Path) -> list[Path]:
     """The pages whose numbers are resolved and checked; the lists are made whole by tools."""
     made = {"claims.md", "measurements.md"}
     found = [path for path in sorted((root / "docs").glob("*.md")) if path.name not in made]
     return [root / "README.md", *found]
-
-
-def resolved(text: str, root: Path, name: str) -> str:
-    """A page with the numbers that its references lead to.
-
-    Raises:
-        ReferenceFault: a reference leads nowhere, or is not closed.
-    """
-    if text.count("<!-- = ") != len(REFERENCE.findall(text)):
-        raise ReferenceFault(f"{name}: a reference is not closed by <!-- /= --> on its line")
-
-    def number(match: re.Match) -> str:
-        try:
-            shown = format(look_up(match["path"], root), match["format"])
-        except (OSError, KeyError, IndexError, TypeError, ValueError, StopIteration) as error:
-            cause = f"{type(error).__name__}: {error}"
-            raise ReferenceFault(f"{name}: {match[1]} leads nowhere ({cause})") from None
-        return f"{match[1]}{shown}{match[5]}"
-
-    return REFERENCE.sub(number, text)
-
-
-def look_up(path: str, root: Path) -> object:
-    """The value that a reference names."""
-    source, *keys = path.split(" > ")
-    value = json.loads(result_file(source, root).read_text("utf-8"))
-    if source.startswith("figures/"):
-        value = value["values"]
-    for key in keys:
-        if isinstance(value, dict):
-            value = value[key]
-        elif "=" in key:
-            wanted = dict(part.split("=") for part in key.split(","))
-            value = next(e for e in value if {n: str(e[n]) for n in wanted} == wanted)
-        else:
-            value = value[int(key)]
-    return value
-
-
-def result_file(source: str, root: Path) -> Path:
-    """Where a result lies: `yale`, or `figures/fig_09`."""
-    if source.startswith("figures/"):
-        return root / source / "result.json"
-    return root / "benchmarks" / "results" / f"{source}.json"
 
 
 def unreferenced(text: str, allowed: list[str]) -> list[str]:

@@ -71,12 +71,23 @@ def face_maps(
     )
 
 
-def model_maps(model: MorphableModel, r: Float[Tensor, "batch numbers"], size: int) -> FaceMaps:
-    """Maps of the faces that r describes, on `size` x `size` pixels; their depth is curved."""
+def model_maps(
+    model: MorphableModel,
+    r: Float[Tensor, "batch numbers"],
+    size: int,
+    albedo_mean: Float[Tensor, " vertices"] | None = None,
+) -> FaceMaps:
+    """Maps of the faces that r describes, on `size` x `size` pixels; their depth is curved.
+
+    Args:
+        albedo_mean: another grey average of people's skin than the model's.
+    """
     surface = curved_surface(model, r, size)
     pose = split(r, model.n_coefficients)[1]
     mm_per_pixel = 1 / pose_parameters(pose, size).scale
     appearance = vertex_appearance(model)
+    if albedo_mean is not None:
+        appearance = torch.cat([albedo_mean[:, None], appearance[:, 1:]], dim=1)
     return face_maps(surface.depth, surface.fragments, model.triangles, appearance, mm_per_pixel)
 
 

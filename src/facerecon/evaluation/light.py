@@ -9,13 +9,30 @@ from torch import Tensor
 
 from facerecon.appearance import FaceMaps, estimate_light_and_albedo, model_maps
 from facerecon.batch import rows
+from facerecon.camera import N_POSE
 from facerecon.evaluation.sheets import grey_picture
-from facerecon.lighting import estimate_light, sh_basis, shade, weighted_least_squares
+from facerecon.lighting import (
+    LUMA,
+    estimate_light,
+    sh_basis,
+    shade,
+    weighted_least_squares,
+)
+from facerecon.morphable_model import MorphableModel
+from facerecon.rasterize import interpolate
+from facerecon.render import curved_surface
 from facerecon.synthetic.config import SyntheticConfig
 from facerecon.synthetic.detail import detail_config
 from facerecon.synthetic.world import SyntheticWorld
 
 WORLDS = ("lambertian", "full", "bearded")
+
+ALBEDOS = ("known", "average", "model's")
+"""What Eq. (11) is given: each face's own albedo; the average of the world's people, which the
+paper assumes to be known; the morphable model's, which is the average of photographs and not that
+of rendered skin."""
+
+_PEOPLE = 400  # of whom the average is taken
 
 FLAT_LIGHT = 0.35
 """Linear over constant part of the light below which its direction means little."""
@@ -27,13 +44,15 @@ DARK_SKIN = 0.3
 class LitFaces(NamedTuple):
     """Photographs under a known light.
 
-    image, albedo, shading: (N, 1, S, S), grey; the last two are the truth. surface: the known
-    coarse one. valid: skin from which light is read.
+    image, albedo, shading: (N, 1, S, S), grey; the last two are the truth. average: albedo of the
+    average person of their world on the same surface. surface: the known coarse one. valid: skin
+    from which light is read.
     """
 
     image: Float[Tensor, "n 1 size size"]
     albedo: Float[Tensor, "n 1 size size"]
     shading: Float[Tensor, "n 1 size size"]
+    average: Float[Tensor, "n 1 size size"]
     surface: FaceMaps
     valid: Bool[Tensor, "n 1 size size"]
 
@@ -88,8 +107,66 @@ def lit_faces(world: SyntheticWorld, count: int, seed: int) -> LitFaces:
     r = world.sample(count, generator)
     faces = world.render(count, generator, r)
     surface = model_maps(world.model, r, world.config.size)
+    average = model_maps(world.model, r, world.config.size, average_skin(world)).albedo_mean
     valid = surface.bare & faces.rendering.mask
-    return LitFaces(faces.image, faces.albedo, faces.shading, surface, valid)
+    return LitFaces(faces.image, faces.albedo, faces.shading, average, surface, valid)
+
+
+def average_skin(world: SyntheticWorld, people: int = _PEOPLE) -> Float[Tensor, " vertices"]:
+    """Grey albedo of the average person of a world, whose skin no photograph shows."""
+    generator, grey = world.generator(0), world.model.mean.new_tensor(LUMA)
+    parts = [world.skin.sample(100, generator).mean(0) @ grey for _ in range(people // 100)]
+    return torch.stack(parts).mean(0)
+
+
+def slopes_along_normals(
+    level: Float[Tensor, " pixels"], normals: Float[Tensor, "pixels 3"]
+) -> dict[str, float]:
+    """How much an albedo looks like the shading of a first-order light.
+
+    Args:
+        level: logarithm of the albedo. normals: unit.
+
+    Returns:
+        `right`, `up`, `toward`: slopes of the least-squares plane through the level over the
+        normals, per unit of each component. `share`: of the level's variance that it explains.
+    """
+    level, normals = level.double(), normals.double()
+    basis = torch.cat([torch.ones_like(normals[:, :1]), normals], dim=1)
+    found = torch.linalg.lstsq(basis, level[:, None]).solution
+    left = (level - (basis @ found)[:, 0]).var() / level.var().clamp(min=1e-12)
+    names = ("right", "up", "toward")
+    return dict(zip(names, found[1:, 0].tolist(), strict=True)) | {"share": 1 - left.item()}
+
+
+def albedo_rows(
+    model: MorphableModel, average: Float[Tensor, " vertices"], size: int = 200
+) -> list[dict]:
+    """`slopes_along_normals` of smooth skin on the mean face, seen from the front.
+
+    Args:
+        average: grey albedo of a world's average person, from `average_skin`.
+
+    Returns:
+        A row for `average`, for the model's mean, and for what one standard deviation of each of
+        its components changes.
+    """
+    frontal = torch.zeros(1, model.n_coefficients + N_POSE, device=model.mean.device)
+    surface = curved_surface(model, frontal, size)
+    smooth = model.skin(("eye_left", "eye_right", "mouth_interior", "brows", "lips"))
+    columns = torch.cat([smooth[:, None], average[:, None]], dim=1)
+    smooth, average = interpolate(columns[None].contiguous(), surface.fragments, model.triangles)[0]
+    maps = model_maps(model, frontal, size)
+    where = maps.bare[0, 0] & (smooth > 0.5)
+    mean, components = maps.albedo_mean[0, 0], maps.albedo_basis[0]
+    levels = {"average": average.log(), "model's": mean.log()}
+    for number, component in enumerate(components, 1):
+        levels[f"model's, component {number}"] = (mean + component).log() - mean.log()
+    normals = maps.normals[0, :, where].T
+    return [
+        {"albedo": name, **slopes_along_normals(level[where], normals)}
+        for name, level in levels.items()
+    ]
 
 
 def fitted_light(
@@ -130,22 +207,23 @@ def shading_error(
     return torch.stack(errors)
 
 
-def light_errors(faces: LitFaces, order: int, known_albedo: bool) -> dict[str, Tensor]:
+def light_errors(faces: LitFaces, order: int, albedo: str) -> dict[str, Tensor]:
     """Errors of the recovered light, per face.
 
     Args:
         order: of the spherical harmonics.
-        known_albedo: give Eq. (11) the true albedo instead of the model's mean.
+        albedo: one of `ALBEDOS`.
 
     Returns:
         `direction` in degrees; `shading` in percent; `unexplained`: the same of the best light of
         this order.
     """
     surface, ones = faces.surface, torch.ones_like(faces.image)
-    if known_albedo:
+    if albedo == "known":
         light = estimate_light(faces.image, faces.albedo, surface.normals, faces.valid, order=order)
     else:
-        light = estimate_light_and_albedo(faces.image, surface, order).light
+        maps = surface._replace(albedo_mean=faces.average) if albedo == "average" else surface
+        light = estimate_light_and_albedo(faces.image, maps, order).light
     found = shade(ones, light, surface.normals)
     best = shade(ones, fitted_light(faces, faces.shading, order), surface.normals)
     first, truth = (fitted_light(faces, each) for each in (found, faces.shading))
@@ -171,9 +249,9 @@ def groups(faces: LitFaces) -> dict[str, Bool[Tensor, " n"]]:
 def light_rows(world_name: str, faces: LitFaces) -> list[dict]:
     """Medians per group, order and knowledge of the albedo."""
     found = []
-    for known in (True, False):
+    for albedo in ALBEDOS:
         for order in (1, 2):
-            errors = light_errors(faces, order, known)
+            errors = light_errors(faces, order, albedo)
             for group, chosen in groups(faces).items():
                 count = int(chosen.sum())
                 medians = {
@@ -183,7 +261,7 @@ def light_rows(world_name: str, faces: LitFaces) -> list[dict]:
                 found.append(
                     {
                         "world": world_name,
-                        "albedo": "known" if known else "recovered",
+                        "albedo": albedo,
                         "order": order,
                         "group": group,
                         "faces": count,
@@ -215,6 +293,15 @@ def light_table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def albedo_table(rows: list[dict]) -> str:
+    """`albedo_rows` as text."""
+    lines = [f"{'log albedo along the normals':<30}{'right':>8}{'up':>8}{'toward':>8}{'share':>8}"]
+    for row in rows:
+        slopes = "".join(f"{row[name]:>+8.2f}" for name in ("right", "up", "toward"))
+        lines.append(f"{row['albedo']:<30}{slopes}{100 * row['share']:>6.0f} %")
+    return "\n".join(lines)
+
+
 def light_panels(faces: LitFaces, count: int) -> list[list]:
     """Photograph, recovered and true shading, recovered and true albedo, each scaled alike."""
     part = rows(faces, slice(count))
@@ -231,3 +318,22 @@ def light_panels(faces: LitFaces, count: int) -> list[list]:
             maps += [torch.where(mask, level * each, 1.0) for each in (factor * ours[i], truth[i])]
         panels.append([grey_picture(each) for each in maps])
     return panels
+
+
+def albedo_panels(
+    model: MorphableModel, average: Float[Tensor, " vertices"], size: int = 200
+) -> list[list]:
+    """Pairs of albedos on the mean face.
+
+    First a world's average person and the model's mean; then the mean changed by two standard
+    deviations of each component, down and up.
+    """
+    frontal = torch.zeros(1, model.n_coefficients + N_POSE, device=model.mean.device)
+    maps = model_maps(model, frontal, size)
+    mean, change = maps.albedo_mean, 2 * maps.albedo_basis[0, :, None]
+    pairs = [(model_maps(model, frontal, size, average).albedo_mean[0], mean[0])]
+    pairs += zip(mean - change, mean + change, strict=True)
+    shown = maps.mask[0]
+    return [
+        [grey_picture(torch.where(shown, each, 1.0).clamp(0, 1)) for each in pair] for pair in pairs
+    ]

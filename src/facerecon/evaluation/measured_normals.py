@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter
 
-from facerecon.evaluation.yale import YalePerson, direction
+from facerecon.evaluation.yale import YalePerson
 from facerecon.normalnet import MIN_FACING
 
 LIGHTS = ("A+000E+00", "A+020E+10", "A-035E+15", "A+000E+45", "A-050E+00")
@@ -22,7 +22,7 @@ MARGIN = ((90, 90), (80, 80))
 BOX = (50.0, 58.0, 228.0, 228.0)
 """x, y, width, height of the face in the continued photograph, as a detector would box it."""
 
-METRICS = ("normals", "relief", "added", "gain", "light")
+METRICS = ("normals", "relief", "added", "gain")
 
 Normals = Float[np.ndarray, "height width 3"]
 
@@ -31,12 +31,10 @@ class Surface(NamedTuple):
     """What a method says of a photograph.
 
     normals: on the photograph's pixels, unit, NaN outside the face. mm_per_pixel: of those.
-    light: unit, toward the lamp; None where a method does not ask.
     """
 
     normals: Normals
     mm_per_pixel: float
-    light: Float[np.ndarray, "3"] | None = None
 
 
 Method = Callable[[Float[np.ndarray, "height width 3"], tuple[float, float, float, float]], Surface]
@@ -66,24 +64,19 @@ def relief(
     return np.stack(found, axis=1)
 
 
-def score(
-    found: Surface, coarse: Surface, person: YalePerson, light: str | None = None
-) -> dict[str, float]:
+def score(found: Surface, coarse: Surface, person: YalePerson) -> dict[str, float]:
     """How near a surface is to the measured one, on skin that both methods cover.
 
     Args:
         coarse: what the method began with.
-        light: name of the photograph's lamp, for the error of the method's own.
 
     Returns:
         `normals`: mean angle in degrees. `relief`: correlation of slopes finer than `RELIEF_MM`.
         `added`, `gain`: correlation of what was added to the coarse relief with what that lacks,
-        and its size along it, 1 for all of it; NaN where nothing was added. `light`: angle in
-        degrees, NaN where the method tells no light.
+        and its size along it, 1 for all of it; NaN where nothing was added.
     """
     truth = person.measured.normals
     valid = person.skin & np.isfinite(found.normals[..., 0]) & np.isfinite(coarse.normals[..., 0])
-    names = ("normals", "relief", "added", "gain")
     result = dict.fromkeys(METRICS, np.nan)
     if valid.any():
         cosine = (found.normals * truth).sum(-1)[valid]
@@ -100,10 +93,7 @@ def score(
             np.corrcoef(added, lacking)[0, 1] if changed else np.nan,
             added @ lacking / (lacking @ lacking) if changed else np.nan,
         )
-        result |= dict(zip(names, map(float, values), strict=True))
-    if light is not None and found.light is not None:
-        cosine = float(found.light @ direction(light))
-        result["light"] = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+        result |= dict(zip(METRICS, map(float, values), strict=True))
     return result
 
 
@@ -140,7 +130,7 @@ def evaluate_people(
             photo = continued(image)
             found = {name: cut(method(photo, BOX)) for name, method in methods.items()}
             for name, surface in found.items():
-                values = score(surface, found[coarse], person, light)
+                values = score(surface, found[coarse], person)
                 rows.append({"method": name, "person": person.name, "lamp": light, **values})
     return rows
 
@@ -161,10 +151,11 @@ def means(rows: list[dict]) -> list[dict]:
 def table(rows: list[dict]) -> str:
     """`means` as text."""
     lines = [f"{'':<16}{'photographs':>12}" + "".join(f"{name:>10}" for name in METRICS)]
-    digits = {"normals": 2, "light": 1}
     for row in rows:
         cells = "".join(
-            f"{'-':>10}" if row[name] is None else f"{row[name]:>10.{digits.get(name, 3)}f}"
+            f"{'-':>10}"
+            if row[name] is None
+            else f"{row[name]:>10.{2 if name == 'normals' else 3}f}"
             for name in METRICS
         )
         lines.append(f"{row['method']:<16}{row['photographs']:>12}{cells}")

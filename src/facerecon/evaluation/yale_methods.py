@@ -7,18 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from facerecon.appearance import model_maps
 from facerecon.evaluation.measured_normals import Method, Surface
 from facerecon.finenet import FineNet
-from facerecon.imaging import to_grey
 from facerecon.integration import integrate
-from facerecon.lighting import estimate_light
 from facerecon.morphable_model import MorphableModel
 from facerecon.normal_refinement import NormalRefinement, RefinedSurface
 from facerecon.normalnet import NormalNet, slopes_of
 from facerecon.pipeline import Reconstructor
 from facerecon.rasterize import interpolate, interpolate_maps
-from facerecon.reconstruction import Reconstruction
 from facerecon.render import CurvedSurface
 from facerecon.shading_refinement import ShadingRefinement, refine_by_shading
 
@@ -43,7 +39,7 @@ def yale_methods(
     alone = NormalRefinement(model, normalnet)
     shaded = NormalRefinement(model, normalnet, ShadingRefinement())
     return {
-        "coarse": _method(Reconstructor(*known, None, iterations, size), light=True),
+        "coarse": _method(Reconstructor(*known, None, iterations, size)),
         "integrated": _method(Reconstructor(*known, None, iterations, size, CoarseNormals(model))),
         "sfs": _method(
             Reconstructor(*known, None, iterations, size, CoarseNormals(model, ShadingRefinement()))
@@ -91,23 +87,9 @@ class CoarseNormals(nn.Module):
         return RefinedSurface(depth, error, light)
 
 
-def _method(reconstructor: Reconstructor, light: bool = False) -> Method:
+def _method(reconstructor: Reconstructor) -> Method:
     def surface(photo: np.ndarray, box: tuple[float, float, float, float]) -> Surface:
         face = reconstructor(photo, box=box)
-        toward = toward_light(face, reconstructor.model) if light else None
-        return Surface(face.normals, face.mm_per_pixel, toward)
+        return Surface(face.normals, face.mm_per_pixel)
 
     return surface
-
-
-def toward_light(face: Reconstruction, model: MorphableModel) -> Float[np.ndarray, "3"] | None:
-    """Unit vector toward the light that Eq. (11) finds with the coarse face; None without one."""
-    device = model.mean.device
-    numbers = np.concatenate([face.coefficients, face.pose])
-    r = torch.from_numpy(numbers).to(device)[None]
-    grey = torch.from_numpy(to_grey(face.crop.cut(face.image))).to(device)[None, None]
-    maps = model_maps(model, r, face.crop.size)
-    known = grey, maps.albedo_mean, maps.normals, maps.mask
-    linear = estimate_light(*known, weight=maps.skin)[0, 1:4].double().cpu().numpy()
-    length = np.linalg.norm(linear)
-    return linear / length if length > 0 else None

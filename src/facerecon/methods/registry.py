@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from facerecon.methods.compared import Compared
 from facerecon.methods.estimate import Estimate
+from facerecon.methods.face_mesh import FaceMesh, network_files
 from facerecon.methods.kazemi2014 import PREDICTOR
 from facerecon.on_photo import model_on_photo
 from facerecon.pipeline import Reconstructor
@@ -222,3 +223,5 @@ register("mean face", lambda settings: _ours(settings).mean_face, _coarse_files)
 register("kemelmacher2011", lambda settings: _compared().kemelmacher2011, _compared_files)
 register("richardson2016", lambda settings: _compared().richardson2016, _richardson_files)
 register("zhu2015", lambda settings: _compared().zhu2015, _compared_files)
+# An optional peer that the paper does not compare with.
+register("mediapipe", lambda settings: FaceMesh(), lambda settings: network_files())

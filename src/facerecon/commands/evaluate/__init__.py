@@ -30,8 +30,9 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         help="photographed heads of another model",
         description=(
             "Errors on photographed heads of a model that the network has not learned from, beside"
-            " the mean face as a baseline. --out also gets heads.json (every picture's errors) and"
-            " heads.png (photograph, true and predicted normals, depth error; best to worst)."
+            " the mean face as a baseline. --out gets heads.json (mean errors; every picture's with"
+            " --rows) and heads.png (photograph, true and predicted normals, depth error; best to"
+            " worst)."
         ),
         epilog=EXIT_CODES,
     )
@@ -78,6 +79,11 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         help="crop by the true box, disturbed as a detector's is, or by the detector and the fit"
         " (default: truth)",
     )
+    heads.add_argument(
+        "--rows",
+        action="store_true",
+        help="write the pose and the errors of every picture, too (a megabyte)",
+    )
     photos = kinds.add_parser(
         "photos",
         parents=[_of_evaluations(200)],
@@ -91,17 +97,25 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     photos.add_argument("folder", type=Path, metavar="FOLDER", help="folder of photographs")
     _add_detail(kinds)
-    kinds.add_parser(
+    light = kinds.add_parser(
         "light",
         parents=[_of_evaluations(100)],
         help="recovered light and shading on faces under a known light",
         description=(
             "Angle of the recovered light and relative error of the recovered shading, Eqs. (11)"
             " and (12), in a Lambertian world and in the full one, first and second order, and"
-            " where the ambiguity matters most: flat light, dark skin, beards. --out gets"
-            " light.json and light.png."
+            " where the ambiguity matters most: flat light, dark skin, beards. Eq. (11) is given"
+            " each face's own albedo, the average of the world's people, or the model's. --out gets"
+            " light.json, light.png and albedo.png (average and components, and how much of each"
+            " looks like light)."
         ),
         epilog=EXIT_CODES,
+    )
+    light.add_argument(
+        "--yale",
+        type=Path,
+        metavar="DIR",
+        help="CroppedYale: adds real people, by how much the light is off their lamps",
     )
     _add_people(kinds)
     _add_yale(kinds)
@@ -196,9 +210,8 @@ def _add_yale(kinds: argparse._SubParsersAction) -> None:
             " lamps; each method sees one photograph. Rows: the coarse face, FineNet, NormalNet,"
             " NormalNet with shading. Columns: mean angle to the true normals (degrees),"
             " correlation of the relief finer than 5 mm, correlation and gain of what a method"
-            " adds to the coarse relief, and the angle of the estimated light (Eq. 11). --out"
-            " gets yale.json. The photographs (CroppedYale) are free for research:"
-            " vision.ucsd.edu/extyaleb."
+            " adds to the coarse relief. --out gets yale.json. The photographs (CroppedYale) are"
+            " free for research: vision.ucsd.edu/extyaleb."
         ),
         epilog=EXIT_CODES,
     )

@@ -3,6 +3,8 @@
 import argparse
 
 import numpy as np
+import torch
+from jaxtyping import Float
 
 from facerecon.coarsenet import CoarseNet
 from facerecon.commands.evaluate.results import Results, about_file
@@ -36,7 +38,7 @@ from facerecon.synthetic.texture_bank import TextureBank
 
 
 def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel) -> Results:
-    """Print the table of errors; the JSON file gets those of every picture."""
+    """Print the table of errors; the JSON file gets its means, those of every picture if asked."""
     textures = TextureBank.load(args.textures, model) if args.textures else None
     heads = Heads(load_heads(args.heads), model, textures=textures)
     if args.expressions:
@@ -67,10 +69,7 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
     if not args.out:
         return Results({}, {})
     yaw = true_yaw(views)
-    content = {
-        "heads": about_file(heads_file(args.heads)),
-        "boxes": args.boxes,
-        "within_45_degrees": {n: mean_errors(row, yaw.abs() <= 45) for n, row in results.items()},
+    every = {
         "views": {
             "person": views.person.tolist(),
             "perspective": views.perspective.tolist(),
@@ -81,9 +80,14 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
             name: {metric: values.tolist() for metric, values in row.items()}
             for name, row in results.items()
         },
+    }
+    content = {
+        "heads": about_file(heads_file(args.heads)),
+        "boxes": args.boxes,
+        "within_45_degrees": {n: mean_errors(row, yaw.abs() <= 45) for n, row in results.items()},
         "kinds": {
             name: found.measures
-            | {"true": found.true.tolist(), "estimated": found.estimated.tolist()}
+            | {"true": _degrees(found.true), "estimated": _degrees(found.estimated)}
             for name, found in kinds.items()
         },
         "expressions": {
@@ -91,6 +95,7 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
             for name, found in expressions.items()
         },
     }
+    content |= every if args.rows else {}
     last = results[f"iteration {args.iterations}"]
     captions = [
         f"{last['depth'][i]:.1f} mm  yaw {yaw[i]:.0f}: off {last['yaw'][i]:+.0f}, pitch"
@@ -102,3 +107,7 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
     if expressions:
         pictures["expressions.png"] = expressions_sheet(model, expressions)
     return Results(content, pictures)
+
+
+def _degrees(angles: Float[torch.Tensor, "heads 3"]) -> list[list[float]]:
+    return np.round(angles.double().numpy(), 2).tolist()

@@ -18,6 +18,12 @@ from facerecon.files import png, write_file
 from facerecon.repro.record import processor
 from facerecon.weights import commit, shipped
 
+DIGITS = 6
+"""Significant digits of a number in a result: more than any measurement here is worth."""
+
+LINE = 120
+"""Characters of JSON that stay on one line."""
+
 
 class Results(NamedTuple):
     """content: of the JSON file. pictures: by file name; empty where nothing is to be written."""
@@ -45,7 +51,7 @@ def write_results(args: argparse.Namespace, results: Results) -> None:
             "python": platform.python_version(),
         },
     }
-    text = json.dumps(_finite(about | results.content), indent=1, allow_nan=False)
+    text = compact_json(about | results.content)
     written = [write_file(args.out / f"{args.on}.json", text.encode())]
     for name, picture in results.pictures.items():
         written.append(write_file(args.out / name, png(np.asarray(picture))))
@@ -68,12 +74,41 @@ def about_file(path: str | Path) -> dict[str, str]:
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-def _finite(value: object) -> object:
-    """The same with null in place of NaN, which JSON does not know."""
+def compact_json(value: object) -> str:
+    """JSON whose numbers have as many digits as a measurement has, a table's row on a line.
+
+    NaN, which JSON does not know, becomes null.
+    """
+    return _lines(_rounded(value)) + "\n"
+
+
+def _rounded(value: object) -> object:
     if isinstance(value, dict):
-        return {name: _finite(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+        return {name: _rounded(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(entry) for entry in value]
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
     return value
+
+
+def _lines(value: object, depth: int = 0) -> str:
+    """On one line what fits, rows and arrays; else an entry a line, indented by its depth."""
+    line = json.dumps(value, allow_nan=False)
+    if len(line) <= LINE or _flat(value):
+        return line
+    if isinstance(value, list):
+        parts = [_lines(entry, depth + 1) for entry in value]
+    else:
+        parts = [f"{json.dumps(k)}: {_lines(entry, depth + 1)}" for k, entry in value.items()]
+    left, right = ("[", "]") if isinstance(value, list) else ("{", "}")
+    space = "\n" + " " * (depth + 1)
+    return left + space + f",{space}".join(parts) + "\n" + " " * depth + right
+
+
+def _flat(value: object) -> bool:
+    """Whether it is a number or text, an array of any dimension, or a row of these."""
+    if isinstance(value, list):
+        return all(not isinstance(entry, dict) and _flat(entry) for entry in value)
+    entries = value.values() if isinstance(value, dict) else ()
+    return not any(isinstance(entry, dict | list) for entry in entries)
