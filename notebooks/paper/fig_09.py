@@ -121,7 +121,7 @@ axes[1].axhline(0, color="0.8", zorder=0)
 shares = {3: "of the true face covered", 4: "found by the detector", 6: "steep"}
 for column, name in shares.items():
     axes[2].plot(yaws, [100 * curve[yaw][column] for yaw in yaws], "o-", label=name)
-axes[2].legend()
+axes[2].legend(loc="center", bbox_to_anchor=(0.55, 0.4))
 plot.savefig(output / "curve.png", dpi=80)
 plt.show()
 
