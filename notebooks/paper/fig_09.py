@@ -6,11 +6,12 @@
 #
 # Ours: simulated subjects of facerecon-bench, photographed again and again while they
 # turn their heads away. Why not real people? The curve needs their true shape and the
-# true angle, and no portraits that we may ship show one person at all angles. The box
-# is the one that a detector would give to the true head: CoarseNet and FineNet are
-# tested alone. What to see: the geometry keeps its identity and turns with the
-# photograph; the curve says up to which angle. The surface is the depth of every pixel
-# of the face; of the mesh that is saved, the steep rim is cut (`depth.trim_rim`).
+# true angle, and no portraits that we may ship show one person at all angles (a few real
+# heads that turn: `figures/detail/portraits.jpg`). The box is the one that a detector
+# would give to the true head: CoarseNet and FineNet are tested alone. What to see: the
+# geometry keeps its identity and turns with the photograph; the curve says up to which
+# angle. The surface is the depth of every pixel of the face; of the mesh that is saved,
+# the steep rim is cut (`depth.trim_rim`).
 
 # %% tags=["parameters"]
 preset = "quick"
