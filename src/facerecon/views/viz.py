@@ -298,7 +298,7 @@ def viewer(face: Reconstruction, textured: bool = True, size: int = 600) -> "Plo
             "xaxis": {"visible": False},
             "yaxis": {"visible": False},
             "zaxis": {"visible": False},
-            "camera": {"up": {"x": 0, "y": 1, "z": 0}, "eye": {"x": 0, "y": 0, "z": 1.6}},
+            "camera": {"up": {"x": 0, "y": 1, "z": 0}, "eye": {"x": 0, "y": 0, "z": 2}},
         },
     )
     return figure
