@@ -173,8 +173,8 @@ record = repro.Recorder(output, preset, seed, weights=files, data=people)
 for name in places:
     record(f"{name}/from_criterion", float(f"{red[name]:.3g}"))
     record(f"{name}/from_fidelity", float(f"{blue[name]:.3g}"))
-text = f"both reach CoarseNet: gradient norms {red['CoarseNet']:.2g} from Eq. (14) and"
-text += f" {blue['CoarseNet']:.2g} from fidelity"
+text = f"both reach CoarseNet: gradient norms {rounded(red['CoarseNet'])} from Eq. (14) and"
+text += f" {rounded(blue['CoarseNet'])} from fidelity"
 record.outcome(text)
 
 # %% tags=["record"]
