@@ -59,9 +59,10 @@ runs/site/mathjax-3.2.2/tex-svg-full.js:
 	cd $(@D) && tar xzf "$$(npm pack --silent mathjax@3.2.2)" --strip-components=2 package/es5/tex-svg-full.js
 
 # The runs are the site's. What a browser loads lies beside the slides: they work without a network.
-slides: $(VENV)/.installed-docs build/slides/node_modules/reveal.js
+slides: $(VENV)/.installed-docs runs/site/check_setup/notebook.ipynb build/slides/node_modules/reveal.js
 	$(BIN)/facerecon reproduce --jobs $(JOBS) --out runs/site $(SITE_ITEMS)
-	$(BIN)/python tools/make_slides.py $(SITE_ITEMS:%=runs/site/%/notebook.ipynb) --out build/slides \
+	$(BIN)/python tools/make_slides.py runs/site/check_setup/notebook.ipynb \
+		$(SITE_ITEMS:%=runs/site/%/notebook.ipynb) --out build/slides \
 		--libraries build/slides/node_modules
 
 build/slides/node_modules/reveal.js:

@@ -64,6 +64,7 @@ html_sidebars = {"docs/index": [], "docs/gallery": []}
 
 mathjax_path = "tex-svg-full.js"
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_dmath_double_inline = True  # a displayed formula in the middle of a sentence
 myst_heading_anchors = 4
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
@@ -104,6 +105,11 @@ def restructure(app, what, name, obj, options, lines: list[str]) -> None:
     lines[:] = site_docstrings.restructured(lines)
 
 
+def without_fields(app, what, name: str, obj, skip: bool, options) -> bool | None:
+    """Leave out a named tuple's fields: its docstring says more than "Alias for field number 0"."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
 def local_plotly(app, page: str, template: str, context: dict, doctree) -> None:
     """Load plotly.js once, from the site, on the pages that hold a figure."""
     remote = r'<script[^>]*src="https:[^>]*></script>'  # plotly.js, and a MathJax for its titles
@@ -118,4 +124,5 @@ def setup(app) -> None:
     app.connect("source-read", show_run)
     app.connect("source-read", show_quiz)
     app.connect("autodoc-process-docstring", restructure)
+    app.connect("autodoc-skip-member", without_fields)
     app.connect("html-page-context", local_plotly)

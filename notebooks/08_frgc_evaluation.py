@@ -252,7 +252,7 @@ for item, found in list(zip(kept, estimates, strict=True))[:3]:
         colors = plt.get_cmap("RdBu_r")(0.5 + gap[window] / 20)[..., :3]  # ±10 mm
         pictures.append(np.where(counted[window][..., None], colors, 1.0))
         titles.append(f"{name} {np.nanmean(np.abs(gap)):.1f}")  # mm
-figure = viz.gallery(pictures, titles, columns=len(names) + 1, inches=1.35)
+figure = viz.gallery(pictures, titles, columns=len(names) + 1, inches=1.6)
 figure.savefig(output / "error_maps.jpg", dpi=100)
 figure
 

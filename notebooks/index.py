@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Learning path
+# # The course, chapter by chapter
 #
 # This course takes one paper apart and builds it again: [*Learning Detailed Face
 # Reconstruction from a Single Image*](https://arxiv.org/abs/1611.05053) by Elad Richardson,

@@ -47,3 +47,11 @@ def test_the_same_seed_gives_the_same_photographs(photographs):
     other = photograph_collection(world, identity, 2, seed=4)
     assert torch.equal(again[1].image, shots[1].image)
     assert not torch.equal(other[1].image, shots[1].image)
+
+
+def test_the_camera_exposes_for_the_face(photographs):
+    """The mean of the face is the middle of the cameras' range, but for the tone curve."""
+    shots, _, _ = photographs
+    for shot in shots:
+        mean = float(shot.image[shot.rendering.mask].mean())
+        assert 0.35 < mean < 0.55, mean

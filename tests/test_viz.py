@@ -13,6 +13,7 @@ from facerecon.views.viz import (
     AMBIENT,
     LIGHT,
     MAX_VIEWER_VERTICES,
+    as_photographed,
     decimate,
     depth_views,
     feedback_pictures,
@@ -43,6 +44,26 @@ def test_seen_from_the_front_normals_are_those_of_the_depth():
     # Facets 3 mm wide on a ball of 80 mm: a little more than half of 3 / 80 at the border.
     np.testing.assert_allclose(normals[core], expected[core], atol=0.03)
     assert np.isnan(normals[0, 0]).all()
+
+
+def test_as_photographed_shows_all_the_depth_that_the_mesh_has_lost():
+    face = ball()
+    corner = dataclasses.replace(face, faces=face.faces[:1])
+    seen = as_photographed(corner, size=60)
+    assert seen.shape == (60, 60)
+    covered = face.crop.at(60).cut(face.mask.astype(np.float32))
+    assert (seen[covered == 0] == 1).all() and (covered == 0).any()
+    core = face.crop.at(60).cut(shaded(face.normals))[covered == 1]
+    np.testing.assert_array_equal(seen[covered == 1], core)
+    assert core.max() - core.min() > 0.5
+
+
+def test_as_photographed_is_white_beyond_the_photograph():
+    face = ball()
+    beside = dataclasses.replace(face, crop=face.crop.moved(0.5, 0.0, 0.0))
+    seen = as_photographed(beside, size=60)
+    outside = ~beside.crop.at(60).inside(face.mask.shape)
+    assert outside.any() and (seen[outside] == 1).all() and seen.min() < 0.9
 
 
 def test_a_turn_shows_the_side():

@@ -10,6 +10,9 @@
 # left over is what FineNet turns into shape. Below, two simulated subjects of
 # facerecon-bench. As in training, the fit is robust and looks at skin below the brows:
 # a fringe or a hat would else pass for darkness from above.
+#
+# The albedo model knows skin alone. Eyes and the mouth's inside are the photograph's:
+# on the left divided by the light that was found, on the right as they are.
 
 # %% tags=["parameters"]
 preset = "quick"
@@ -31,6 +34,7 @@ from facerecon.render import render
 from facerecon.simulated_scans.cache import cached_photograph
 from facerecon.views import viz
 from facerecon.views.portraits import portraits
+from scipy import ndimage
 import torch  # after facerecon, which tells its threads how to wait
 
 # %%
@@ -42,13 +46,12 @@ images = {Path(file).stem: imaging.load_image(file) for file in photos} or portr
 if not photos:
     for index in {"quick": (0, 3), "full": range(6)}[preset]:
         images[f"subject {index}"] = cached_photograph(cache, index, seed).scan.image
-skin_vertices = model.skin()  # the albedo model has neither eyes nor the mouth's inside
 
 
 # %%
 @torch.no_grad()
 def explain(photo):
-    """Grey crop; skin, and that below the brows; albedo, its picture, and the light."""
+    """Grey crop; face; skin below the brows; albedo, its picture, and the light."""
     box = detect.detect_faces(photo)[0].crop_box()
     face, _ = imaging.crop(photo, box, 200)
     grey = torch.from_numpy(imaging.to_grey(face))[None, None]
@@ -56,23 +59,25 @@ def explain(photo):
     shown = render(model, r, 200)
     pixel = 1 / camera.pose_parameters(camera.split(r)[1], 200).scale
     normals = depth.normals_from_depth(shown.depth, pixel, shown.mask)
-    weight = skin_vertices[None, :, None]
+    weight = model.skin()[None, :, None]
     skin = interpolate(weight, shown.fragments, model.triangles) > 0.5
+    whole = torch.from_numpy(ndimage.binary_fill_holes(skin[0, 0]))
     brows = shown.projected[0, model.landmarks[17:27], 1].min() - 8 / pixel
     bare = skin & (torch.arange(200)[:, None] > brows)
     maps = sfs.albedo_maps(model, shown.fragments)
     found = sfs.robust_shading(grey, *maps, normals, bare)
     amount = found.albedo_coefficients[0][:, None, None]
-    albedo = (maps[0] + (amount * maps[1]).sum(1, keepdim=True)).clamp(0, 1)
-    lit = lighting.shade(albedo, found.light, normals).clamp(0, 1)
-    return grey, skin, bare, albedo, lit, found.light[0]
+    albedo = maps[0] + (amount * maps[1]).sum(1, keepdim=True)
+    light = lighting.shade(torch.ones_like(grey), found.light, normals)
+    albedo = torch.where(skin, albedo, grey / light.clamp(min=0.05)).clamp(0, 1)
+    return grey, whole, bare, albedo, (albedo * light).clamp(0, 1), found.light[0]
 
 
 # %%
 pictures, explained, lights = [], {}, {}
 for name, photo in images.items():
-    grey, skin, bare, albedo, rendered, lights[name] = explain(photo)
-    on_white = [torch.where(skin, albedo, 1.0), torch.where(skin, rendered, 1.0)]
+    grey, whole, bare, albedo, rendered, lights[name] = explain(photo)
+    on_white = [torch.where(whole, albedo, 1.0), torch.where(whole, rendered, 1.0)]
     pictures += [picture[0, 0].numpy() for picture in (grey, *on_white)]
     usable = lighting.well_exposed(grey, bare)
     left = (rendered - grey)[usable].square().mean() / grey[usable].var()

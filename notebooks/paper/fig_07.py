@@ -135,22 +135,28 @@ for start, end in (*ends, (5.66, 6.06), (6.64, 7.16)):
 draw.draw_arrow(axis, (2.27, 0.16), (2.27, 0.8))
 plt.close()  # shown below, with the gradients
 
+
 # %%
+def rounded(norm):
+    """Three digits, and no power of ten."""
+    return f"{float(f'{norm:.3g}'):,g}"
+
+
 thick = {"color": "crimson", "width": 2}
 back = {"fine": (7.4, 6.4), "depth": (5.2, 4.3), "r": (3.2, 2.4)}
 for name, (start, end) in back.items():
-    text = f"{red[name]:.3g}"
+    text = rounded(red[name])
     draw.draw_arrow(axis, (start, -0.3), (end, -0.3), text, above=-0.1, **thick)
 draw.draw_arrow(
-    axis, (2.3, -0.3), (1.25, -0.3), f"{red['CoarseNet']:.3g}", above=-0.1, **thick
+    axis, (2.3, -0.3), (1.25, -0.3), rounded(red["CoarseNet"]), above=-0.1, **thick
 )
 draw.draw_arrow(
-    axis, (6.3, -0.62), (5.3, -0.62), f"{red['FineNet']:.3g}", above=-0.1, **thick
+    axis, (6.3, -0.62), (5.3, -0.62), rounded(red["FineNet"]), above=-0.1, **thick
 )
 thick["color"] = "royalblue"
 draw.draw_arrow(axis, (2.43, 0.8), (2.43, 0.16), **thick)
-axis.text(2.5, 0.45, f"{blue['r']:.3g}", color="royalblue", fontsize=8)
-text = f"{blue['CoarseNet']:.3g}"
+axis.text(2.5, 0.45, rounded(blue["r"]), color="royalblue", fontsize=8)
+text = rounded(blue["CoarseNet"])
 draw.draw_arrow(axis, (2.2, 0.3), (1.3, 0.3), text, above=0.1, **thick)
 axis.text(5.3, -0.88, "to FineNet's weights", ha="center", fontsize=8, color="crimson")
 axis.text(
@@ -167,8 +173,8 @@ record = repro.Recorder(output, preset, seed, weights=files, data=people)
 for name in places:
     record(f"{name}/from_criterion", float(f"{red[name]:.3g}"))
     record(f"{name}/from_fidelity", float(f"{blue[name]:.3g}"))
-text = f"both reach CoarseNet: gradient norms {red['CoarseNet']:.2g} from Eq. (14) and"
-text += f" {blue['CoarseNet']:.2g} from fidelity"
+text = f"both reach CoarseNet: gradient norms {rounded(red['CoarseNet'])} from Eq. (14) and"
+text += f" {rounded(blue['CoarseNet'])} from fidelity"
 record.outcome(text)
 
 # %% tags=["record"]

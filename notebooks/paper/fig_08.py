@@ -67,15 +67,10 @@ for number in person.used:  # ours: from single photographs, the first two that 
 # %%
 pictures = []
 for face in faces.values():
-    width = face.crop.side * face.mm_per_pixel
-    normals = viz.mesh_normals(face.vertices, face.faces, 400, width_mm=width)
-    pictures += [face.crop.at(400).cut(face.image), viz.shaded(normals)]
+    pictures += [face.crop.at(400).cut(face.image), viz.as_photographed(face)]
 triangles = model.triangles.numpy()
-centered = person.vertices - model.mean[model.landmarks[27:36]].mean(0).numpy() * [
-    1,
-    1,
-    0,
-]
+nose = model.mean[model.landmarks[27:36]].mean(0).numpy()
+centered = person.vertices - nose * [1, 1, 0]
 for yaw in (0, 35):
     normals = viz.mesh_normals(centered.astype(np.float32), triangles, 400, yaw)
     pictures.append(viz.shaded(normals))

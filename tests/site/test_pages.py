@@ -114,8 +114,14 @@ def test_a_page_opens_whole_and_fits_a_phone(page, address: str, name: str) -> N
     failed = page.evaluate(
         "[...document.querySelectorAll('mjx-merror, [data-mjx-error]')].map(e => e.outerHTML)"
     )
+    dollars = page.evaluate(
+        "[...document.querySelectorAll('article p, article li, article td')].map(e => {"
+        "const text = e.cloneNode(true);"
+        "text.querySelectorAll('code, pre, .math').forEach(part => part.remove());"
+        "return text.textContent}).filter(text => text.includes('$'))"
+    )
     width = page.evaluate("document.documentElement.scrollWidth")
-    assert (page.faults, broken, raw, failed) == ([], [], [], [])
+    assert (page.faults, broken, raw, failed, dollars) == ([], [], [], [], [])
     assert width <= PHONE["width"], f"{width} pixels wide"
 
 

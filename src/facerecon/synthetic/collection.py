@@ -11,6 +11,9 @@ from facerecon.synthetic.world import SyntheticFaces, SyntheticWorld
 EXPRESSION_SHARE = 0.5
 """Strength of the expressions beside those of strangers: photographs that people keep are mild."""
 
+WELL_EXPOSED = {"p_auto_exposure": 1.0, "exposure": (0.45, 0.45), "adaptation": (1.0, 1.0)}
+"""What the camera does: the mean of the face is the middle of `CameraConfig.exposure`."""
+
 
 def photograph_collection(
     world: SyntheticWorld,
@@ -22,7 +25,8 @@ def photograph_collection(
     """Photographs of one person, whose skin and hair stay as they are.
 
     The first one is frontal and without expression; of the others each has an expression, a pose
-    and a lamp of its own.
+    and a lamp of its own. The camera exposes for the face: the seed of the looks would choose one
+    exposure for all of them, which may leave the whole collection in the dark.
 
     Args:
         identity: coefficients in standard deviations.
@@ -48,6 +52,6 @@ def photograph_collection(
             "key_elevation": (elevation, elevation),
         }
         plain = {"skin": {"p_glasses": 0.0}, "scene": {"p_occluder": 0.0}}
-        lit = turned(world, light=lamp, **plain)
+        lit = turned(world, light=lamp, camera=WELL_EXPOSED, **plain)
         photographs.append(lit.render(1, world.generator(seed), r, color))
     return photographs

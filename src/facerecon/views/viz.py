@@ -115,6 +115,20 @@ def textured(
     return halved(colors.where(fragments.mask, 1.0)[0].permute(1, 2, 0).numpy())
 
 
+def as_photographed(face: Reconstruction, size: int = 400) -> Float[np.ndarray, "size size"]:
+    """The detailed depth as a shaded surface, pixel by pixel as the photograph shows the face.
+
+    White beside the face. It is whole where the mesh is not: of that, the steep rim is cut, which
+    teeth would spoil from another side (`depth.trim_rim`), and a turned face is steep up to its
+    nose and mouth.
+
+    Args:
+        size: of the picture, which shows the face's crop, in pixels.
+    """
+    crop = face.crop.at(size)
+    return np.where(crop.inside(face.mask.shape), crop.cut(shaded(face.normals)), 1.0)
+
+
 def halved(picture: Float[np.ndarray, "rows columns *channels"]) -> np.ndarray:
     """Means over 2 x 2 pixels: what is rendered at twice the size has smooth outlines then."""
     rows, columns, *rest = picture.shape
@@ -284,7 +298,7 @@ def viewer(face: Reconstruction, textured: bool = True, size: int = 600) -> "Plo
             "xaxis": {"visible": False},
             "yaxis": {"visible": False},
             "zaxis": {"visible": False},
-            "camera": {"up": {"x": 0, "y": 1, "z": 0}, "eye": {"x": 0, "y": 0, "z": 1.6}},
+            "camera": {"up": {"x": 0, "y": 1, "z": 0}, "eye": {"x": 0, "y": 0, "z": 2}},
         },
     )
     return figure
