@@ -10,13 +10,13 @@ import math
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy import ndimage, sparse
-from scipy.sparse.linalg import cg
+from scipy import ndimage
 from scipy.special import ndtr
 from torch import Tensor
 from torch.nn import functional
 
 from facerecon.depth import DepthMesh, normals_from_depth
+from facerecon.integration import conjugate_gradients, divergence
 from facerecon.mesh import counted_edges
 
 LEAST_FACING = 0.42
@@ -63,29 +63,31 @@ def rim_level(
     Returns:
         In [-1, 1]; -1 outside the mask.
     """
-    known = mask.cpu().numpy()
-    if not known.any():
+    if not mask.any():
         return torch.full_like(depth, -1.0)
     z = torch.where(mask, depth, 0.0)
     facing = normals_from_depth(z[None, None], depth.new_tensor([mm_per_pixel]), mask[None, None])[
         0, 2
     ]
-    surface = _Surface(z.cpu().numpy(), known, mm_per_pixel)
-    facing = surface.mean(facing.cpu().numpy(), FACING_MM)
-    trimmed = trim_rim(depth, mask & (beside < 0.5), mm_per_pixel, _MAX_SLOPE).cpu().numpy()
-    share = ndimage.gaussian_filter(
-        trimmed.astype(np.float64), ROUNDING_MM / 2 / mm_per_pixel, mode="nearest"
+    surface = _Surface(z, mask, mm_per_pixel)
+    facing = surface.mean(facing, FACING_MM)
+    trimmed = trim_rim(depth, mask & (beside < 0.5), mm_per_pixel, _MAX_SLOPE)
+    level = torch.minimum(
+        (facing - LEAST_FACING) / _SOFTNESS,
+        2 * _blurred(trimmed, ROUNDING_MM / 2 / mm_per_pixel) - 1,
     )
-    level = np.minimum((facing - LEAST_FACING) / _SOFTNESS, 2 * share - 1)
-    level = np.minimum(level, 1 - 2 * beside.cpu().numpy()).clip(-1, 1)
-    level = surface.mean(level, ROUNDING_MM)
+    level = surface.mean(torch.minimum(level, 1 - 2 * beside).clamp(-1, 1), ROUNDING_MM)
     # That mean may pass beyond what was trimmed, and an edge to its neighbor may be a cliff.
-    share = ndimage.gaussian_filter(trimmed.astype(np.float64), _BORDER, mode="nearest")
-    level = np.where(known, np.minimum(level, 2 * (share - ndtr(0.5 / _BORDER))), -1).clip(-1, 1)
+    level = torch.minimum(level, 2 * (_blurred(trimmed, _BORDER) - ndtr(0.5 / _BORDER)))
+    level = torch.where(mask, level, -1.0).clamp(-1, 1)
     inside = level > 0
-    kept = _large(inside)
-    level[inside & ~kept] = -level[inside & ~kept]
-    return torch.from_numpy(level).to(depth)
+    kept = torch.from_numpy(_large(inside.cpu().numpy())).to(mask)
+    return torch.where(inside & ~kept, -level, level)
+
+
+def _blurred(mask: Bool[Tensor, "height width"], sigma: float) -> Float[Tensor, "height width"]:
+    share = ndimage.gaussian_filter(mask.cpu().numpy().astype(np.float32), sigma, mode="nearest")
+    return torch.from_numpy(share).to(mask.device)
 
 
 def cut_mesh(mesh: DepthMesh, level: Float[Tensor, "height width"]) -> DepthMesh:
@@ -137,13 +139,14 @@ def _smooth_along_rim(
 ) -> Float[Tensor, " vertices"]:
     """Values of vertices, those of the rim averaged with their neighbors on it, again and again."""
     edges, count = counted_edges(triangles)
-    a, b = edges[count == 1].T
-    ends = torch.cat([a, b])
-    neighbors = torch.zeros_like(values).index_add(0, ends, torch.ones_like(values[ends]))
+    rim, ends = torch.unique(edges[count == 1], return_inverse=True)
+    here, there = ends.flatten(), ends.flip(1).flatten()
+    neighbors = torch.bincount(here, minlength=len(rim))
+    course = values[rim]
     for _ in range(_RIM_STEPS):
-        total = torch.zeros_like(values).index_add(0, ends, values[torch.cat([b, a])])
-        values = torch.where(neighbors > 0, (values + total / neighbors.clamp(min=1)) / 2, values)
-    return values
+        total = torch.zeros_like(course).index_add(0, here, course[there])
+        course = (course + total / neighbors) / 2
+    return values.index_copy(0, rim, course)
 
 
 def _turned(corners: Tensor, odd: Tensor) -> Tensor:
@@ -153,41 +156,37 @@ def _turned(corners: Tensor, odd: Tensor) -> Tensor:
 
 
 class _Surface:
-    """Means along the surface of a depth map: implicit steps of the heat equation on it."""
+    """Means along the surface of a depth map: an implicit step of the heat equation on it."""
 
-    def __init__(self, z: np.ndarray, mask: np.ndarray, mm_per_pixel: float):
-        self.mask, self.mm = mask, mm_per_pixel
-        index = np.full(mask.shape, -1)
-        index[mask] = np.arange(mask.sum())
-        steps = [np.abs(np.diff(z, axis=axis)) / mm_per_pixel for axis in (0, 1)]
-        pairs = [(index[:-1], index[1:]), (index[:, :-1], index[:, 1:])]
-        linked = [
-            (a >= 0) & (b >= 0) & (step * mm_per_pixel < MAX_JUMP_MM)
-            for step, (a, b) in zip(steps, pairs, strict=True)
-        ]
-        slopes = [np.zeros(mask.shape), np.zeros(mask.shape)]
-        for slope, step, link, axis in zip(slopes, steps, linked, (0, 1), strict=True):
-            for part in ([np.s_[1:], np.s_[:-1]], [np.s_[:, 1:], np.s_[:, :-1]])[axis]:
-                slope[part] = np.maximum(slope[part], step * link)
-        area = np.sqrt(1 + slopes[0] ** 2 + slopes[1] ** 2).clip(max=_STEEPEST)[mask]
-        links, n = sparse.csr_array((len(area), len(area))), len(area)
-        for step, link, (a, b) in zip(steps, linked, pairs, strict=True):
-            a, b, step = a[link], b[link], step[link]
-            # An edge's length along the surface, and the width of the strip that it stands for.
-            weight = (area[a] + area[b]) / 2 / (1 + step**2)
-            links = links + sparse.coo_array((weight, (a, b)), shape=(n, n)).tocsr()
-        self.area = area
-        self.laplacian = sparse.diags_array((links + links.T).sum(1)) - links - links.T
+    def __init__(
+        self,
+        depth: Float[Tensor, "height width"],
+        mask: Bool[Tensor, "height width"],
+        mm_per_pixel: float,
+    ):
+        steps = [depth.diff(dim=dim).abs() / mm_per_pixel for dim in (0, 1)]
+        most = MAX_JUMP_MM / mm_per_pixel
+        down = mask[1:] & mask[:-1] & (steps[0] < most)
+        right = mask[:, 1:] & mask[:, :-1] & (steps[1] < most)
+        below, beside = steps[0] * down, steps[1] * right
+        slopes = (
+            torch.maximum(functional.pad(below, (0, 0, 1, 0)), functional.pad(below, (0, 0, 0, 1))),
+            torch.maximum(functional.pad(beside, (1, 0)), functional.pad(beside, (0, 1))),
+        )
+        area = (1 + slopes[0] ** 2 + slopes[1] ** 2).sqrt().clamp(max=_STEEPEST)
+        # Of an edge: the width of the strip that it stands for, over its length on the surface.
+        self.down = down * (area[1:] + area[:-1]) / 2 / (1 + below**2)
+        self.right = right * (area[:, 1:] + area[:, :-1]) / 2 / (1 + beside**2)
+        self.area, self.mm_per_pixel = area, mm_per_pixel
 
-    def mean(self, values: np.ndarray, sigma: float) -> np.ndarray:
-        """Means of a map's values with a standard deviation in mm; 0 outside the mask."""
-        system = sparse.diags_array(self.area) + (sigma / self.mm) ** 2 / 2 * self.laplacian
-        own = values[self.mask].astype(np.float64)
-        inverse = sparse.diags_array(1 / system.diagonal())
-        found, _ = cg(system, self.area * own, x0=own, rtol=1e-4, maxiter=500, M=inverse)
-        result = np.zeros(self.mask.shape)
-        result[self.mask] = found
-        return result
+    def mean(
+        self, values: Float[Tensor, "height width"], sigma: float
+    ) -> Float[Tensor, "height width"]:
+        """Means of a map's values in the mask; sigma: standard deviation in mm."""
+        time = (sigma / self.mm_per_pixel) ** 2 / 2
+        right, down = time * self.right[None, None], time * self.down[None, None]
+        rough = divergence(right * values[None, None].diff(dim=3), down * values.diff(dim=0))
+        return values - conjugate_gradients(rough, right, down, self.area[None, None], 1e-3)[0, 0]
 
 
 def trim_rim(
