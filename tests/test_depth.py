@@ -9,8 +9,6 @@ from facerecon.depth import (
     five_point_interior,
     laplacian,
     normals_from_depth,
-    smooth_outline,
-    trim_rim,
 )
 from facerecon.mesh import vertex_normals
 
@@ -200,97 +198,3 @@ def test_empty_mask_and_wrong_arguments():
     assert mesh.vertices.shape == (0, 3) and mesh.triangles.shape == (0, 3)
     with pytest.raises(ValueError, match="must be positive"):
         depth_to_mesh(torch.zeros(3, 3), nothing, 0.0)
-
-
-def test_the_rim_of_a_ball_loses_its_teeth_and_the_front_stays():
-    size, mm = 80, 2.0
-    axis = torch.arange(size) - (size - 1) / 2
-    radius = (axis[:, None] ** 2 + axis[None] ** 2).sqrt() * mm
-    mask = radius < 70
-    depth = torch.where(mask, (70.0**2 - radius**2).clamp(min=0).sqrt(), torch.nan)
-    kept = trim_rim(depth, mask, mm, max_slope=2.0)
-    assert (kept <= mask).all() and kept[radius < 58].all()  # slope 2 is reached at 62.6 mm
-    assert not kept[radius > 65].any()
-    before, after = (depth_to_mesh(depth, each, mm, 60.0) for each in (mask, kept))
-
-    def longest_edge(mesh):
-        corners = mesh.vertices[mesh.triangles]
-        return (corners - corners.roll(1, 1)).norm(dim=2).max()
-
-    assert longest_edge(after) < 6 < 12 < longest_edge(before)
-
-
-def test_islands_and_threads_are_trimmed_but_not_the_image_border():
-    mask = torch.zeros(40, 40, dtype=torch.bool)
-    mask[:30, :30] = True
-    mask[33:39, 33:39] = True  # an island of 36 pixels
-    mask[10, 30:38] = True  # a thread
-    kept = trim_rim(torch.zeros(40, 40), mask, 1.0)
-    assert kept[:26, :26].all() and not kept[31:].any() and not kept[:, 32:].any()
-    assert not trim_rim(torch.zeros(8, 8), torch.zeros(8, 8, dtype=torch.bool), 1.0).any()
-
-
-def test_a_steep_place_inside_the_face_stays():
-    mask = torch.ones(40, 40, dtype=torch.bool)
-    depth = torch.zeros(40, 40)
-    depth[15:25, 15:25] = 5.0  # walls of slope 5, closed, no outline near
-    assert trim_rim(depth, mask, 1.0).all()
-    depth[15:25, 15:25] = 50.0
-    trimmed = trim_rim(depth, mask, 1.0, rounding=1.0, island_share=0.01, hole_share=0.01)
-    assert not trimmed[15, 15] and trimmed[20, 20] and trimmed[5, 5]  # an occlusion
-
-
-def test_the_rim_keeps_steep_places_inside():
-    row, column = torch.meshgrid(torch.arange(60.0), torch.arange(60.0), indexing="ij")
-    away = ((row - 30) ** 2 + (column - 30) ** 2).sqrt()
-    depth = 15 * torch.sigmoid(20 * (6 - away))  # a cylinder: its side is a jump
-    assert trim_rim(depth, torch.ones(60, 60, dtype=torch.bool), 1.0).all()
-
-
-def test_a_strip_beside_the_face_goes_and_the_border_of_the_picture_stays():
-    mask = torch.zeros(80, 80, dtype=torch.bool)
-    mask[:60, 20:60] = True  # reaches the picture's upper border
-    mask[30:36, 60:74] = True  # the strip
-    kept = trim_rim(torch.zeros(80, 80), mask, 1.0)
-    assert not kept[:, 66:].any()
-    assert kept[0, 24:56].all()
-    assert trim_rim(torch.zeros(80, 80), mask, 1.0, strip_mm=1.0)[:, 66:].any()
-
-
-def test_the_outline_of_a_disk_becomes_a_circle():
-    size, radius, mm = 80, 30.3, 0.8
-    at = torch.arange(size) - (size - 1) / 2
-    mask = at[:, None] ** 2 + at[None] ** 2 < radius**2
-    depth = (0.5 * at[None] - 0.25 * at[:, None]) * mm  # a plane: dz/dx 0.5, dz/dy 0.25
-    mesh = depth_to_mesh(depth, mask, mm)
-    smooth = smooth_outline(mesh, mask, mm)
-    rim = (mesh.vertices[:, :2].norm(dim=1) > mm * (radius - 1.5)).nonzero()[:, 0]
-    moved = (smooth.vertices - mesh.vertices).norm(dim=1) > 1e-6
-    assert moved.any()
-    assert set(moved.nonzero()[:, 0].tolist()) <= set(rim.tolist())
-    on_rim = moved.nonzero()[:, 0]
-    before, after = (each.vertices[on_rim, :2].norm(dim=1) / mm for each in (mesh, smooth))
-    assert after.std() < 0.4 * before.std()
-    assert (after - radius + 0.5).abs().mean() < 0.2
-    # Still on the plane, and the texture still belongs to the pixel.
-    x, y, z = smooth.vertices.T
-    torch.testing.assert_close(z, 0.5 * x + 0.25 * y, atol=1e-4, rtol=0)
-    torch.testing.assert_close(smooth.uv[:, 0] * size - size / 2, x / mm, atol=1e-3, rtol=0)
-    torch.testing.assert_close((smooth.uv[:, 1] - 0.5) * size, y / mm, atol=1e-3, rtol=0)
-
-
-def test_a_rim_that_turns_away_grows_no_teeth():
-    size, mm = 60, 1.0
-    at = torch.arange(size) - (size - 1) / 2
-    square = at[:, None] ** 2 + at[None] ** 2
-    mask = square < 24.0**2
-    depth = (24.5**2 - square).clamp(min=0).sqrt()  # a hemisphere
-    mesh = depth_to_mesh(depth, mask, mm, 30.0)
-    smooth = smooth_outline(mesh, mask, mm)
-    assert (smooth.vertices - mesh.vertices)[:, 2].abs().max() < 0.7 * 1.5 * 2**0.5 + 1e-6
-
-
-def test_no_mesh_has_no_outline():
-    nothing = torch.zeros(4, 4, dtype=torch.bool)
-    mesh = depth_to_mesh(torch.zeros(4, 4), nothing, 1.0)
-    assert len(smooth_outline(mesh, nothing, 1.0).vertices) == 0

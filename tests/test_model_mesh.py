@@ -135,6 +135,24 @@ def test_the_texture_is_the_photograph_and_its_mirror_image(model, atlas, yaw):
     assert np.isfinite(texture.color).all() and texture.color.min() >= 0
 
 
+def test_hair_and_walls_beside_the_face_do_not_become_its_skin(model, atlas):
+    """A face of one color in front of a green wall, which covers the cheek's side and the ear."""
+    face = photographed(model)
+    skin, wall = np.float32([0.75, 0.55, 0.45]), np.float32([0.2, 0.6, 0.3])
+    image = np.where(face.mask[..., None], skin, wall)
+    columns = np.flatnonzero(face.mask.any(0))
+    image[:, : columns[0] + len(columns) // 6] = wall
+    texture = face_texture(
+        dataclasses.replace(face, image=image), model, atlas, Mirror(model, atlas)
+    )
+    # The mean albedo's own pattern fills what nothing shows; lips, brows and neck are darker.
+    whole = (atlas.texel_islands() == 0).numpy()
+    green = texture.color[..., 1] > 1.05 * texture.color[..., 0]
+    assert green[whole].mean() < 0.005
+    middle = whole & (np.abs(atlas.position[..., 0].numpy()) < 20) & (texture.shown > 0.99)
+    np.testing.assert_allclose(texture.color[middle].mean(0), skin, atol=0.02)
+
+
 def test_a_surface_without_detail_has_a_flat_normal_map(model, atlas):
     face = photographed(model)
     flat = face_texture(face, model, atlas, Mirror(model, atlas)).normals

@@ -10,6 +10,7 @@ from facerecon.coarsenet import CoarseNet, CoarseNetConfig, iterate
 from facerecon.detection.detect import CROP_MARGIN, Box, NoFaceError
 from facerecon.finenet import FineNet, FineNetConfig
 from facerecon.imaging import ImageError, load_image, to_grey
+from facerecon.mesh import counted_edges
 from facerecon.pipeline import ReconstructionError, Reconstructor, SmallFaceWarning
 from facerecon.rasterize import interpolate
 from facerecon.render import render
@@ -91,10 +92,12 @@ def test_mesh_lies_on_the_depth_map(face):
     row = 99.5 - face.vertices[:, 1] / face.mm_per_pixel
     at = np.rint(row).astype(int), np.rint(column).astype(int)
     away = np.hypot(column - at[1], row - at[0])
-    inside = away < 1e-3  # the others lie on the smooth outline
-    assert inside.mean() > 0.97 and away.max() <= 0.71
+    edges, count = counted_edges(torch.from_numpy(face.faces))
+    inside = away < 1e-3
+    inside[edges[count == 1].unique()] = False  # the rim lies between pixels, and is smoothed
+    assert inside.mean() > 0.95 and away.max() <= 0.71
     seen = face.mask[at] & inside
-    assert seen.mean() > 0.96
+    assert seen.mean() > 0.95
     np.testing.assert_allclose(face.vertices[seen, 2], face.depth_mm[at][seen], atol=0.02)
     assert len(face.vertices) > 0.75 * face.mask.sum()  # the steep rim is trimmed
     np.testing.assert_allclose(face.uv[:, 0], (column + 0.5) / 200, atol=1e-4)

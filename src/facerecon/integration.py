@@ -91,7 +91,9 @@ def _between(values: Tensor, axis: int) -> Tensor:
     return (first + second) / 2
 
 
-def _divergence(right: Tensor, down: Tensor) -> Tensor:
+def divergence(
+    right: Float[Tensor, "batch 1 height width_1"], down: Float[Tensor, "batch 1 height_1 width"]
+) -> Float[Tensor, "batch 1 height width"]:
     """The adjoint of the differences along columns and rows."""
     across = functional.pad(right, (1, 0)) - functional.pad(right, (0, 1))
     return across + functional.pad(down, (0, 0, 1, 0)) - functional.pad(down, (0, 0, 0, 1))
@@ -99,13 +101,22 @@ def _divergence(right: Tensor, down: Tensor) -> Tensor:
 
 def _apply(z: Tensor, right: Tensor, down: Tensor, anchor: Tensor) -> Tensor:
     """The normal equations' matrix, times a depth map."""
-    return _divergence(right * z.diff(dim=3), down * z.diff(dim=2)) + anchor * z
+    return divergence(right * z.diff(dim=3), down * z.diff(dim=2)) + anchor * z
 
 
-def _conjugate_gradients(
-    moment: Tensor, right: Tensor, down: Tensor, anchor: Tensor, tolerance: float, backend: str
-) -> Tensor:
-    """Solve the normal equations from zero, each item of the batch on its own."""
+def conjugate_gradients(
+    moment: Float[Tensor, "batch 1 height width"],
+    right: Float[Tensor, "batch 1 height width_1"],
+    down: Float[Tensor, "batch 1 height_1 width"],
+    anchor: Float[Tensor, "batch 1 height width"],
+    tolerance: float,
+    backend: str = "auto",
+) -> Float[Tensor, "batch 1 height width"]:
+    """Solve (L + anchor) z = moment from zero, each item of the batch on its own.
+
+    L is the Laplacian of the pixels' grid, with a weight for each edge to the right and downward;
+    tolerance: of the residual, relative to that of zero.
+    """
     maps = moment, right, down, anchor
     if choose_backend(backend, *maps) == "numba":
         return conjugate_gradients_numba.conjugate_gradients(*maps, tolerance, _MAX_STEPS)
@@ -146,8 +157,8 @@ class _ScreenedLeastSquares(torch.autograd.Function):
     def forward(ctx, step_right, step_down, right, down, anchor, start, backend):
         tolerance = _TOLERANCE if start.dtype == torch.float32 else 1e-10
         lacking = step_right - start.diff(dim=3), step_down - start.diff(dim=2)
-        moment = _divergence(right * lacking[0], down * lacking[1])
-        z = start + _conjugate_gradients(moment, right, down, anchor, tolerance, backend)
+        moment = divergence(right * lacking[0], down * lacking[1])
+        z = start + conjugate_gradients(moment, right, down, anchor, tolerance, backend)
         ctx.tolerance, ctx.backend = tolerance, backend
         ctx.save_for_backward(step_right, step_down, right, down, anchor, start, z)
         return z
@@ -155,7 +166,7 @@ class _ScreenedLeastSquares(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         step_right, step_down, right, down, anchor, start, z = ctx.saved_tensors
-        back = _conjugate_gradients(gradient, right, down, anchor, ctx.tolerance, ctx.backend)
+        back = conjugate_gradients(gradient, right, down, anchor, ctx.tolerance, ctx.backend)
         back_right, back_down = back.diff(dim=3), back.diff(dim=2)
         return (
             right * back_right,

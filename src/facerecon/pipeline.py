@@ -11,7 +11,7 @@ from torch import nn
 from facerecon.backends.devices import find_device
 from facerecon.camera import pose_parameters, split
 from facerecon.coarsenet import CoarseNet
-from facerecon.depth import depth_to_mesh, smooth_outline, trim_rim
+from facerecon.depth import depth_to_mesh
 from facerecon.detection.detect import Box, detect_faces, largest_face
 from facerecon.detection.network import DetectionNet, load_detector
 from facerecon.detection.recrop import FittedFace, fit_face
@@ -24,6 +24,7 @@ from facerecon.on_photo import surface_on_photo
 from facerecon.rasterize import interpolate
 from facerecon.reconstruction import Reconstruction
 from facerecon.render import curved_surface
+from facerecon.rim import cut_mesh, rim_level
 from facerecon.shading_refinement import ShadingRefinement
 from facerecon.shapes import require_whole
 from facerecon.weights import WeightsError, load_coarsenet, load_finenet, load_normalnet
@@ -254,12 +255,12 @@ class Reconstructor:
         if not np.isfinite(depth_mm).any():
             raise ReconstructionError(_FAILED)
         pixel_mm = 1 / scale.item()
-        # A border between vertices, not along the edges of triangles, which would leave teeth.
+        # Smooth between vertices, not cut along the edges of triangles, which would leave teeth.
         beside = self.model.ears_and_neck[None, :, None]
-        mask &= interpolate(beside, fragments, self.model.triangles) < 0.5
-        kept = trim_rim(fine[0, 0], mask[0, 0], pixel_mm)
-        mesh = depth_to_mesh(fine[0, 0], kept, pixel_mm, MAX_JUMP_MM)
-        mesh = smooth_outline(mesh, kept, pixel_mm)
+        beside = interpolate(beside, fragments, self.model.triangles)
+        level = rim_level(fine[0, 0], mask[0, 0], beside[0, 0], pixel_mm)
+        mesh = depth_to_mesh(fine[0, 0], mask[0, 0], pixel_mm, MAX_JUMP_MM)
+        mesh = cut_mesh(mesh, level)
         coarse_vertices = surface.projected[0].clone()
         coarse_vertices[:, :2] -= (size - 1) / 2
         coarse_vertices[:, :2] /= scale * scale.new_tensor([1.0, -1.0])

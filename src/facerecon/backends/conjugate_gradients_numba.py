@@ -13,7 +13,7 @@ from facerecon.backends.threads import as_array, over_batch
 def conjugate_gradients(
     moment: Tensor, right: Tensor, down: Tensor, anchor: Tensor, tolerance: float, most: int
 ) -> Tensor:
-    """`integration._conjugate_gradients` on the CPU; the pixels without an edge at once."""
+    """`integration.conjugate_gradients` on the CPU; the pixels without an edge at once."""
     result = torch.zeros_like(moment, memory_format=torch.contiguous_format)
     arrays = (as_array(each[:, 0]) for each in (moment, right, down, anchor))
     over_batch(_kernel, len(moment), *arrays, result[:, 0].numpy(), tolerance, most)

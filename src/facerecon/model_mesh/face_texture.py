@@ -2,6 +2,8 @@
 
 What the photograph shows is looked up in it; the hidden side is the mirrored one, brought to the
 level of what borders on it; what both hide is the model's mean albedo, brought to that level, too.
+At the sides of a face the photograph may show hair or a wall where the fit expects skin: there only
+colors of this face's skin are taken.
 """
 
 from typing import NamedTuple
@@ -12,6 +14,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 from torch import Tensor
 
+from facerecon.appearance import vertex_appearance
 from facerecon.camera import POSE_UNITS, join, to_camera
 from facerecon.imaging import Crop
 from facerecon.mesh import vertex_normals
@@ -21,6 +24,7 @@ from facerecon.morphable_model import MorphableModel
 from facerecon.rasterize import interpolate
 from facerecon.reconstruction import Reconstruction
 from facerecon.render import Rendering, render
+from facerecon.skin_map import skin_by_color
 
 WIDER = 1.5
 """Sides of the face's crop that the texture is taken from: with hair, ears and neck."""
@@ -36,6 +40,19 @@ FEATHER = 0.02
 
 FACING = (0.3, 0.6)
 """z of a normal below which skin takes no color from the photograph, and above which it all."""
+
+FRONT = 0.6
+"""Least z of the model's and of the photographed normal in the middle of a face, where a fringe or
+a beard may have any color."""
+
+FEATURES = ("brows", "eyelids", "lips")
+"""What has other colors than skin wherever the photograph shows it well."""
+
+LIKELY = 0.7
+"""Least weight of a color that counts as skin."""
+
+TONE = (1.1, 0.9)
+"""Natural logarithms below and above the skin's usual brightness at which a color counts half."""
 
 CAVITY = 0.4
 """Light that reaches the inside of the mouth, in shares of the skin's."""
@@ -64,6 +81,8 @@ class _Seen(NamedTuple):
     place: Tensor  # (1, 2, T, T): column, row of the crop
     known: Tensor  # (T, T)
     facing: Tensor  # (T, T): z of the normal
+    trusted: Tensor  # (T, T): known, and of the face, as far as its color tells
+    skin: Tensor  # (T, T): known, and of the color of skin
     values: Tensor  # (3, T, T)
 
 
@@ -127,7 +146,43 @@ def _look_up(face: Reconstruction, model: MorphableModel, atlas: Atlas) -> _Seen
     island = torch.where(triangle >= 0, island, -1)[0].numpy()
     there = sample(torch.from_numpy(island).float()[None, None], place, mode="nearest")[0, 0]
     known &= there == atlas.texel_islands()
-    return _Seen(wide, r, rendering, place, known, facing[0, 0], values)
+    facing = facing[0, 0]
+    skin = _skin(image, rendering, model, wide.side * face.mm_per_pixel / size)
+    rest = vertex_normals(model.mean[None], model.triangles)[..., 2:]
+    features = torch.stack([model.regions[name] for name in FEATURES]).amax(0)
+    maps = torch.cat([rest, features[None, :, None]], dim=2)
+    rest, features = interpolate(maps, atlas.fragments, model.triangles)[0]
+    skin = known & (sample(skin, place)[0, 0] > LIKELY)
+    any_color = torch.minimum(torch.maximum(rest, features), facing) > FRONT
+    any_color |= (features > 0.5) & (facing > FACING[1])
+    # Without single texels, and without the border of hair, where colors mix.
+    trusted, skin = (
+        known & (torch.from_numpy(_blurred(each, FEATHER * len(known) / 4)) > 0.6)
+        for each in (known & (skin | any_color), skin)
+    )
+    return _Seen(wide, r, rendering, place, known, facing, trusted, skin, values)
+
+
+def _blurred(known: Bool[Tensor, "texels texels"], sigma: float) -> np.ndarray:
+    return ndimage.gaussian_filter(known.float().numpy(), sigma)
+
+
+def _skin(
+    image: Float[Tensor, "1 3 size size"],
+    rendering: Rendering,
+    model: MorphableModel,
+    mm_per_pixel: float,
+) -> Float[Tensor, "1 1 size size"]:
+    """Weight of each pixel's color and brightness among those of the face's skin."""
+    bare = vertex_appearance(model)[None, :, -1:].contiguous()
+    bare = interpolate(bare, rendering.fragments, model.triangles) > 0.5
+    color = skin_by_color(image, bare, mm_per_pixel)
+    if not bare.any():
+        return color
+    level = image.clamp(min=DARKEST).log().mean(1, keepdim=True)
+    away = level - level[bare].median()
+    below, above = TONE
+    return color / (1 + (torch.where(away < 0, away / below, away / above)) ** 4)
 
 
 def _color(
@@ -135,22 +190,25 @@ def _color(
 ) -> tuple[np.ndarray, np.ndarray]:
     mask, island = atlas.mask.numpy(), atlas.texel_islands().numpy()
     on_face = island == 0
-    known = seen.known.numpy()
+    known, trusted, skin = (each.numpy() for each in (seen.known, seen.trusted, seen.skin))
     photo = np.log(seen.values.clamp(min=DARKEST).numpy()) * known
     low, high = FACING
     facing = _smoothstep((seen.facing - low) / (high - low))
-    weight = _feathered(known, mask) * facing.numpy() * on_face
+    weight = _feathered(trusted, mask) * facing.numpy() * on_face
     albedo = interpolate(model.albedo_mean[None], atlas.fragments, model.triangles)[0]
     albedo = np.log(albedo.clamp(min=DARKEST).numpy())
 
-    both = torch.from_numpy(np.concatenate([photo, weight[None]])).float()
-    *other, other_facing = mirror(both[None])[0].numpy()
-    other_weight = _feathered(mirror.known(seen.known).numpy(), mask) * other_facing * on_face
-    completed = fill(np.stack(other), other_weight, on_face, albedo)
-    color = fill(photo.astype(np.float32), weight.astype(np.float32), on_face, completed)
+    both = torch.from_numpy(np.concatenate([photo, weight[None], skin[None]])).float()
+    *other, other_facing, other_skin = mirror(both[None])[0].numpy()
+    other_weight = _feathered(mirror.known(seen.trusted).numpy(), mask) * other_facing * on_face
+    completed = fill(
+        np.stack(other), other_weight, on_face, albedo, level=other_weight * other_skin
+    )
+    photo, weight = photo.astype(np.float32), weight.astype(np.float32)
+    color = fill(photo, weight, on_face, completed, level=weight * skin.astype(np.float32))
 
     # Eyeballs and the mouth's inside: the albedo in the light of the face as a whole.
-    lit = known & on_face
+    lit = skin & on_face
     level = np.median((photo - albedo)[:, lit], axis=1) if lit.any() else np.zeros(3)
     rest = albedo + level[:, None, None]
     eyes = np.isin(island, atlas.eyeballs)

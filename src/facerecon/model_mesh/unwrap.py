@@ -161,14 +161,16 @@ def fill(
     reference: Float[np.ndarray, "channels texels texels"],
     coarse: int = 96,
     pull: float = 1e-3,
+    level: Float[np.ndarray, "texels texels"] | None = None,
 ) -> Float[np.ndarray, "channels texels texels"]:
     """Complete a texture by a reference that is brought to its level, without a seam.
 
     Where `weight` is 1 the texture stays; where it is 0 the reference is shifted by a membrane
     through the differences (Poisson blending with the reference's gradients, solved at about
     `coarse` texels); in between the two are mixed. `pull` holds the membrane at the median
-    difference, so that a dark chin does not make a dark neck. Give logarithms for shifts that are
-    factors.
+    difference, so that a dark chin does not make a dark neck. `level`: weight of the differences,
+    `weight` by default; less where texture and reference show other things, as hair and skin. Give
+    logarithms for shifts that are factors.
     """
     texels = mask.shape[0]
     step = max(1, texels // coarse)
@@ -179,17 +181,18 @@ def fill(
         maps = np.pad(maps, [(0, 0)] * (maps.ndim - 2) + [(0, pad), (0, pad)])
         return maps.reshape(*maps.shape[:-2], side, step, side, step).mean((-3, -1))
 
-    share = shrink(weight)
-    difference = shrink(weight * (texture - reference)) / np.maximum(share, 1e-6)
+    level = weight if level is None else level
+    share = shrink(level)
+    difference = shrink(level * (texture - reference)) / np.maximum(share, 1e-6)
     # The whole square: where the coarse mask ends, its neighbors carry the values on.
     sure = share > 0.5
     middle = np.median(difference[:, sure], axis=1) if sure.any() else np.zeros(len(difference))
     middle = middle[:, None, None].astype(difference.dtype)
-    level = middle + membrane(
+    shift = middle + membrane(
         difference - middle, share, np.ones(share.shape, bool), pull=pull
     ).astype(difference.dtype)
-    level = functional.interpolate(
-        torch.from_numpy(level)[None], scale_factor=step, mode="bilinear", align_corners=False
+    shift = functional.interpolate(
+        torch.from_numpy(shift)[None], scale_factor=step, mode="bilinear", align_corners=False
     )[0, :, :texels, :texels]
-    completed = reference + level.numpy().astype(reference.dtype)
+    completed = reference + shift.numpy().astype(reference.dtype)
     return np.where(mask, completed + weight * (texture - completed), 0)

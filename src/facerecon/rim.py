@@ -1,0 +1,277 @@
+"""The rim of a face's mesh: which part of a depth map is kept, and where the mesh is cut.
+
+A mesh that ends between pixels shows their steps, and where the surface turns away a step of one
+pixel is many mm deep: from the side such a rim is torn. So the mesh is cut along a level line of a
+function that is smooth along the surface, not in the image.
+"""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy import ndimage
+from scipy.special import ndtr
+from torch import Tensor
+from torch.nn import functional
+
+from facerecon.depth import DepthMesh, normals_from_depth
+from facerecon.integration import conjugate_gradients, divergence
+from facerecon.mesh import counted_edges
+
+LEAST_FACING = 0.42
+"""z of the normals, as their mean over `FACING_MM`, where the face ends."""
+
+FACING_MM = 20.0
+"""Standard deviation of that mean along the surface: the sides of a head are nearly flat, so that
+less would follow every hollow of them."""
+
+ROUNDING_MM = 6.0
+"""Standard deviation of the mean along the surface that rounds the rim."""
+
+ISLAND_SHARE = 0.2
+"""Share of the largest part of a face below which another part is left out."""
+
+MAX_JUMP_MM = 10.0
+"""A larger difference between neighboring pixels is an occlusion: one surface hides another."""
+
+_SOFTNESS = 0.15  # of the facing: how far from its limit it counts as far
+_MAX_SLOPE = 3.0  # of what is kept; where the facing ends a face, it is 2.2
+_BORDER = 2.0  # standard deviation in pixels of what rounds the mask
+_RIM_STEPS = 20  # means over about three pixels
+_STEEPEST = 8.0  # area of a pixel's surface, in squares of its width
+
+
+def rim_level(
+    depth: Float[Tensor, "height width"],
+    mask: Bool[Tensor, "height width"],
+    beside: Float[Tensor, "height width"],
+    mm_per_pixel: float,
+) -> Float[Tensor, "height width"]:
+    """A function of the pixels that is above 0 on the part of a face that makes a good mesh.
+
+    Its level line 0 is the rim: smooth along the surface, and inside of the mask wherever that ends
+    within the image. Left out are what turns away, what `trim_rim` trims, and what lies beside the
+    face.
+
+    Args:
+        depth: mm; ignored outside the mask (NaN allowed).
+        mask: where there is depth.
+        beside: 0 on the face to 1 on what is none of it (ears and neck), smooth between the two.
+        mm_per_pixel: width of a pixel in mm.
+
+    Returns:
+        In [-1, 1]; -1 outside the mask.
+    """
+    if not mask.any():
+        return torch.full_like(depth, -1.0)
+    z = torch.where(mask, depth, 0.0)
+    facing = normals_from_depth(z[None, None], depth.new_tensor([mm_per_pixel]), mask[None, None])[
+        0, 2
+    ]
+    surface = _Surface(z, mask, mm_per_pixel)
+    facing = surface.mean(facing, FACING_MM)
+    trimmed = trim_rim(depth, mask & (beside < 0.5), mm_per_pixel, _MAX_SLOPE)
+    level = torch.minimum(
+        (facing - LEAST_FACING) / _SOFTNESS,
+        2 * _blurred(trimmed, ROUNDING_MM / 2 / mm_per_pixel) - 1,
+    )
+    level = surface.mean(torch.minimum(level, 1 - 2 * beside).clamp(-1, 1), ROUNDING_MM)
+    # That mean may pass beyond what was trimmed, and an edge to its neighbor may be a cliff.
+    level = torch.minimum(level, 2 * (_blurred(trimmed, _BORDER) - ndtr(0.5 / _BORDER)))
+    level = torch.where(mask, level, -1.0).clamp(-1, 1)
+    inside = level > 0
+    kept = torch.from_numpy(_large(inside.cpu().numpy())).to(mask)
+    return torch.where(inside & ~kept, -level, level)
+
+
+def _blurred(mask: Bool[Tensor, "height width"], sigma: float) -> Float[Tensor, "height width"]:
+    share = ndimage.gaussian_filter(mask.cpu().numpy().astype(np.float32), sigma, mode="nearest")
+    return torch.from_numpy(share).to(mask.device)
+
+
+def cut_mesh(mesh: DepthMesh, level: Float[Tensor, "height width"]) -> DepthMesh:
+    """The part of a depth map's mesh where a function of its pixels is above 0.
+
+    Triangles that the level line 0 crosses are cut along it; new vertices lie on their edges, where
+    the function, linear along them, is 0. The depth of the new rim is smoothed along it, for a
+    pixel next to a cliff tells where between them the cliff is, but not how deep.
+
+    Args:
+        mesh: of `depth.depth_to_mesh`. level: on the same pixels.
+    """
+    height, width = level.shape
+    column = (mesh.uv[:, 0] * width - 0.5).round().long()
+    row = ((1 - mesh.uv[:, 1]) * height - 0.5).round().long()
+    value = level[row, column]
+    above = value > 0
+    corners = mesh.triangles
+    count = above[corners].sum(1)
+    # The corner that differs from the two others comes first; the order around stays.
+    tip = _turned(corners[count == 1], above[corners[count == 1]])
+    trunk = _turned(corners[count == 2], ~above[corners[count == 2]])
+    inner = torch.cat([tip[:, [0, 0]], trunk[:, [1, 2]]]).flatten()
+    outer = torch.cat([tip[:, [1, 2]], trunk[:, [0, 0]]]).flatten()
+    edges, crossing = torch.unique(torch.stack([inner, outer], 1), dim=0, return_inverse=True)
+    crossing = crossing.view(-1, 2) + len(mesh.vertices)
+    (a, b), n = edges.T, len(tip)
+    share = (value[a] / (value[a] - value[b]))[:, None]
+    points = torch.cat([mesh.vertices, mesh.uv], dim=1)
+    points = torch.cat([points, points[a] + share * (points[b] - points[a])])
+    of_tip, of_trunk = crossing[:n], crossing[n:]
+    triangles = torch.cat(
+        [
+            corners[count == 3],
+            torch.cat([tip[:, :1], of_tip], dim=1),
+            torch.cat([of_trunk[:, :1], trunk[:, 1:]], dim=1),
+            torch.stack([of_trunk[:, 0], trunk[:, 2], of_trunk[:, 1]], dim=1),
+        ]
+    )
+    used, triangles = torch.unique(triangles, return_inverse=True)
+    vertices, uv = points[used].split([3, 2], dim=1)
+    vertices, triangles = vertices.contiguous(), triangles.view(-1, 3)
+    vertices[:, 2] = _smooth_along_rim(vertices[:, 2], triangles)
+    return DepthMesh(vertices, triangles, uv.contiguous())
+
+
+def _smooth_along_rim(
+    values: Float[Tensor, " vertices"], triangles: Int[Tensor, "triangles 3"]
+) -> Float[Tensor, " vertices"]:
+    """Values of vertices, those of the rim averaged with their neighbors on it, again and again."""
+    edges, count = counted_edges(triangles)
+    rim, ends = torch.unique(edges[count == 1], return_inverse=True)
+    here, there = ends.flatten(), ends.flip(1).flatten()
+    neighbors = torch.bincount(here, minlength=len(rim))
+    course = values[rim]
+    for _ in range(_RIM_STEPS):
+        total = torch.zeros_like(course).index_add(0, here, course[there])
+        course = (course + total / neighbors) / 2
+    return values.index_copy(0, rim, course)
+
+
+def _turned(corners: Tensor, odd: Tensor) -> Tensor:
+    """Triangles whose one odd corner comes first."""
+    first = odd.int().argmax(1, keepdim=True)
+    return corners.gather(1, (first + torch.arange(3, device=corners.device)) % 3)
+
+
+class _Surface:
+    """Means along the surface of a depth map: an implicit step of the heat equation on it."""
+
+    def __init__(
+        self,
+        depth: Float[Tensor, "height width"],
+        mask: Bool[Tensor, "height width"],
+        mm_per_pixel: float,
+    ):
+        steps = [depth.diff(dim=dim).abs() / mm_per_pixel for dim in (0, 1)]
+        most = MAX_JUMP_MM / mm_per_pixel
+        down = mask[1:] & mask[:-1] & (steps[0] < most)
+        right = mask[:, 1:] & mask[:, :-1] & (steps[1] < most)
+        below, beside = steps[0] * down, steps[1] * right
+        slopes = (
+            torch.maximum(functional.pad(below, (0, 0, 1, 0)), functional.pad(below, (0, 0, 0, 1))),
+            torch.maximum(functional.pad(beside, (1, 0)), functional.pad(beside, (0, 1))),
+        )
+        area = (1 + slopes[0] ** 2 + slopes[1] ** 2).sqrt().clamp(max=_STEEPEST)
+        # Of an edge: the width of the strip that it stands for, over its length on the surface.
+        self.down = down * (area[1:] + area[:-1]) / 2 / (1 + below**2)
+        self.right = right * (area[:, 1:] + area[:, :-1]) / 2 / (1 + beside**2)
+        self.area, self.mm_per_pixel = area, mm_per_pixel
+
+    def mean(
+        self, values: Float[Tensor, "height width"], sigma: float
+    ) -> Float[Tensor, "height width"]:
+        """Means of a map's values in the mask; sigma: standard deviation in mm."""
+        time = (sigma / self.mm_per_pixel) ** 2 / 2
+        right, down = time * self.right[None, None], time * self.down[None, None]
+        rough = divergence(right * values[None, None].diff(dim=3), down * values.diff(dim=0))
+        return values - conjugate_gradients(rough, right, down, self.area[None, None], 1e-3)[0, 0]
+
+
+def trim_rim(
+    depth: Float[Tensor, "height width"],
+    mask: Bool[Tensor, "height width"],
+    mm_per_pixel: float,
+    max_slope: float = 2.5,
+    max_jump_mm: float = MAX_JUMP_MM,
+    rounding: float = 3.0,
+    strip_mm: float = 16.0,
+    island_share: float = ISLAND_SHARE,
+    hole_share: float = 0.05,
+) -> Bool[Tensor, "height width"]:
+    """The part of a mask that makes a mesh with a clean rim.
+
+    Along an outline the surface turns away: one pixel there spans many mm of depth, and the steps
+    of the outline from row to row become teeth. Pixels steeper than `max_slope` go if they reach
+    the outline or a jump over other such pixels. Strips (beside an ear) narrower than `strip_mm`
+    go, what is left is rounded, and islands (of an ear, of the neck under the chin) smaller than
+    `island_share` of the largest go, too; holes smaller than `hole_share` of it come back.
+
+    Args:
+        depth: mm; ignored outside the mask (NaN allowed).
+        mm_per_pixel: width of a pixel in mm.
+        max_slope: depth over width to a neighbor.
+        max_jump_mm: a larger difference to a neighbor is an occlusion.
+        rounding: standard deviation in mm of the Gaussian that rounds the outline.
+    """
+    steps = _steps(depth, mask)
+    steep = (steps > max_slope * mm_per_pixel).cpu().numpy()
+    outside = (~mask | (steps > max_jump_mm)).cpu().numpy()
+    square = np.ones((3, 3), dtype=bool)
+    # The image's own border is no outline.
+    lost = ndimage.binary_propagation(
+        ndimage.binary_dilation(outside, square) & (steep | outside),
+        square,
+        steep | outside,
+    )
+    kept = mask.cpu().numpy() & ~lost
+    kept = _opened(kept, strip_mm / 2 / mm_per_pixel)
+    share = ndimage.gaussian_filter(
+        kept.astype(np.float32), rounding / mm_per_pixel, mode="nearest"
+    )
+    kept = kept & (share > 0.5)
+    kept = _large(kept, island_share)
+    # A nostril's rim or the side of a nose may be as steep; a hole there is worse than the slope.
+    holes = ndimage.binary_fill_holes(kept) & mask.cpu().numpy() & ~kept
+    label, count = ndimage.label(holes)
+    if count:
+        area = ndimage.sum_labels(holes, label, np.arange(1, count + 1))
+        kept |= np.isin(label, np.flatnonzero(area < hole_share * kept.sum()) + 1)
+    return torch.from_numpy(kept).to(mask.device)
+
+
+def _opened(mask: np.ndarray, radius: float) -> np.ndarray:
+    """A mask without what no disk of this radius in pixels fits into; its holes do not count.
+
+    The picture continues beyond its border.
+    """
+    reach = math.ceil(radius) + 1
+    filled = np.pad(ndimage.binary_fill_holes(mask), reach, mode="edge")
+    core = ndimage.distance_transform_edt(filled) > radius
+    if core.any():
+        filled &= ndimage.distance_transform_edt(~core) <= radius
+    return mask & filled[reach:-reach, reach:-reach]
+
+
+def _steps(
+    depth: Float[Tensor, "height width"], mask: Bool[Tensor, "height width"]
+) -> Float[Tensor, "height width"]:
+    """The largest difference of a pixel's depth to one of its four neighbors in the mask."""
+    known = torch.where(mask, depth, torch.nan)
+    steps = depth.new_zeros(depth.shape)
+    for dim in (0, 1):
+        step = known.diff(dim=dim).abs().nan_to_num(0.0)
+        before, after = ((0, 0, 1, 0), (0, 0, 0, 1)) if dim == 0 else ((1, 0), (0, 1))
+        steps = torch.maximum(steps, functional.pad(step, before))
+        steps = torch.maximum(steps, functional.pad(step, after))
+    return steps
+
+
+def _large(mask: np.ndarray, share: float = ISLAND_SHARE) -> np.ndarray:
+    """A mask without islands smaller than this share of its largest one."""
+    label, count = ndimage.label(mask)
+    if not count:
+        return mask
+    area = ndimage.sum_labels(mask, label, np.arange(1, count + 1))
+    return np.isin(label, np.flatnonzero(area >= share * area.max()) + 1)
