@@ -30,6 +30,15 @@ Method = Callable[[Image], Estimate | np.ndarray]
 
 MORPHABLE_MODEL = "morphable_model.npz"
 
+_TITLES = {
+    "ours (finenet)": "ours, FineNet",
+    "ours (coarse)": "ours, coarse",
+    "kemelmacher2011": "[20] Kemelmacher 2011",
+    "richardson2016": "[34] Richardson 2016",
+    "zhu2015": "[47] Zhu 2015",
+    "mediapipe": "MediaPipe",
+}
+
 
 @dataclass(frozen=True)
 class MethodSettings:
@@ -77,6 +86,11 @@ def register(
 def method_names() -> tuple[str, ...]:
     """The methods that can be compared in every installation."""
     return tuple(name for name, entry in _METHODS.items() if not entry.optional)
+
+
+def method_title(name: str) -> str:
+    """How a picture labels a method: with the paper's number, where it has one."""
+    return _TITLES.get(name, name)
 
 
 def check_methods(names: Sequence[str]) -> None:
