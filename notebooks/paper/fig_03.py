@@ -62,13 +62,13 @@ with torch.no_grad():
     ]
     fine_layers = draw.trace(finenet, lambda: finenet(*known))
     fine = finenet(*known)
+pictures = viz.feedback_pictures(grey, render(model, before, 200))
 for layer in (*coarse_layers, *fine_layers):
     print(f"{layer.name:12} {layer.kind:16} {layer.shape!s:18} {layer.parameters:10,}")
 
 # %%
 sheet = {"figsize": (8, 7), "height_ratios": (2.7, 4.1), "layout": "constrained"}
 figure, (top, bottom) = plt.subplots(2, 1, **sheet)
-pictures = viz.feedback_pictures(grey, render(model, before, 200))
 names = "image", "PNCC", "normals"
 for row, (picture, name) in enumerate(zip(pictures, names, strict=True)):
     draw.draw_picture(top, picture, (0.02, 0.36 - 0.54 * row), 0.36, name)
