@@ -54,36 +54,41 @@ with torch.no_grad():
     pixel = 1 / camera.pose_parameters(camera.split(r)[1], 200).scale
     known = grey, shown.depth, shown.mask, pixel
     block = type(coarsenet.body[0])
-    coarse_layers = draw.trace(
-        coarsenet, lambda: coarsenet(maps, before, model), [block]
-    )
+    coarse_layers = [
+        layer._replace(name=layer.name.removesuffix(".0.0"))
+        for layer in draw.trace(
+            coarsenet, lambda: coarsenet(maps, before, model), [block]
+        )
+    ]
     fine_layers = draw.trace(finenet, lambda: finenet(*known))
     fine = finenet(*known)
+pictures = viz.feedback_pictures(grey, render(model, before, 200))
 for layer in (*coarse_layers, *fine_layers):
     print(f"{layer.name:12} {layer.kind:16} {layer.shape!s:18} {layer.parameters:10,}")
 
 # %%
-figure, (top, bottom) = plt.subplots(2, 1, figsize=(13, 9), layout="constrained")
-pictures = viz.feedback_pictures(grey, render(model, before, 200))
+sheet = {"figsize": (8, 7), "height_ratios": (2.7, 4.1), "layout": "constrained"}
+figure, (top, bottom) = plt.subplots(2, 1, **sheet)
 names = "image", "PNCC", "normals"
 for row, (picture, name) in enumerate(zip(pictures, names, strict=True)):
-    draw.draw_picture(top, picture, (0.02, 0.3 - 0.47 * row), 0.36, name)
+    draw.draw_picture(top, picture, (0.02, 0.36 - 0.54 * row), 0.36, name)
 draw.draw_arrow(top, (0.42, 0.02), (0.55, 0.02), f"{maps.shape[1]}", above=0.06)
 coarse_slabs = draw.draw_layers(top, coarse_layers, 0.6, 1.6)
 end = max(slab.right for slab in coarse_slabs.values()) + 0.08
-draw.draw_arrow(top, (end, 0), (end + 0.16, 0), f"r: {r.shape[1]}", above=0.06)
-draw.draw_box(top, "rendering layer,\nEqs. (5), (6)", (end + 0.5, 0), 0.6, "#fff2ae")
-draw.draw_arrow(top, (end + 0.84, 0), (end + 0.97, 0))
+draw.draw_arrow(top, (end, 0), (end + 0.3, 0), f"r: {r.shape[1]}", above=0.08)
+layer = "rendering\nlayer,\nEqs. (5), (6)"
+draw.draw_box(top, layer, (end + 0.75, 0), 0.78, "#fff2ae", 0.5)
+draw.draw_arrow(top, (end + 1.18, 0), (end + 1.31, 0))
 surfaces = []
 for z in (shown.depth, fine):
     n = torch.where(
         shown.mask, depth.normals_from_depth(z, pixel, shown.mask), torch.nan
     )
     surfaces.append(viz.shaded(n[0].permute(1, 2, 0).numpy()))
-draw.draw_picture(top, surfaces[0], (end + 1.0, -0.3), 0.6, "coarse depth")
+draw.draw_picture(top, surfaces[0], (end + 1.35, -0.35), 0.7, "coarse depth")
 text = "next iteration: feedback of r"
-draw.draw_arrow(top, (end, -0.6), (0.42, -0.95), text, bend=-0.1, above=0.1)
-draw.canvas(top, end + 1.7, -1.15, 0.8)
+draw.draw_arrow(top, (end, -1), (0.42, -1), text, bend=-0.03, above=0.1)
+draw.canvas(top, end + 2.08, -1.2, 0.85)
 total = sum(parameter.numel() for parameter in coarsenet.parameters())
 top.set_title(f"CoarseNet, {total:,} parameters, four times", loc="left")
 plt.close()  # shown below, with FineNet
@@ -101,9 +106,9 @@ links = {"conv1_2": "hypercolumn", "conv2_2": "up2", "up2": "hypercolumn"}
 for start, goal in (links | {"conv3_3": "up3_1"}).items():
     draw.draw_arrow(bottom, slabs[start].top, slabs[goal].top, bend=-0.25)
 end = slabs["regress3"].right + 0.05
-draw.draw_arrow(bottom, (end, 0), (end + 0.12, 0), "+ coarse", above=0.1)
-draw.draw_picture(bottom, surfaces[1], (end + 0.16, -0.3), 0.6, "detailed depth")
-draw.canvas(bottom, end + 0.9, -1.05, 1.5)
+draw.draw_arrow(bottom, (end, 0), (end + 0.4, 0), "+ coarse", above=0.08)
+draw.draw_picture(bottom, surfaces[1], (end + 0.44, -0.3), 0.6, "detailed depth")
+draw.canvas(bottom, end + 1.08, -1.0, 1.3)
 plt.close()
 
 # %%
@@ -114,7 +119,7 @@ title = (
 bottom.set_title(title, loc="left")
 patches = [plt.Rectangle((0, 0), 1, 1, fc=color) for color in draw.COLORS.values()]
 bottom.legend(patches, draw.COLORS, loc="upper right", fontsize=8)
-figure.savefig(output / "figure.png", dpi=80)
+figure.savefig(output / "figure.png", dpi=100)
 figure
 
 # %% [markdown]

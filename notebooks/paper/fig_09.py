@@ -11,7 +11,7 @@
 # would give to the true head: CoarseNet and FineNet are tested alone. What to see: the
 # geometry keeps its identity and turns with the photograph; the curve says up to which
 # angle. The surface is the depth of every pixel of the face; of the mesh that is saved,
-# the steep rim is cut (`depth.trim_rim`).
+# the steep rim is cut (`rim.trim_rim`).
 
 # %% tags=["parameters"]
 preset = "quick"

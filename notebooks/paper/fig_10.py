@@ -32,8 +32,12 @@ import numpy as np
 from facerecon import imaging, repro, weights
 from facerecon.depth import normals_from_depth
 from facerecon.evaluation import metrics
-from facerecon.methods.registry import MethodSettings, build_method, method_names
-from facerecon.repro.claim_checks import PAPERS
+from facerecon.methods.registry import (
+    MethodSettings,
+    build_method,
+    method_names,
+    method_title,
+)
 from facerecon.scans.frgc import find_frgc, read_frgc
 from facerecon.scans.protocol import common_pixels, errors, paired_interval
 from facerecon.scans.scan import mm_per_pixel
@@ -104,9 +108,8 @@ for name, image in images.items():
             pixel = found.mm_per_pixel if found.mm_per_pixel > 0 else ours.mm_per_pixel
             views = viz.depth_views(found.depth_mm, pixel, (0, 40), size, side * pixel)
         pictures += views
-cited = {name: f"{number} {name}" for number, name in PAPERS.items()}
 titles = ["photograph"]
-titles += [t for m in methods for t in (cited.get(m, m), "turned by 40°")]
+titles += [t for m in methods for t in (method_title(m), "turned by 40°")]
 figure = viz.gallery(pictures, titles, columns=len(titles), inches=1.7)
 figure.savefig(output / "figure.jpg", pil_kwargs={"quality": 88})
 figure

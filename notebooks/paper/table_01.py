@@ -41,7 +41,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from facerecon import repro, weights
-from facerecon.methods.registry import MethodSettings, method_names
+from facerecon.methods.registry import MethodSettings, method_names, method_title
 from facerecon.scans.protocol import ProtocolConfig
 from facerecon.scans.run import evaluate_scans
 from facerecon.simulated_scans.cache import bench_folder, cached_bench
@@ -92,28 +92,50 @@ for name, found in tables.items():
         print(f"{row.method:20}{cells}   " + " / ".join(f"{n:.2f}" for n in numbers))
     print({key: len(left) for key, left in found.report["failures"].items() if left})
 
+# %% [markdown]
+# The figure's left side shows the averages with their intervals; the paper's own numbers
+# stand beside them as diamonds, from other scans. Its right side compares pairs: by how
+# much a method's mean error on a scan exceeds that of the first method on the same scan.
+# Each short line is a scan, the point is the mean with its interval.
+
 # %%
-figure, axes = plt.subplots(1, len(tables) + 1, figsize=(12, 3.6), layout="constrained")
+figure, axes = plt.subplots(
+    1, len(tables) + 1, figsize=(11, 4), layout="constrained", sharey=True
+)
+place = np.arange(len(names))
+fields = {"mean": ("mean", -0.13, "C0"), "high": ("90 %", 0.13, "C1")}
 for axis, (name, found) in zip(axes, tables.items(), strict=False):
-    place = np.arange(len(found.rows))
-    for shift, field in ((-0.12, "mean"), (0.12, "high")):
+    for column, (field, (label, shift, color)) in enumerate(fields.items()):
         values = [getattr(row, field) for row in found.rows]
-        middle = np.array([v.value for v in values])
-        ends = np.abs([[v.low, v.high] for v in values] - middle[:, None]).T
-        label = {"mean": "mean", "high": "90 %"}[field]
-        axis.errorbar(middle, place + shift, xerr=ends, fmt="o", capsize=3, label=label)
-    axis.set(yticks=place, yticklabels=[row.method for row in found.rows], title=name)
-    axis.set(xlabel="depth error [mm]", xlim=(0, None))
-    axis.invert_yaxis()
-    axis.legend()
-first = next(iter(tables.values()))
-errors = np.array([[s[n][0] for n in names] for s in first.report["per_scan"].values()])
-axes[-1].plot(errors.T, range(len(names)), ".-", color="0.6", lw=0.6)
-axes[-1].set(yticks=range(len(names)), yticklabels=[], ylim=axes[0].get_ylim()[::-1])
-axes[-1].set(xlabel="mean error of a scan [mm]", title="scan by scan")
-axes[-1].invert_yaxis()
-figure.savefig(output / "table.png", dpi=80)
-plt.show()
+        middle, ends = [v.value for v in values], [[v.low, v.high] for v in values]
+        ends = np.abs(np.array(ends) - np.array(middle)[:, None]).T
+        style = {"color": color, "label": label, "capsize": 3}
+        axis.errorbar(middle, place + shift, xerr=ends, fmt="o", **style)
+        cited = [target.rows.get(target.methods.get(n), [np.nan] * 2) for n in names]
+        label = f"{label}, paper, FRGC v2"
+        style = {"ec": color, "fc": "white", "label": label, "zorder": 3}
+        x = [numbers[column] for numbers in cited]
+        axis.scatter(x, place + 2 * shift, marker="D", s=48, **style)
+    axis.set(title=name, xlabel="depth error [mm]", xlim=(0, None))
+    axis.grid(axis="x", color="0.92")
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+axes[0].set(yticks=place, yticklabels=[method_title(name) for name in names])
+axes[0].invert_yaxis()
+plt.close()  # shown below, with the pairs
+
+# %%
+found = next(iter(tables.values()))
+errors = np.array([[s[n][0] for n in names] for s in found.report["per_scan"].values()])
+for row, behind in zip(found.rows[1:], (errors - errors[:, :1]).T[1:], strict=True):
+    y, middle = names.index(row.method), row.behind
+    axes[-1].plot(behind, np.full(len(behind), y + 0.2), "|", color="0.6", ms=9)
+    ends = [[middle.value - middle.low], [middle.high - middle.value]]
+    axes[-1].errorbar(middle.value, y - 0.1, xerr=ends, fmt="o", color="C0", capsize=3)
+axes[-1].axvline(0, color="0.3", lw=1)
+axes[-1].set_xlabel(f"mean error on a scan minus that of “{names[0]}” [mm]")
+axes[-1].set_title("scan by scan: right of the line is worse")
+figure.savefig(output / "table.png", dpi=100)
+figure
 
 # %% [markdown]
 # **Is ours the best, and why (not)?** A photograph says nothing about the size of the

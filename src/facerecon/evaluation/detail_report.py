@@ -86,8 +86,12 @@ def measure_detail(
         means = {metric: each.nanmean().item() for metric, each in joined.items()}
         per_face = {metric: each.tolist() for metric, each in joined.items()}
         found.append({"method": name, **means, "per_face": per_face})
-    captions = [f"face {number}: photo, truth, {', '.join(values)}" for number in range(_PICTURES)]
-    sheet = contact_sheet(panels[:_PICTURES], captions[: len(panels)], columns=1, panel=200)
+    names = ["truth", *values]
+    groups, captions = [], []
+    for number, row in enumerate(panels[:_PICTURES]):
+        groups += [[picture] for picture in row]
+        captions += [f"face {number}", *names]
+    sheet = contact_sheet(groups, captions, columns=1 + len(names), panel=200, text=30)
     return found, sheet
 
 

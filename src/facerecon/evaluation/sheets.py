@@ -32,20 +32,25 @@ def contact_sheet(
     captions: Sequence[str],
     columns: int = 4,
     panel: int = _PANEL,
+    text: int = _TEXT,
 ) -> Image.Image:
-    """Panels of `panel` pixels side by side under a caption, `columns` such groups in a line."""
+    """Panels of `panel` pixels side by side under a caption, `columns` such groups in a line.
+
+    Args:
+        text: height in pixels of a line of text.
+    """
     across = len(rows[0]) * panel + 4
-    down = panel + _TEXT
+    down = panel + text
     lines = -(-len(rows) // columns)
     sheet = Image.new("RGB", (across * min(columns, len(rows)), down * lines), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=_TEXT - 5)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=0.75 * text)
     for number, (panels, caption) in enumerate(zip(rows, captions, strict=True)):
         left, top = number % columns * across, number // columns * down
         pen.text((left + 2, top + 1), caption, fill="black", font=font)
         for place, values in enumerate(panels):
             picture = Image.fromarray(to_bytes(values))
             picture = picture.resize((panel, panel), Image.Resampling.LANCZOS)
-            sheet.paste(picture, (left + place * panel, top + _TEXT))
+            sheet.paste(picture, (left + place * panel, top + text))
     return sheet
 
 

@@ -30,6 +30,15 @@ Method = Callable[[Image], Estimate | np.ndarray]
 
 MORPHABLE_MODEL = "morphable_model.npz"
 
+_TITLES = {
+    "ours (finenet)": "ours, FineNet",
+    "ours (coarse)": "ours, coarse",
+    "kemelmacher2011": "[20] Kemelmacher 2011",
+    "richardson2016": "[34] Richardson 2016",
+    "zhu2015": "[47] Zhu 2015",
+    "mediapipe": "MediaPipe",
+}
+
 
 @dataclass(frozen=True)
 class MethodSettings:
@@ -46,6 +55,7 @@ class MethodSettings:
 class _Entry:
     build: Callable[[MethodSettings], Method]
     files: Callable[[MethodSettings], Sequence[Path]]
+    optional: bool = False
 
 
 _METHODS: dict[str, _Entry] = {}
@@ -55,6 +65,7 @@ def register(
     name: str,
     build: Callable[[MethodSettings], Method],
     files: Callable[[MethodSettings], Sequence[Path]] = lambda settings: (),
+    optional: bool = False,
 ) -> None:
     """Add a method.
 
@@ -62,18 +73,24 @@ def register(
         name: as in the table.
         build: makes the callable, once per process.
         files: what its results depend on beside the code: weights, models.
+        optional: needs a package that facerecon does not bring; compared only when named.
 
     Raises:
         ValueError: the name is taken.
     """
     if name in _METHODS:
         raise ValueError(f"there is already a method {name!r}")
-    _METHODS[name] = _Entry(build, files)
+    _METHODS[name] = _Entry(build, files, optional)
 
 
 def method_names() -> tuple[str, ...]:
-    """All methods that can be compared."""
-    return tuple(_METHODS)
+    """The methods that can be compared in every installation."""
+    return tuple(name for name, entry in _METHODS.items() if not entry.optional)
+
+
+def method_title(name: str) -> str:
+    """How a picture labels a method: with the paper's number, where it has one."""
+    return _TITLES.get(name, name)
 
 
 def check_methods(names: Sequence[str]) -> None:
@@ -224,4 +241,4 @@ register("kemelmacher2011", lambda settings: _compared().kemelmacher2011, _compa
 register("richardson2016", lambda settings: _compared().richardson2016, _richardson_files)
 register("zhu2015", lambda settings: _compared().zhu2015, _compared_files)
 # An optional peer that the paper does not compare with.
-register("mediapipe", lambda settings: FaceMesh(), lambda settings: network_files())
+register("mediapipe", lambda settings: FaceMesh(), lambda settings: network_files(), optional=True)

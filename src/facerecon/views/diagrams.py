@@ -119,7 +119,7 @@ def draw_layers(
         text = f"{layer.name}\n{shape}"
         middle = left + width / 2
         places[layer.name] = Slab(left, left + width, height / 2)
-        axis.text(middle, -height / 2 - 0.03, text, rotation=90, ha="center", va="top", fontsize=7)
+        axis.text(middle, -height / 2 - 0.03, text, rotation=90, ha="center", va="top", fontsize=8)
         left += width + 0.085
     return places
 

@@ -19,6 +19,7 @@ from facerecon.mesh import cluster, cluster_means, vertex_normals
 from facerecon.rasterize import Fragments, interpolate, rasterize
 from facerecon.reconstruction import Reconstruction
 from facerecon.render import Rendering
+from facerecon.rim import MAX_JUMP_MM, cut_mesh, rim_level
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -119,7 +120,7 @@ def as_photographed(face: Reconstruction, size: int = 400) -> Float[np.ndarray, 
     """The detailed depth as a shaded surface, pixel by pixel as the photograph shows the face.
 
     White beside the face. It is whole where the mesh is not: of that, the steep rim is cut, which
-    teeth would spoil from another side (`depth.trim_rim`), and a turned face is steep up to its
+    teeth would spoil from another side (`rim.trim_rim`), and a turned face is steep up to its
     nose and mouth.
 
     Args:
@@ -144,6 +145,9 @@ def depth_views(
 ) -> list[Float[np.ndarray, "size size"]]:
     """A depth map as a shaded surface from several sides, its middle in the middle.
 
+    From the front it is whole. From another side it ends where the mesh of a face does
+    (`rim.rim_level`): what is steep in the photograph would be torn there.
+
     Args:
         depth_mm: larger is nearer, NaN where there is none.
         mm_per_pixel: width of a pixel in mm.
@@ -154,9 +158,16 @@ def depth_views(
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     depth = torch.from_numpy(depth_mm[window].astype(np.float32))
-    mesh = depth_to_mesh(depth, torch.from_numpy(mask[window]), mm_per_pixel)
-    vertices, faces = mesh.vertices.numpy(), mesh.triangles.numpy()
-    return [shaded(mesh_normals(vertices, faces, size, yaw=yaw, width_mm=width_mm)) for yaw in yaws]
+    inside = torch.from_numpy(mask[window])
+    whole = depth_to_mesh(depth, inside, mm_per_pixel, max_jump_mm=1e3)  # deeper than a head
+    level = rim_level(depth, inside, torch.zeros_like(depth), mm_per_pixel)
+    clean = cut_mesh(depth_to_mesh(depth, inside, mm_per_pixel, MAX_JUMP_MM), level)
+    views = []
+    for yaw in yaws:
+        mesh = clean if yaw else whole
+        surface = mesh.vertices.numpy(), mesh.triangles.numpy()
+        views.append(shaded(mesh_normals(*surface, size, yaw=yaw, width_mm=width_mm)))
+    return views
 
 
 def feedback_pictures(
