@@ -2,6 +2,7 @@ import dataclasses
 import io
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from test_reconstruction import ball
 from facerecon.cli import main
 from facerecon.commands.outcome import FAILED, OK
 from facerecon.imaging import Crop
+from facerecon.pipeline import Reconstructor, SmallFaceWarning
 from facerecon.reconstruction import MESH_FORMATS
 from facerecon.views import report
 from facerecon.web_view import GENERATOR
@@ -44,6 +46,28 @@ def test_numbers_say_what_is_measured(model):
     assert numbers["Depth"][0] == "32 mm"  # 80 mm, less 48 at 0.8 of the radius
     straight = report._numbers(ball(), None)
     assert straight["Head turned"][0] == "not at all"
+
+
+@pytest.mark.parametrize("side, trusted", [(79, False), (81, True)])
+def test_the_numbers_of_a_very_small_face_warn(side, trusted):
+    face = dataclasses.replace(ball(), crop=Crop(5, 5, side, side))
+    _, meaning = report._numbers(face, None)["Face in the photograph"]
+    assert ("only the coarse shape can be trusted" in meaning) is not trusted
+
+
+def test_view_names_a_very_small_face_in_one_line(tmp_path, monkeypatch, capsys):
+    def small(path):
+        warnings.warn("the face's crop is 30 pixels wide: x", SmallFaceWarning, stacklevel=2)
+        return ball()
+
+    small.model = None
+    monkeypatch.setattr(Reconstructor, "from_pretrained", lambda **_: small)
+    photo = tmp_path / "tiny.png"
+    Image.new("RGB", (40, 40)).save(photo)
+    assert main(["view", str(photo), "--out", str(tmp_path)]) == OK
+    assert capsys.readouterr().err == (
+        f"facerecon: {photo}: the face's crop is 30 pixels wide: x\n"
+    )
 
 
 def test_maps_of_the_crop_are_the_photographs_own_pixels():

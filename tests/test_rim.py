@@ -157,3 +157,14 @@ def test_what_lies_beside_the_face_is_cut_off_between_pixels():
 def test_no_face_has_no_rim():
     nothing = torch.zeros(4, 4, dtype=torch.bool)
     assert (rim_level(torch.zeros(4, 4), nothing, torch.zeros(4, 4), 1.0) == -1).all()
+
+
+@pytest.mark.parametrize("width, kept", [(12, False), (30, True)])
+def test_a_strip_that_hangs_behind_a_cliff_goes(width, kept):
+    row = torch.arange(140.0)[:, None]
+    deep = (1.5 * torch.minimum(row - 30, 110 - row)).clamp(0, 30)  # down a slope, and up again
+    depth = torch.where(torch.arange(100) < 60, 0.0, -deep)
+    mask = (torch.arange(100) < 60 + width).expand(140, 100)
+    trimmed = trim_rim(depth, mask, mm_per_pixel=1.0)
+    assert trimmed[70, 20] and trimmed[70, 54]  # before the cliff
+    assert bool(trimmed[70, 60 + width // 2]) is kept

@@ -22,7 +22,7 @@ from facerecon.morphable_model import MorphableModel
 from facerecon.normal_refinement import NormalRefinement
 from facerecon.on_photo import surface_on_photo
 from facerecon.rasterize import interpolate
-from facerecon.reconstruction import Reconstruction
+from facerecon.reconstruction import MIN_DETAILED, Reconstruction
 from facerecon.render import curved_surface
 from facerecon.rim import cut_mesh, rim_level
 from facerecon.shading_refinement import ShadingRefinement
@@ -61,7 +61,7 @@ class ReconstructionError(OneLine, ValueError):
 
 
 class SmallFaceWarning(OneLine, UserWarning):
-    """A face is smaller in its photograph than the size at which it was to be refined."""
+    """A face is too small in its photograph for detail, or for the size to refine it at."""
 
 
 class Reconstructor:
@@ -74,7 +74,8 @@ class Reconstructor:
         normals: refines the coarse geometry instead of FineNet; called as NormalRefinement is.
         iterations: steps of CoarseNet (3.4).
         size: side in pixels of the crop that is refined, 200 or 400. A face whose crop has no more
-            than 200 pixels is refined at 200, with a `SmallFaceWarning`.
+            than 200 pixels is refined at 200, with a `SmallFaceWarning`; one with fewer than
+            `MIN_DETAILED` brings that warning at both sizes.
         detector: proposes where faces are; the one that ships if None.
 
     The networks and the model stay on the device that they are on.
@@ -220,15 +221,17 @@ class Reconstructor:
     @torch.no_grad()
     def _detailed(self, fitted: FittedFace, refine: bool) -> Reconstruction:
         """Render the fit, refine its depth, and lay both on the photograph and on a mesh."""
-        size = self.size
-        if size > COARSE_SIZE >= fitted.crop.side:
+        size, side, cause = self.size, fitted.crop.side, None
+        if size > COARSE_SIZE >= side:
             size = COARSE_SIZE
-            warnings.warn(
-                f"the face's crop is {fitted.crop.side:.0f} pixels wide: refined at {size} pixels"
-                f" instead of {self.size}, which would add none of its own",
-                SmallFaceWarning,
-                stacklevel=4,
+            cause = (
+                f"refined at {size} pixels instead of {self.size}, which would add none of its own"
             )
+        if side < MIN_DETAILED:
+            cause = f"only the coarse shape can be trusted; detail needs {MIN_DETAILED} or more"
+        if cause is not None:
+            message = f"the face's crop is {side:.0f} pixels wide: {cause}"
+            warnings.warn(message, SmallFaceWarning, stacklevel=4)
         photo, crop, r = fitted.photo, fitted.crop.at(size), fitted.steps[-1]
         shape = photo.shape[:2]
         surface = curved_surface(self.model, r, size)

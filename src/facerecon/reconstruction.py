@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 MESH_FORMATS = (".ply", ".obj", ".stl", ".glb")
 DEPTH_FORMATS = (".npy", ".png")
 MAX_TEXTURE = 1024
+MIN_DETAILED = 80
+"""Pixels of a face's crop below which only the coarse shape can be trusted: the face, brows to
+chin, has about 60, and one of them spans more than 2 mm, which is wider than a wrinkle."""
+
 NOTEBOOK_TEXTURE = 512
 DEPTH_STEP_MM = 0.01
 """Depth per unit of a 16-bit PNG: 65535 of them are 655 mm, more than a head is deep."""

@@ -204,9 +204,10 @@ def trim_rim(
 
     Along an outline the surface turns away: one pixel there spans many mm of depth, and the steps
     of the outline from row to row become teeth. Pixels steeper than `max_slope` go if they reach
-    the outline or a jump over other such pixels. Strips (beside an ear) narrower than `strip_mm`
-    go, what is left is rounded, and islands (of an ear, of the neck under the chin) smaller than
-    `island_share` of the largest go, too; holes smaller than `hole_share` of it come back.
+    the outline or a jump over other such pixels. Strips (beside an ear, or of a cheek behind the
+    nose) narrower than `strip_mm` go, what is left is rounded, and islands (of an ear, of the neck
+    under the chin) smaller than `island_share` of the largest go, too; holes smaller than
+    `hole_share` of it come back.
 
     Args:
         depth: mm; ignored outside the mask (NaN allowed).
@@ -226,7 +227,10 @@ def trim_rim(
         steep | outside,
     )
     kept = mask.cpu().numpy() & ~lost
-    kept = _opened(kept, strip_mm / 2 / mm_per_pixel)
+    radius = strip_mm / 2 / mm_per_pixel
+    cliffs, behind = _cliffs(depth, mask, max_jump_mm)
+    kept = _opened(kept, radius)
+    kept &= ~behind | _opened(kept, radius, cliffs)
     share = ndimage.gaussian_filter(
         kept.astype(np.float32), rounding / mm_per_pixel, mode="nearest"
     )
@@ -241,13 +245,33 @@ def trim_rim(
     return torch.from_numpy(kept).to(mask.device)
 
 
-def _opened(mask: np.ndarray, radius: float) -> np.ndarray:
-    """A mask without what no disk of this radius in pixels fits into; its holes do not count.
+def _cliffs(
+    depth: Float[Tensor, "height width"], mask: Bool[Tensor, "height width"], max_jump_mm: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels on both sides of an occlusion, and those whose nearest one is on its far side."""
+    z = torch.where(mask, depth, 0.0).cpu().numpy()
+    known = mask.cpu().numpy()
+    cross = ndimage.generate_binary_structure(2, 1)
+    nearest = ndimage.maximum_filter(np.where(known, z, -np.inf), footprint=cross)
+    farthest = ndimage.minimum_filter(np.where(known, z, np.inf), footprint=cross)
+    far = known & (nearest - z > max_jump_mm)
+    cliffs = far | (known & (z - farthest > max_jump_mm))
+    if not far.any():
+        return cliffs, far
+    place = ndimage.distance_transform_edt(~cliffs, return_distances=False, return_indices=True)
+    return cliffs, far[tuple(place)]
 
-    The picture continues beyond its border.
+
+def _opened(mask: np.ndarray, radius: float, cliffs: np.ndarray | None = None) -> np.ndarray:
+    """A mask without what no disk of this radius in pixels fits into.
+
+    Its holes do not count, but cliffs do. The picture continues beyond its border.
     """
     reach = math.ceil(radius) + 1
-    filled = np.pad(ndimage.binary_fill_holes(mask), reach, mode="edge")
+    filled = ndimage.binary_fill_holes(mask)
+    if cliffs is not None:
+        filled &= ~cliffs
+    filled = np.pad(filled, reach, mode="edge")
     core = ndimage.distance_transform_edt(filled) > radius
     if core.any():
         filled &= ndimage.distance_transform_edt(~core) <= radius

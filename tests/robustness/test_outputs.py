@@ -113,7 +113,7 @@ def test_other_options_or_a_changed_photograph_are_done_again(tmp_path, weights,
     assert run([photo], out, weights, "--formats", "stl") == OK
     assert (out / "g.stl").is_file()
     text = capsys.readouterr().out
-    assert "made anew, with other options" in text and "g.ply stay as they were" in text
+    assert "made anew, with other options" in text and "left as before: g.ply" in text
     Image.fromarray(photographs.astronaut()[:250, 96:346]).save(photo)
     capsys.readouterr()
     assert run([photo], out, weights, "--formats", "stl") == OK

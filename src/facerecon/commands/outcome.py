@@ -2,8 +2,11 @@
 
 import os
 import sys
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import TextIOBase
+from pathlib import Path
 
 from facerecon.messages import OneLine, one_line
 
@@ -25,6 +28,18 @@ def fail(error: object) -> int:
     text = " ".join(line.strip() for line in str(error).splitlines()) or type(error).__name__
     _print(f"facerecon: {text}", sys.stderr)
     return USAGE if isinstance(error, UsageError) else FAILED
+
+
+@contextmanager
+def small_faces_named(path: Path) -> Iterator[None]:
+    """Inside, a photograph's `SmallFaceWarning`s become lines on standard error."""
+    from facerecon.pipeline import SmallFaceWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SmallFaceWarning)
+        yield
+    for warning in caught:
+        fail(f"{path}: {warning.message}")
 
 
 def _print(text: str, stream: TextIOBase) -> None:

@@ -115,7 +115,7 @@ class Outputs:
         if same or not before.files:
             return ""
         stay = [name for name in now.earlier if (self.folder / name).is_file()]
-        left = f"; {', '.join(stay)} stay as they were" if stay else ""
+        left = f"; left as before: {', '.join(stay)}" if stay else ""
         return f" (made anew, with other options or of another picture than before{left})"
 
     def claim(self, photo: Path, stem: str, names: Callable[[str], Sequence[str]]) -> str:

@@ -1,14 +1,13 @@
 """The command `facerecon reconstruct`. Imports wait for the run."""
 
 import argparse
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facerecon.commands.options import coordinate, measure
-from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, fail, say
+from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, fail, say, small_faces_named
 
 if TYPE_CHECKING:
     from facerecon.commands.outputs import Outputs
@@ -110,9 +109,7 @@ def _formats(text: str) -> tuple[str, ...]:
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         known = ", ".join(FORMATS)
-        raise argparse.ArgumentTypeError(
-            f"unknown mesh format {unknown[0]!r} (choose from {known})"
-        )
+        raise argparse.ArgumentTypeError(f"unknown format {unknown[0]!r} (choose from {known})")
     return formats
 
 
@@ -215,18 +212,13 @@ def _reconstruct_one(
     reconstructor: "Reconstructor", path: Path, outputs: "Outputs", args: argparse.Namespace
 ) -> list[Path]:
     """Write all files of one photograph; returns the meshes (the first format's)."""
-    from facerecon.pipeline import SmallFaceWarning
-
     refine = not args.no_refine
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", SmallFaceWarning)
+    with small_faces_named(path):
         if args.all_faces:
             faces = reconstructor(path, all_faces=True, refine=refine)
         else:
             box = tuple(args.box) if args.box else None
             faces = [reconstructor(path, box, refine=refine)]
-    for warning in caught:
-        fail(f"{path}: {warning.message}")
     names = partial(_names, args)
     stem = outputs.claim(path, path.stem, names)
     stems = [stem]

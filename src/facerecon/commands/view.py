@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, fail, say
+from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, fail, say, small_faces_named
 
 if TYPE_CHECKING:
     from facerecon.pipeline import Reconstructor
@@ -107,7 +107,8 @@ def _write_one(
     if path.suffix.lower() in MESHES or reconstructor is None:
         text, picture = report.mesh_page(path), report.mesh_thumbnail(path)
     else:
-        face = reconstructor(path)
+        with small_faces_named(path):
+            face = reconstructor(path)
         text = report.report(face, path.name, reconstructor.model)
         picture = report.thumbnail(face)
     page, number = folder / f"{path.stem}_view.html", 2

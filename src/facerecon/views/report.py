@@ -19,7 +19,7 @@ from facerecon.files import jpeg
 from facerecon.imaging import Crop, to_bytes
 from facerecon.messages import OneLine, cause_of
 from facerecon.morphable_model import MorphableModel
-from facerecon.reconstruction import MESH_FORMATS, Reconstruction
+from facerecon.reconstruction import MESH_FORMATS, MIN_DETAILED, Reconstruction
 from facerecon.views.viz import aside_from, halved, mesh_normals, shaded, textured
 from facerecon.web_view import Part, controls, data_url, packed, page, table
 
@@ -309,7 +309,12 @@ def _numbers(face: Reconstruction, model: MorphableModel | None) -> dict[str, tu
         "Face in the photograph": (
             f"{face.crop.side:.0f} pixels",
             f"Side of the square that the networks saw, at {face.crop.size} × {face.crop.size}"
-            " pixels. A smaller face holds less detail.",
+            " pixels. "
+            + (
+                "A smaller face holds less detail."
+                if face.crop.side >= MIN_DETAILED
+                else f"Below {MIN_DETAILED}, only the coarse shape can be trusted."
+            ),
         ),
         "Width of a pixel": (
             f"{face.mm_per_pixel:.3g} mm",
