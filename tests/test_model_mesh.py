@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from scipy import ndimage
 from test_reconstruction import ball
 
 from facerecon.camera import join, pose_parameters
@@ -16,12 +17,12 @@ from facerecon.imaging import Crop
 from facerecon.mesh import vertex_normals
 from facerecon.model_mesh.atlas import Atlas
 from facerecon.model_mesh.export import ModelMeshWriter
-from facerecon.model_mesh.face_texture import face_texture, tangents
+from facerecon.model_mesh.face_texture import LIKELY, _skin, face_texture, tangents
 from facerecon.model_mesh.gltf import glb
 from facerecon.model_mesh.unwrap import Mirror
 from facerecon.rasterize import interpolate
 from facerecon.reconstruction import Reconstruction
-from facerecon.render import curved_surface
+from facerecon.render import curved_surface, render
 
 SIZE = 256
 TEXELS = 192
@@ -151,6 +152,37 @@ def test_hair_and_walls_beside_the_face_do_not_become_its_skin(model, atlas):
     assert green[whole].mean() < 0.005
     middle = whole & (np.abs(atlas.position[..., 0].numpy()) < 20) & (texture.shown > 0.99)
     np.testing.assert_allclose(texture.color[middle].mean(0), skin, atol=0.02)
+
+
+def test_colors_that_mix_with_a_walls_are_no_skin(model, rng):
+    rendering = render(model, torch.zeros(1, model.n_coefficients + 6), SIZE)
+    skin, wall = np.float32([0.75, 0.55, 0.45]), np.float32([0.25, 0.35, 0.5])
+    share = ndimage.gaussian_filter((np.arange(SIZE) < 170).astype(np.float32), 1.2)
+    share = np.broadcast_to(share[:, None], (SIZE, SIZE, 1))
+    spots = ndimage.gaussian_filter(rng.standard_normal((SIZE, SIZE, 3)), (3, 3, 0))
+    image = share * skin * np.exp(0.1 * spots / spots.std()) + (1 - share) * wall
+    image = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
+    likely = _skin(image, rendering, model, 1.0)[0, 0].numpy() > LIKELY
+    mixed = (share[..., 0] > 0.3) & (share[..., 0] < 0.9)
+    assert mixed.mean() > 0.005
+    assert likely[:, :160].mean() > 0.5 and likely[mixed].mean() < 0.05
+
+
+def test_skin_opposite_to_hair_makes_no_pale_patch(model, atlas):
+    """Hair on the nearer side of the forehead alone: it fills the other, and nothing brighter."""
+    face = photographed(model, 25.0)
+    r = torch.from_numpy(np.concatenate([face.coefficients, face.pose]))[None]
+    fragments = curved_surface(model, r, SIZE).fragments
+    x, y, _ = interpolate(model.mean[None], fragments, model.triangles)[0].numpy()
+    skin, hair = np.float32([0.6, 0.45, 0.35]), np.float32([0.06, 0.05, 0.04])
+    image = np.broadcast_to(skin, face.image.shape)
+    with_hair = np.where(((x < -30) & (y > 45))[..., None], hair, skin)
+    bare, patched = (
+        face_texture(dataclasses.replace(face, image=each), model, atlas, Mirror(model, atlas))
+        for each in (image, with_hair)
+    )
+    whole = (atlas.texel_islands() == 0).numpy()
+    assert (patched.color / bare.color)[whole].max() < 1.5
 
 
 def test_a_surface_without_detail_has_a_flat_normal_map(model, atlas):

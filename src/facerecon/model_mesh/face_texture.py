@@ -6,6 +6,7 @@ At the sides of a face the photograph may show hair or a wall where the fit expe
 colors of this face's skin are taken.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +51,9 @@ FEATURES = ("brows", "eyelids", "lips")
 
 LIKELY = 0.7
 """Least weight of a color that counts as skin."""
+
+MIXED_MM = 3.0
+"""Width of the border of hair or background, whose colors mix with the skin's."""
 
 TONE = (1.1, 0.9)
 """Natural logarithms below and above the skin's usual brightness at which a color counts half."""
@@ -173,7 +177,7 @@ def _skin(
     model: MorphableModel,
     mm_per_pixel: float,
 ) -> Float[Tensor, "1 1 size size"]:
-    """Weight of each pixel's color and brightness among those of the face's skin."""
+    """Least weight of the colors and brightness around each pixel among those of the skin."""
     bare = vertex_appearance(model)[None, :, -1:].contiguous()
     bare = interpolate(bare, rendering.fragments, model.triangles) > 0.5
     color = skin_by_color(image, bare, mm_per_pixel)
@@ -182,7 +186,9 @@ def _skin(
     level = image.clamp(min=DARKEST).log().mean(1, keepdim=True)
     away = level - level[bare].median()
     below, above = TONE
-    return color / (1 + (torch.where(away < 0, away / below, away / above)) ** 4)
+    weight = color / (1 + (torch.where(away < 0, away / below, away / above)) ** 4)
+    reach = math.ceil(MIXED_MM / mm_per_pixel)
+    return -torch.nn.functional.max_pool2d(-weight, 2 * reach + 1, 1, reach)
 
 
 def _color(
@@ -205,7 +211,9 @@ def _color(
         np.stack(other), other_weight, on_face, albedo, level=other_weight * other_skin
     )
     photo, weight = photo.astype(np.float32), weight.astype(np.float32)
-    color = fill(photo, weight, on_face, completed, level=weight * skin.astype(np.float32))
+    # Skin over mirrored hair tells nothing about the level.
+    level = weight * skin * (1 - other_weight * (1 - other_skin)).astype(np.float32)
+    color = fill(photo, weight, on_face, completed, level=level)
 
     # Eyeballs and the mouth's inside: the albedo in the light of the face as a whole.
     lit = skin & on_face
