@@ -59,7 +59,7 @@ def test_heads_without_the_rows_of_every_picture(weights, tmp_path, capsys):
     assert content["within_45_degrees"]["iteration 2"]["depth"] > 0
     kind = content["kinds"]["whole"]
     assert np.shape(kind["true"]) == np.shape(kind["estimated"]) == (4, 3)
-    assert len(text.splitlines()) < 100  # angles of all heads of a kind stand on a line
+    assert len(text.splitlines()) < 150  # angles of all heads of a kind stand on a line
 
 
 def test_results_are_compact():

@@ -250,6 +250,7 @@ def test_a_fit_that_went_astray_is_an_error(model, portrait, pose):
         lost(portrait, CENTERED)
 
 
+@pytest.mark.filterwarnings("ignore:the face's crop is")
 def test_tiny_photographs_with_a_box_do_not_crash(reconstruct):
     for shape in ((1, 1), (2, 3), (5, 4)):
         photo = np.full((*shape, 3), 0.5, np.float32)

@@ -24,7 +24,17 @@ from facerecon.views.viz import (
     shaded,
     textured,
     viewer,
+    without_holes,
 )
+
+
+def test_a_mask_without_holes_keeps_its_outline():
+    mask = torch.zeros(9, 9, dtype=torch.bool)
+    mask[1:8, 1:8] = True
+    expected = mask.clone()
+    mask[3:5, 3:6] = False
+    mask[1, 1] = expected[1, 1] = False  # a notch of the outline is no hole
+    assert torch.equal(without_holes(mask), expected)
 
 
 def test_shading_is_lamberts_from_the_upper_left():

@@ -34,7 +34,6 @@ from facerecon.render import render
 from facerecon.simulated_scans.cache import cached_photograph
 from facerecon.views import viz
 from facerecon.views.portraits import portraits
-from scipy import ndimage
 import torch  # after facerecon, which tells its threads how to wait
 
 # %%
@@ -61,7 +60,7 @@ def explain(photo):
     normals = depth.normals_from_depth(shown.depth, pixel, shown.mask)
     weight = model.skin()[None, :, None]
     skin = interpolate(weight, shown.fragments, model.triangles) > 0.5
-    whole = torch.from_numpy(ndimage.binary_fill_holes(skin[0, 0]))
+    whole = viz.without_holes(skin[0, 0])
     brows = shown.projected[0, model.landmarks[17:27], 1].min() - 8 / pixel
     bare = skin & (torch.arange(200)[:, None] > brows)
     maps = sfs.albedo_maps(model, shown.fragments)

@@ -142,6 +142,7 @@ def rounded(norm):
     return f"{float(f'{norm:.3g}'):,g}"
 
 
+# %%
 thick = {"color": "crimson", "width": 2}
 back = {"fine": (7.4, 6.4), "depth": (5.2, 4.3), "r": (3.2, 2.4)}
 for name, (start, end) in back.items():
@@ -173,8 +174,9 @@ record = repro.Recorder(output, preset, seed, weights=files, data=people)
 for name in places:
     record(f"{name}/from_criterion", float(f"{red[name]:.3g}"))
     record(f"{name}/from_fidelity", float(f"{blue[name]:.3g}"))
-text = f"both reach CoarseNet: gradient norms {rounded(red['CoarseNet'])} from Eq. (14) and"
-text += f" {rounded(blue['CoarseNet'])} from fidelity"
+shading, fidelity = rounded(red["CoarseNet"]), rounded(blue["CoarseNet"])
+text = f"both reach CoarseNet: gradient norms {shading} from Eq. (14)"
+text += f" and {fidelity} from fidelity"
 record.outcome(text)
 
 # %% tags=["record"]

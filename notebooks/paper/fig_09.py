@@ -87,6 +87,7 @@ def cosines(scan, mask):
     return depth.normals_from_depth(z, pixel, known)[0, 2].numpy()[mask]
 
 
+# %%
 rows = []
 for (index, yaw), face in faces.items():
     photograph = photographs[index, yaw]

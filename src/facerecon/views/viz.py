@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from scipy.ndimage import binary_fill_holes
+from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from facerecon.camera import CROP_MM, rotation_matrix
@@ -128,6 +130,11 @@ def as_photographed(face: Reconstruction, size: int = 400) -> Float[np.ndarray, 
     """
     crop = face.crop.at(size)
     return np.where(crop.inside(face.mask.shape), crop.cut(shaded(face.normals)), 1.0)
+
+
+def without_holes(mask: Bool[Tensor, "height width"]) -> Bool[Tensor, "height width"]:
+    """The mask with what it encloses, such as the eyes and the mouth in that of the skin."""
+    return torch.from_numpy(binary_fill_holes(mask.cpu().numpy())).to(mask.device)
 
 
 def halved(picture: Float[np.ndarray, "rows columns *channels"]) -> np.ndarray:
