@@ -57,7 +57,6 @@ world = synthetic.SyntheticWorld(model)
 shipped = coarse_weights or weights.shipped("coarsenet.safetensors")
 network, card = weights.load_coarsenet(shipped), weights.read_card(shipped)
 print(f"{Path(shipped).name}: {card['samples']:,} samples of {card['data']}")
-print(f"  started from {card['started_from']}")
 faces = world.render(4, world.generator(seed + 11))  # photographs of known faces
 
 
@@ -545,9 +544,13 @@ for i, name in enumerate(people):
 # since its traces in the picture are finer. The lower right panel divides each step by
 # the one before. It stays below one, so each step is smaller than the last, and the
 # iteration converges. The last look is an exception in all panels. It also predicts for
-# the *mirrored* photograph and averages both answers (`facerecon.mirror`), which is why
-# it moves further, and mostly to the better. The shipped network does this in the last
-# of its four looks; here the last is the eighth.
+# the *mirrored* photograph and averages both answers (`facerecon.mirror`). Then it
+# corrects their mean by a linear regression that was found on rendered faces
+# (`facerecon.training.calibration`): the criterion of the training leaves some
+# directions of the shape too small and others too large. The shipped network does both
+# in the last of its four looks, and the regression was found for that one. Here the last
+# is the eighth: the correction brings back the expression that was lost on the way, but
+# for the whole shape it comes too late, and the GMSE rises.
 #
 # *Explained* is the share of the variance of the true shapes, over all vertices, that
 # the answers account for: $1 - \mathrm{SSE} / \mathrm{SST}$. A network that gives
