@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from facerecon.appearance import estimate_light_and_albedo, model_maps
 from facerecon.evaluation.light import slopes_along_normals
-from facerecon.evaluation.measured_normals import BOX, LIGHTS, continued
+from facerecon.evaluation.measured_normals import BOX, LIGHTS, lit_photographs
 from facerecon.evaluation.yale import YalePerson, direction
 from facerecon.imaging import to_grey
 from facerecon.morphable_model import MorphableModel
@@ -53,18 +53,14 @@ def lamp_rows(
         A row per average, person and lamp; `light` is NaN where no light was found.
     """
     rows = []
-    for person in people:
-        for light in lights:
-            image = person.image(light)
-            if image is None:
-                continue
-            face = reconstructor(continued(image), box=BOX)
-            for name, average in averages.items():
-                toward = toward_light(face, reconstructor.model, average)
-                cosine = math.nan if toward is None else float(toward @ direction(light))
-                angle = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
-                about = {"albedo": name, "person": person.name, "lamp": light}
-                rows.append(about | {"light": angle})
+    for person, light, photo in lit_photographs(people, lights):
+        face = reconstructor(photo, box=BOX)
+        for name, average in averages.items():
+            toward = toward_light(face, reconstructor.model, average)
+            cosine = math.nan if toward is None else float(toward @ direction(light))
+            angle = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+            about = {"albedo": name, "person": person.name, "lamp": light}
+            rows.append(about | {"light": angle})
     return rows
 
 

@@ -1,6 +1,6 @@
 """Normals of single photographs against normals that photometric stereo measured."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -103,6 +103,20 @@ def continued(image: np.ndarray) -> Float[np.ndarray, "height width 3"]:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
+def lit_photographs(
+    people: Iterable[YalePerson], lights: tuple[str, ...] = LIGHTS
+) -> Iterator[tuple[YalePerson, str, Float[np.ndarray, "height width 3"]]]:
+    """Each person under each of these lamps, with the photograph, `continued`.
+
+    Lamps under which the publishers have no usable photograph of a person are left out.
+    """
+    for person in people:
+        for light in lights:
+            image = person.image(light)
+            if image is not None:
+                yield person, light, continued(image)
+
+
 def cut(surface: Surface) -> Surface:
     """The part of a surface that CroppedYale's own pixels show."""
     (top, bottom), (left, right) = MARGIN
@@ -122,16 +136,11 @@ def evaluate_people(
             shown; those that a person lacks are left out.
     """
     rows = []
-    for person in people:
-        for light in lights:
-            image = person.image(light)
-            if image is None:
-                continue
-            photo = continued(image)
-            found = {name: cut(method(photo, BOX)) for name, method in methods.items()}
-            for name, surface in found.items():
-                values = score(surface, found[coarse], person)
-                rows.append({"method": name, "person": person.name, "lamp": light, **values})
+    for person, light, photo in lit_photographs(people, lights):
+        found = {name: cut(method(photo, BOX)) for name, method in methods.items()}
+        for name, surface in found.items():
+            values = score(surface, found[coarse], person)
+            rows.append({"method": name, "person": person.name, "lamp": light, **values})
     return rows
 
 
