@@ -71,7 +71,7 @@ def rim_level(
     ]
     surface = _Surface(z, mask, mm_per_pixel)
     facing = surface.mean(facing, FACING_MM)
-    trimmed = trim_rim(depth, mask & (beside < 0.5), mm_per_pixel, _MAX_SLOPE)
+    trimmed = trim_rim(depth, mask & (beside < 0.5), mm_per_pixel)
     level = torch.minimum(
         (facing - LEAST_FACING) / _SOFTNESS,
         2 * _blurred(trimmed, ROUNDING_MM / 2 / mm_per_pixel) - 1,
@@ -193,7 +193,7 @@ def trim_rim(
     depth: Float[Tensor, "height width"],
     mask: Bool[Tensor, "height width"],
     mm_per_pixel: float,
-    max_slope: float = 2.5,
+    max_slope: float = _MAX_SLOPE,
     max_jump_mm: float = MAX_JUMP_MM,
     rounding: float = 3.0,
     strip_mm: float = 16.0,
