@@ -241,13 +241,11 @@ class Crop:
         A pixel is the mean of the image over its footprint (exact areas), or bilinear where the
         crop is finer than the image; beyond the image its border is repeated.
         """
-        rows = _sampling_matrix(image.shape[0], self.y, self.step, self.size)
-        columns = _sampling_matrix(image.shape[1], self.x, self.step, self.size)
-        used_rows, used_columns = (np.flatnonzero(m.any(axis=0)) for m in (rows, columns))
-        r, c = (slice(used[0], used[-1] + 1) for used in (used_rows, used_columns))
+        r, rows = _sampling(image.shape[0], self.y, self.step, self.size)
+        c, columns = _sampling(image.shape[1], self.x, self.step, self.size)
         part = image[r, c].astype(np.float32, copy=False)
-        part = np.tensordot(rows[:, r], part, axes=(1, 0))
-        return np.moveaxis(np.tensordot(columns[:, c], part, axes=(1, 1)), 0, 1).copy()
+        part = np.tensordot(rows, part, axes=(1, 0))
+        return np.moveaxis(np.tensordot(columns, part, axes=(1, 1)), 0, 1).copy()
 
 
 def crop(
@@ -293,19 +291,23 @@ def square_crop(box: tuple[float, float, float, float], shape: tuple[int, int], 
     return Crop(x, y, width, size)
 
 
-def _sampling_matrix(n: int, start: float, step: float, size: int) -> Float[np.ndarray, "size n"]:
-    """Weights (size, n): the share of each of `size` footprints that each of n pixels covers.
+def _sampling(
+    n: int, start: float, step: float, size: int
+) -> tuple[slice, Float[np.ndarray, "size used"]]:
+    """Which of n pixels `size` footprints touch, and the share of each that each of them covers.
 
     A footprint is one step wide but at least one pixel: then the share is the weight of linear
     interpolation.
     """
     center = start + (np.arange(size)[:, None] + 0.5) * step
     half = max(step, 1.0) / 2
-    left = np.arange(n, dtype=np.float64)
+    first = min(max(math.floor(center[0, 0] - half), 0), n - 1)
+    last = min(max(math.ceil(center[-1, 0] + half), first + 1), n)
+    left = np.arange(first, last, dtype=np.float64)
     right = left + 1
     left[0], right[-1] = -np.inf, np.inf  # the border is repeated
     share = np.minimum(center + half, right) - np.maximum(center - half, left)
-    return (np.maximum(share, 0.0) / (2 * half)).astype(np.float32)
+    return slice(first, last), (np.maximum(share, 0.0) / (2 * half)).astype(np.float32)
 
 
 def _from_pillow(image: Image.Image, name: str) -> Float[np.ndarray, "height width 3"]:

@@ -6,17 +6,19 @@ from typing import Literal, overload
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from facerecon.backends.devices import find_device
+from facerecon.backends.threads import side_by_side
 from facerecon.camera import pose_parameters, split
 from facerecon.coarsenet import CoarseNet
 from facerecon.depth import depth_to_mesh
 from facerecon.detection.detect import Box, detect_faces, largest_face
 from facerecon.detection.network import DetectionNet, load_detector
-from facerecon.detection.recrop import FittedFace, fit_face
+from facerecon.detection.recrop import fit_all
 from facerecon.finenet import FineNet
-from facerecon.imaging import ImageSource, load_image, square_crop, to_grey
+from facerecon.imaging import Crop, ImageSource, load_image, square_crop, to_grey
 from facerecon.messages import OneLine
 from facerecon.morphable_model import MorphableModel
 from facerecon.normal_refinement import NormalRefinement
@@ -207,21 +209,28 @@ class Reconstructor:
             wanted = detect_faces(photo, self.coarsenet, self.model, self.detector)
         else:
             wanted = [largest_face(photo, self.coarsenet, self.model, self.detector)]
-        found: list[Reconstruction] = []
-        for box in wanted:
-            crop = square_crop(box.crop_box(), photo.shape[:2], COARSE_SIZE)
+        crops = [square_crop(box.crop_box(), photo.shape[:2], COARSE_SIZE) for box in wanted]
+        fits = fit_all(self.coarsenet, self.model, photo, crops, self.iterations)
+        sizes = [self._detailed_size(fit.crop.side) for fit in fits]
+
+        def detailed(number: int) -> Reconstruction | ReconstructionError:
             try:
-                fitted = fit_face(self.coarsenet, self.model, photo, box, crop, self.iterations)
-                found.append(self._detailed(fitted, refine))
-            except ReconstructionError:
-                if not found and box is wanted[-1]:
-                    raise
+                return self._detailed(photo, wanted[number], *fits[number], sizes[number], refine)
+            except ReconstructionError as error:
+                return error
+
+        faces = side_by_side(detailed, range(len(fits)), self.model.mean.device)
+        found = [face for face in faces if isinstance(face, Reconstruction)]
+        if not found:
+            raise faces[-1]
         return found if all_faces else found[0]
 
-    @torch.no_grad()
-    def _detailed(self, fitted: FittedFace, refine: bool) -> Reconstruction:
-        """Render the fit, refine its depth, and lay both on the photograph and on a mesh."""
-        size, side, cause = self.size, fitted.crop.side, None
+    def _detailed_size(self, side: float) -> int:
+        """Pixels of the crop that is refined, for one of `side` pixels in the photograph.
+
+        Warns the caller of `__call__` where the photograph has too few.
+        """
+        size, cause = self.size, None
         if size > COARSE_SIZE >= side:
             size = COARSE_SIZE
             cause = (
@@ -232,8 +241,24 @@ class Reconstructor:
         if cause is not None:
             message = f"the face's crop is {side:.0f} pixels wide: {cause}"
             warnings.warn(message, SmallFaceWarning, stacklevel=4)
-        photo, crop, r = fitted.photo, fitted.crop.at(size), fitted.steps[-1]
-        shape = photo.shape[:2]
+        return size
+
+    @torch.no_grad()
+    def _detailed(
+        self,
+        photo: Float[np.ndarray, "height width 3"],
+        box: Box,
+        steps: list[Float[Tensor, "1 n"]],
+        crop: Crop,
+        size: int,
+        refine: bool,
+    ) -> Reconstruction:
+        """Render the fit, refine its depth, and lay both on the photograph and on a mesh.
+
+        Args:
+            steps, crop: as of `recrop.Fit`. size: pixels of the crop that is refined.
+        """
+        crop, r, shape = crop.at(size), steps[-1], photo.shape[:2]
         surface = curved_surface(self.model, r, size)
         fragments = surface.fragments
         coefficients, pose = split(r, self.model.n_coefficients)
@@ -255,7 +280,8 @@ class Reconstructor:
         # FineNet's detail is smooth; NormalNet closes steps of the mesh at lids and lips, too.
         known = self.model, surface, detail, crop, shape
         depth_mm, coarse_depth_mm = surface_on_photo(*known, MAX_JUMP_MM if whole else None)
-        if not np.isfinite(depth_mm).any():
+        found = np.isfinite(depth_mm)
+        if not found.any():
             raise ReconstructionError(_FAILED)
         pixel_mm = 1 / scale.item()
         # Smooth between vertices, not cut along the edges of triangles, which would leave teeth.
@@ -270,11 +296,11 @@ class Reconstructor:
         landmarks = surface.projected[0, self.model.landmarks, :2].cpu().numpy()
         return Reconstruction(
             image=photo,
-            box=fitted.box,
+            box=box,
             crop=crop,
             depth_mm=depth_mm,
             coarse_depth_mm=coarse_depth_mm,
-            mask=np.isfinite(depth_mm),
+            mask=found,
             mm_per_pixel=1 / (scale.item() * crop.step),
             landmarks=crop.to_image(landmarks).astype(np.float32),
             vertices=mesh.vertices.cpu().numpy(),
@@ -284,5 +310,5 @@ class Reconstructor:
             coarse_faces=self.model.triangles.cpu().numpy(),
             coefficients=coefficients[0].cpu().numpy(),
             pose=pose[0].cpu().numpy(),
-            iterations=[step[0].cpu().numpy() for step in fitted.steps],
+            iterations=[step[0].cpu().numpy() for step in steps],
         )

@@ -1,4 +1,4 @@
-"""Compiled kernels on threads, and their view of tensors.
+"""Work on threads: compiled kernels over a batch, whole functions side by side; tensors as arrays.
 
 Compiled kernels take `(start, stop, *arrays)` and work through that part of the batch without the
 GIL. `over_batch` distributes the parts among threads. Plain threads instead of numba's `prange`
@@ -7,14 +7,19 @@ a fork.
 """
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 PARTS_PER_THREAD = 4  # of a batch: fine enough that threads finish together
 
@@ -56,10 +61,68 @@ def over_batch(kernel: Callable[..., None], batch: int, *arrays: object) -> None
             helper.result()
 
 
+def side_by_side(
+    function: Callable[[Item], Result], items: Sequence[Item], device: torch.device
+) -> list[Result]:
+    """`[function(item) for item in items]` on `torch.get_num_threads()` threads.
+
+    Each of them computes with a single thread, which wastes less than all of them on one item
+    after another: there they wait for each other at every operation. For an accelerator, the
+    calling thread does it all.
+
+    Args:
+        function: sets torch's modes itself (`torch.no_grad`), which are each thread's own.
+        device: that the function computes on.
+
+    Raises:
+        Whatever the function raises; of several errors that of the first item.
+    """
+    workers = torch.get_num_threads() if device.type == "cpu" else 1
+    if min(workers, len(items)) <= 1:
+        return [function(item) for item in items]
+    return list(_single_threads(os.getpid(), workers).map(function, items))
+
+
+def balanced_parts(items: Sequence[Item], most: int) -> list[Sequence[Item]]:
+    """As few parts of at most `most` items as keep all threads of `side_by_side` equally busy."""
+    workers = torch.get_num_threads()
+    rounds = -(-len(items) // (most * workers))
+    count = min(len(items), rounds * workers)
+    bounds = [len(items) * part // count for part in range(count + 1)] if count else []
+    return [items[start:stop] for start, stop in pairwise(bounds)]
+
+
 @cache
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     """Threads that wait for work; by process, because threads do not survive a fork."""
     return ThreadPoolExecutor(threads, thread_name_prefix=f"facerecon-{process}")
+
+
+_beginning = threading.Lock()
+
+
+def _single_threads(process: int, threads: int) -> ThreadPoolExecutor:
+    """As `_pool`, of threads that compute alone."""
+    with _beginning:
+        return _begun(process, threads)
+
+
+@cache
+def _begun(process: int, threads: int) -> ThreadPoolExecutor:
+    # torch sets the number for the calling thread and for those that begin later. So all of these
+    # begin here, and then the caller sets back what those that begin later get.
+    ready = threading.Barrier(threads + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        ready.wait()
+
+    pool = ThreadPoolExecutor(threads, f"facerecon-alone-{process}", begin)
+    for _ in range(threads):
+        pool.submit(int)
+    ready.wait()
+    torch.set_num_threads(threads)
+    return pool
 
 
 def as_array(tensor: Tensor) -> np.ndarray:

@@ -1,5 +1,6 @@
 """CoarseNet on a photograph, where the crop follows the fit if the detector's box was off."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from facerecon.camera import POSE_UNITS, split
+from facerecon.backends.threads import balanced_parts, side_by_side
+from facerecon.camera import N_POSE, POSE_UNITS
 from facerecon.coarsenet import CoarseNet, iterate
-from facerecon.detection.box import Box
 from facerecon.imaging import Crop, to_grey
 from facerecon.morphable_model import MorphableModel
 
@@ -19,34 +20,21 @@ OFF_CENTER = 0.1
 FAILED = 0.5
 """The same, from which the fit is taken for failed and the crop stays."""
 
+TOGETHER = 5
+"""Faces that CoarseNet fits as one batch: more of them leave a processor's cache."""
 
-class FittedFace(NamedTuple):
-    """A face of a photograph and CoarseNet's fit.
 
-    crop: in which it was fitted.
-    steps: r after every iteration, starting with r_0 = 0, in the frame of the crop.
+class Fit(NamedTuple):
+    """CoarseNet's fit of one face.
+
+    steps: r after every iteration of the last round, starting with r_0 = 0, in the frame of the
+    crop.
     """
 
-    photo: Float[np.ndarray, "height width 3"]
-    box: Box
-    crop: Crop
     steps: list[Float[Tensor, "1 n"]]
+    crop: Crop
 
 
-def fit_face(
-    network: CoarseNet,
-    model: MorphableModel,
-    photo: Float[np.ndarray, "height width 3"],
-    box: Box,
-    crop: Crop,
-    iterations: int = 4,
-) -> FittedFace:
-    """`fit` of the face in a box; crop: of this box."""
-    steps, crop = fit(network, model, photo, crop, iterations)
-    return FittedFace(photo, box, crop, steps)
-
-
-@torch.no_grad()
 def fit(
     network: CoarseNet,
     model: MorphableModel,
@@ -54,29 +42,61 @@ def fit(
     crop: Crop,
     iterations: int = 4,
     recrops: int = 1,
-) -> tuple[list[Float[Tensor, "1 n"]], Crop]:
-    """Iterate CoarseNet; if the face turns out to lie off the crop's center, cut and start anew.
+) -> Fit:
+    """`fit_all` of one face."""
+    return fit_all(network, model, photo, [crop], iterations, recrops)[0]
 
-    CoarseNet was trained on crops as a detector leaves them, so it fits faces near the center best.
+
+def fit_all(
+    network: CoarseNet,
+    model: MorphableModel,
+    photo: Float[np.ndarray, "height width *channels"],
+    crops: Sequence[Crop],
+    iterations: int = 4,
+    recrops: int = 1,
+) -> list[Fit]:
+    """Iterate CoarseNet on all faces of a photograph, `TOGETHER` at a time.
+
+    A face that turns out to lie off its crop's center is cut anew and starts again: CoarseNet was
+    trained on crops as a detector leaves them, so it fits faces near the center best.
 
     Args:
         photo: grey or RGB.
-        crop: where to begin, with the network's size.
-        recrops: how often the crop may move.
-
-    Returns:
-        r after every step of the last round, starting with r_0 = 0, and the crop they refer to.
+        crops: where to begin, with the network's size.
+        recrops: how often a crop may move.
     """
-    while True:
-        face = crop.cut(photo)
-        grey = to_grey(face) if face.ndim == 3 else face
-        image = torch.from_numpy(grey).to(model.mean)[None, None]
-        steps = iterate(network, model, image, iterations)
-        pose = split(steps[-1], model.n_coefficients)[1][0]
-        off = max(abs(number) for number in place(pose))
-        if recrops == 0 or not OFF_CENTER < off < FAILED:
-            return steps, crop
-        crop, recrops = crop.moved(*place(pose)), recrops - 1
+
+    def fitted(part: Sequence[Crop]) -> list[Fit]:
+        return _fit_batch(network, model, photo, part, iterations)
+
+    parts = side_by_side(fitted, balanced_parts(crops, TOGETHER), model.mean.device)
+    fits = [each for part in parts for each in part]
+    moved = {}
+    for number, (steps, crop) in enumerate(fits):
+        move = place(steps[-1][0, -N_POSE:])
+        if recrops and OFF_CENTER < max(map(abs, move)) < FAILED:
+            moved[number] = crop.moved(*move)
+    if moved:
+        again = fit_all(network, model, photo, list(moved.values()), iterations, recrops - 1)
+        for number, found in zip(moved, again, strict=True):
+            fits[number] = found
+    return fits
+
+
+@torch.no_grad()
+def _fit_batch(
+    network: CoarseNet,
+    model: MorphableModel,
+    photo: Float[np.ndarray, "height width *channels"],
+    crops: Sequence[Crop],
+    iterations: int,
+) -> list[Fit]:
+    faces = (crop.cut(photo) for crop in crops)
+    grey = np.stack([to_grey(face) if face.ndim == 3 else face for face in faces])
+    image = torch.from_numpy(grey).to(model.mean)[:, None]
+    steps = iterate(network, model, image, iterations)
+    of_each = zip(*(step.split(1) for step in steps), strict=True)
+    return [Fit(list(own), crop) for own, crop in zip(of_each, crops, strict=True)]
 
 
 def place(pose: Float[Tensor, " 6"]) -> tuple[float, float, float]:
