@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from facerecon.mesh import renumbered
+
 
 class DepthMesh(NamedTuple):
     """A triangulated depth map, in the camera frame.
@@ -142,7 +144,7 @@ def depth_to_mesh(
     corners = height_mm[triangles]
     triangles = triangles[corners.amax(1) - corners.amin(1) <= max_jump_mm]
 
-    used, triangles = torch.unique(triangles, return_inverse=True)
+    used, triangles = renumbered(triangles, height * width)
     row, column = (used // width).to(depth.dtype), (used % width).to(depth.dtype)
     vertices = torch.stack(
         [
@@ -153,4 +155,4 @@ def depth_to_mesh(
         dim=1,
     )
     uv = torch.stack([(column + 0.5) / width, 1 - (row + 0.5) / height], dim=1)
-    return DepthMesh(vertices, triangles.view(-1, 3), uv)
+    return DepthMesh(vertices, triangles, uv)

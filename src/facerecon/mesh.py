@@ -58,12 +58,29 @@ def counted_edges(
     Raises:
         ValueError: `triangles` is not (triangles, 3).
     """
-    require_shape("triangles", triangles, None, 3)
-    low, high = _directed_edges(triangles).sort(dim=1).values.unbind(1)
-    # One number per edge, as torch's unique over rows is slow.
-    base = int(high.max()) + 1 if len(high) else 1
-    number, count = torch.unique(low.long() * base + high, return_counts=True)
+    number, count, base = _edge_numbers(triangles)
     return torch.stack([number // base, number % base], dim=1).to(triangles.dtype), count
+
+
+def border_edges(triangles: Int[Tensor, "triangles 3"]) -> Int[Tensor, "edges 2"]:
+    """The `edges` that a single triangle has.
+
+    Raises:
+        ValueError: `triangles` is not (triangles, 3).
+    """
+    number, count, base = _edge_numbers(triangles)
+    number = number[count == 1]
+    return torch.stack([number // base, number % base], dim=1).to(triangles.dtype)
+
+
+def renumbered(
+    triangles: Int[Tensor, "triangles 3"], n_vertices: int
+) -> tuple[Int[Tensor, " used"], Int[Tensor, "triangles 3"]]:
+    """The vertices that some triangle has, in ascending order, and the triangles of those alone."""
+    used = torch.zeros(n_vertices, dtype=torch.bool, device=triangles.device)
+    used[triangles.flatten()] = True
+    number = used.cumsum(0) - 1
+    return used.nonzero()[:, 0], number[triangles]
 
 
 def similarity(
@@ -121,8 +138,16 @@ def cluster_means(
     return total.index_add(-2, group, values) / count
 
 
-def _directed_edges(triangles: Tensor) -> Tensor:
-    return torch.cat([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+def _edge_numbers(triangles: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Each edge as one number, low * base + high, ascending; how often it occurs; the base."""
+    require_shape("triangles", triangles, None, 3)
+    start = triangles.long()
+    end = start.roll(-1, dims=1)
+    base = int(start.max()) + 1 if len(start) else 1
+    number = torch.minimum(start, end) * base + torch.maximum(start, end)
+    # NumPy sorts numbers several times as fast as torch.
+    number, count = np.unique(number.cpu().numpy(), return_counts=True)
+    return torch.from_numpy(number).to(start), torch.from_numpy(count).to(start), base
 
 
 def _area_normals(vertices: Tensor, triangles: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 from facerecon.appearance import vertex_appearance
 from facerecon.integration import MAX_JUMP_MM, integrate
 from facerecon.morphable_model import MorphableModel
-from facerecon.normalnet import MIN_FACING, NormalNet, corrected, normal_input
+from facerecon.normalnet import MIN_FACING, NormalNet, corrected_slopes, normal_input
 from facerecon.rasterize import interpolate, interpolate_maps
 from facerecon.render import CurvedSurface
 from facerecon.sfs import gaussian_blur
@@ -101,8 +101,7 @@ class NormalRefinement(nn.Module):
         )
         whole = FULLY_CORRECTED - MIN_FACING
         share = ((normals[:, 2:] - MIN_FACING) / whole).clamp(0, 1)
-        estimate = corrected(normals, share * tilt, log_error)
-        slopes, error, light = estimate.slopes, log_error.exp(), None
+        slopes, error, light = corrected_slopes(normals, share * tilt), log_error.exp(), None
         if self.shading is not None:
             skin, bare = interpolate(self.skin, fragments, triangles).split(1, dim=1)
             skin = skin * share
@@ -152,8 +151,12 @@ def smoothed_where_unsure(
     sigma = SMOOTHED_MM / mm_per_pixel
     known = torch.where(mask, depth, 0.0)
     jump = max_pool2d(known, 3, 1, 1) + max_pool2d(-known, 3, 1, 1) > MAX_JUMP_MM
-    reach = 2 * math.ceil(3 * sigma) + 1
-    near = max_pool2d((~mask | jump).to(depth), reach, 1, reach // 2) > 0
+    reach = math.ceil(3 * sigma)
+    near = (~mask | jump).to(depth)
+    for axes in ((1, 0), (0, 1)):  # a square, one side after the other
+        window, padding = ([1 + 2 * reach * axis for axis in axes], [reach * axis for axis in axes])
+        near = max_pool2d(near, window, 1, padding)
+    near = near > 0
     least, most = UNSURE
     share = ((error - least) / (most - least)).clamp(0, 1)
     share = torch.where(near, 0.0, avg_pool2d(share, 3, 1, 1))

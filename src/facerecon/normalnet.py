@@ -177,7 +177,13 @@ def corrected(
     tilt: Float[Tensor, "batch 2 height width"],
     log_error: Float[Tensor, "batch 1 height width"],
 ) -> NormalEstimate:
-    """Normals whose slopes are those of `normals` plus tilt / n_z."""
-    facing = normals[:, 2:].clamp(min=MIN_FACING)
-    slopes = slopes_of(normals) + tilt / facing
+    """Normals with `corrected_slopes`."""
+    slopes = corrected_slopes(normals, tilt)
     return NormalEstimate(slopes, normals_of(slopes), log_error)
+
+
+def corrected_slopes(
+    normals: Float[Tensor, "batch 3 height width"], tilt: Float[Tensor, "batch 2 height width"]
+) -> Float[Tensor, "batch 2 height width"]:
+    """The slopes of normals, plus tilt / n_z."""
+    return slopes_of(normals) + tilt / normals[:, 2:].clamp(min=MIN_FACING)

@@ -7,6 +7,7 @@ function that is smooth along the surface, not in the image.
 
 import math
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,7 +18,7 @@ from torch.nn import functional
 
 from facerecon.depth import DepthMesh, normals_from_depth
 from facerecon.integration import conjugate_gradients, divergence
-from facerecon.mesh import counted_edges
+from facerecon.mesh import border_edges, renumbered
 
 LEAST_FACING = 0.42
 """z of the normals, as their mean over `FACING_MM`, where the face ends."""
@@ -110,11 +111,11 @@ def cut_mesh(mesh: DepthMesh, level: Float[Tensor, "height width"]) -> DepthMesh
     # The corner that differs from the two others comes first; the order around stays.
     tip = _turned(corners[count == 1], above[corners[count == 1]])
     trunk = _turned(corners[count == 2], ~above[corners[count == 2]])
-    inner = torch.cat([tip[:, [0, 0]], trunk[:, [1, 2]]]).flatten()
-    outer = torch.cat([tip[:, [1, 2]], trunk[:, [0, 0]]]).flatten()
-    edges, crossing = torch.unique(torch.stack([inner, outer], 1), dim=0, return_inverse=True)
-    crossing = crossing.view(-1, 2) + len(mesh.vertices)
-    (a, b), n = edges.T, len(tip)
+    inner = torch.cat([tip[:, [0, 0]], trunk[:, [1, 2]]])
+    outer = torch.cat([tip[:, [1, 2]], trunk[:, [0, 0]]])
+    base = len(mesh.vertices)
+    edges, crossing = torch.unique(inner * base + outer, return_inverse=True)
+    a, b, n, crossing = edges // base, edges % base, len(tip), crossing + base
     share = (value[a] / (value[a] - value[b]))[:, None]
     points = torch.cat([mesh.vertices, mesh.uv], dim=1)
     points = torch.cat([points, points[a] + share * (points[b] - points[a])])
@@ -127,9 +128,9 @@ def cut_mesh(mesh: DepthMesh, level: Float[Tensor, "height width"]) -> DepthMesh
             torch.stack([of_trunk[:, 0], trunk[:, 2], of_trunk[:, 1]], dim=1),
         ]
     )
-    used, triangles = torch.unique(triangles, return_inverse=True)
+    used, triangles = renumbered(triangles, len(points))
     vertices, uv = points[used].split([3, 2], dim=1)
-    vertices, triangles = vertices.contiguous(), triangles.view(-1, 3)
+    vertices = vertices.contiguous()
     vertices[:, 2] = _smooth_along_rim(vertices[:, 2], triangles)
     return DepthMesh(vertices, triangles, uv.contiguous())
 
@@ -138,8 +139,7 @@ def _smooth_along_rim(
     values: Float[Tensor, " vertices"], triangles: Int[Tensor, "triangles 3"]
 ) -> Float[Tensor, " vertices"]:
     """Values of vertices, those of the rim averaged with their neighbors on it, again and again."""
-    edges, count = counted_edges(triangles)
-    rim, ends = torch.unique(edges[count == 1], return_inverse=True)
+    rim, ends = torch.unique(border_edges(triangles), return_inverse=True)
     here, there = ends.flatten(), ends.flip(1).flatten()
     neighbors = torch.bincount(here, minlength=len(rim))
     course = values[rim]
@@ -221,11 +221,11 @@ def trim_rim(
     outside = (~mask | (steps > max_jump_mm)).cpu().numpy()
     square = np.ones((3, 3), dtype=bool)
     # The image's own border is no outline.
-    lost = ndimage.binary_propagation(
-        ndimage.binary_dilation(outside, square) & (steep | outside),
-        square,
-        steep | outside,
-    )
+    label, count = ndimage.label(steep | outside, square)
+    lost = np.zeros(count + 1, dtype=bool)
+    lost[label[ndimage.binary_dilation(outside, square)]] = True
+    lost[0] = False
+    lost = lost[label]
     kept = mask.cpu().numpy() & ~lost
     radius = strip_mm / 2 / mm_per_pixel
     cliffs, behind = _cliffs(depth, mask, max_jump_mm)
@@ -237,11 +237,10 @@ def trim_rim(
     kept = kept & (share > 0.5)
     kept = _large(kept, island_share)
     # A nostril's rim or the side of a nose may be as steep; a hole there is worse than the slope.
-    holes = ndimage.binary_fill_holes(kept) & mask.cpu().numpy() & ~kept
-    label, count = ndimage.label(holes)
-    if count:
-        area = ndimage.sum_labels(holes, label, np.arange(1, count + 1))
-        kept |= np.isin(label, np.flatnonzero(area < hole_share * kept.sum()) + 1)
+    label, area = _labelled(_filled(kept) & mask.cpu().numpy() & ~kept)
+    small = area < hole_share * kept.sum()
+    small[0] = False
+    kept |= small[label]
     return torch.from_numpy(kept).to(mask.device)
 
 
@@ -268,14 +267,35 @@ def _opened(mask: np.ndarray, radius: float, cliffs: np.ndarray | None = None) -
     Its holes do not count, but cliffs do. The picture continues beyond its border.
     """
     reach = math.ceil(radius) + 1
-    filled = ndimage.binary_fill_holes(mask)
+    filled = _filled(mask)
     if cliffs is not None:
         filled &= ~cliffs
     filled = np.pad(filled, reach, mode="edge")
-    core = ndimage.distance_transform_edt(filled) > radius
+    core = _depth_in(filled) > radius
     if core.any():
-        filled &= ndimage.distance_transform_edt(~core) <= radius
+        filled &= _depth_in(~core) <= radius
     return mask & filled[reach:-reach, reach:-reach]
+
+
+def _depth_in(mask: np.ndarray) -> np.ndarray:
+    """Distance in pixels of each pixel of a mask to the nearest one outside of it; 0 there."""
+    return cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """A mask without its holes."""
+    label, count = ndimage.label(~mask)
+    outer = np.zeros(count + 1, dtype=bool)
+    for side in (label[0], label[-1], label[:, 0], label[:, -1]):
+        outer[side] = True
+    outer[0] = False
+    return ~outer[label]
+
+
+def _labelled(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The connected part that each pixel belongs to, from 1, 0 outside; the area of every part."""
+    label, count = ndimage.label(mask)
+    return label, np.bincount(label.ravel(), minlength=count + 1)
 
 
 def _steps(
@@ -294,8 +314,6 @@ def _steps(
 
 def _large(mask: np.ndarray, share: float = ISLAND_SHARE) -> np.ndarray:
     """A mask without islands smaller than this share of its largest one."""
-    label, count = ndimage.label(mask)
-    if not count:
-        return mask
-    area = ndimage.sum_labels(mask, label, np.arange(1, count + 1))
-    return np.isin(label, np.flatnonzero(area >= share * area.max()) + 1)
+    label, area = _labelled(mask)
+    area[0] = 0
+    return (area >= max(share * area.max(), 1))[label]

@@ -92,17 +92,17 @@ def refine_by_shading(
     known, level, z0, whole, trust = _read(image, depth, mask, mm_per_pixel, skin)
     stiffness = np.ones_like(trust)
     if error is not None:
-        ratio = settings.trusted_error / error[0, 0].double().cpu().numpy().clip(0.02)
+        ratio = settings.trusted_error / error[0, 0].float().cpu().numpy().clip(0.02)
         trust = trust * np.minimum(ratio, 1) ** 2
         stiffness = ratio.clip(0.5, 2) ** 2
-    start = list(slopes[0].double().cpu().numpy())
+    start = list(slopes[0].float().cpu().numpy())
     change = _bordered(np.zeros_like(z0))
     edges = _edges(known, z0, stiffness * settings.fidelity)
-    inside = _bordered(whole.astype(np.float64))
-    anchor = _bordered(np.where(known, settings.anchor, 0.0))
-    darkest = _MIN_SHADING * level[known].mean()
+    inside = _bordered(whole.astype(np.float32))
+    anchor = _bordered(np.where(known, np.float32(settings.anchor), 0))
+    darkest = _MIN_SHADING * float(level[known].mean())
     nothing = np.zeros_like(z0)
-    found = _Linearized(nothing, nothing, nothing, trust, np.zeros(4), nothing)
+    found = _Linearized(nothing, nothing, nothing, trust, np.zeros(4, np.float32), nothing)
     for _ in range(settings.iterations):
         present = change[1:-1, 1:-1]
         at = _added(start, present, whole)
@@ -145,8 +145,8 @@ def linear_shading(
     """
     settings = settings or ShadingRefinement()
     known, level, _, _, trust = _read(image, depth, mask, mm_per_pixel, skin)
-    start = list(torch.where(mask[0], slopes[0], 0.0).double().cpu().numpy())
-    darkest = _MIN_SHADING * level[known].mean()
+    start = list(torch.where(mask[0], slopes[0], 0.0).float().cpu().numpy())
+    darkest = _MIN_SHADING * float(level[known].mean())
     found = _linearized(level, start, trust, mm_per_pixel, darkest, settings)
     maps = found.residual, found.across, found.along, found.weight
     return LinearShading(*(torch.from_numpy(each).to(depth)[None, None] for each in maps))
@@ -157,11 +157,11 @@ def _read(
 ) -> tuple[np.ndarray, ...]:
     """Arrays of one face: mask, intensity, depth in pixel widths, whole pixels, their trust."""
     known = mask[0, 0].cpu().numpy()
-    level = image[0, 0].double().cpu().numpy().clip(DARKEST / 2, 1)
-    z0 = np.where(known, depth[0, 0].double().cpu().numpy(), 0.0) / mm_per_pixel
+    level = image[0, 0].float().cpu().numpy().clip(DARKEST / 2, 1)
+    z0 = np.where(known, depth[0, 0].float().cpu().numpy(), 0) / mm_per_pixel
     whole = _whole(known, z0)
     exposed = (level > DARKEST) & (level < BRIGHTEST)
-    trust = np.where(whole, skin[0, 0].double().cpu().numpy(), 0.0) * exposed
+    trust = np.where(whole, skin[0, 0].float().cpu().numpy(), 0) * exposed
     return known, level, z0, whole, trust
 
 
@@ -190,7 +190,7 @@ def _linearized(
     """
     basis, turning = _basis(slopes)
     light = _light(level, basis, trust)
-    lit = basis @ light
+    lit = np.tensordot(light, basis, 1)
     shading = np.maximum(lit, darkest)
     left = np.log(level) - np.log(shading)
     sigma = settings.albedo_mm / mm_per_pixel
@@ -198,7 +198,7 @@ def _linearized(
     residual = left - albedo
     weight = trust * _skin_tone(albedo, trust, settings.tone) * (lit > 1.5 * darkest)
     weight = weight / (1 + (residual / settings.outlier) ** 2) ** 2
-    across, along = ((each @ light[1:]) / shading for each in turning)
+    across, along = (np.tensordot(light[1:], each, 1) / shading for each in turning)
     return _Linearized(residual, across, along, weight, light, albedo)
 
 
@@ -216,7 +216,7 @@ def _skin_tone(
         return np.ones_like(albedo)
     usual = np.median(chosen)
     spread = max(1.48 * np.median(np.abs(chosen - usual)), _MIN_SPREAD)
-    return 1 / (1 + ((albedo - usual) / (tone * spread)) ** 4)
+    return 1 / (1 + (((albedo - usual) / (tone * spread)) ** 2) ** 2)
 
 
 def _whole(known: np.ndarray, z: np.ndarray) -> Bool[np.ndarray, "height width"]:
@@ -265,29 +265,31 @@ def _twice(z: np.ndarray, by: list[np.ndarray]) -> np.ndarray:
 
 
 def _basis(slopes: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """First-order basis (height, width, 4), and what its last three change with both slopes."""
+    """First-order basis (4, height, width), and what its last three change with both slopes."""
     p, q = slopes
     facing = 1 / np.sqrt(1 + p**2 + q**2)
-    normal = np.stack([-p * facing, -q * facing, facing], axis=-1)
+    normal = np.stack([-p * facing, -q * facing, facing])
     turning = []
     for number, slope in enumerate(slopes):
-        change = -normal * (slope * facing**2)[..., None]
-        change[..., number] -= facing
+        change = -normal * (slope * facing**2)
+        change[number] -= facing
         turning.append(change)
-    return np.concatenate([np.ones_like(normal[..., :1]), normal], axis=-1), turning
+    return np.concatenate([np.ones_like(normal[:1]), normal]), turning
 
 
 def _light(level: np.ndarray, basis: np.ndarray, trust: np.ndarray) -> Float[np.ndarray, "4"]:
     """First-order light that explains the photograph of a surface of albedo 1; robust."""
-    chosen = trust > 0.05
-    if chosen.sum() < 50:
-        return np.array([level.mean(), 0.0, 0.0, 0.0])
-    design, wanted, weight = basis[chosen], level[chosen], trust[chosen]
+    chosen = np.flatnonzero(trust > 0.05)
+    if len(chosen) < 50:
+        return np.array([level.mean(), 0, 0, 0], np.float32)
+    design = basis.reshape(4, -1)[:, chosen]
+    wanted, weight = level.ravel()[chosen], trust.ravel()[chosen]
     usual = weight
     for _ in range(_LIGHT_ROUNDS):
-        gram = design.T @ (design * usual[:, None]) + 1e-6 * len(design) * np.eye(4)
-        light = np.linalg.solve(gram, design.T @ (usual * wanted))
-        residual = wanted - design @ light
+        weighted = design * usual
+        gram = weighted @ design.T + np.float32(1e-6 * len(chosen)) * np.eye(4, dtype=np.float32)
+        light = np.linalg.solve(gram, weighted @ wanted)
+        residual = wanted - light @ design
         scale = 1.5 * np.median(np.abs(residual)) + 1e-3
         usual = weight / (1 + (residual / scale) ** 2)
     return light

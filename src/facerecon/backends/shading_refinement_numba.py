@@ -7,7 +7,7 @@ import numpy as np
 from facerecon.backends.compiled import njit
 
 
-@njit()
+@njit(fastmath={"contract", "reassoc"})
 @no_type_check
 def local_mean(values, trust, sigma, contrast):
     """Mean of trusted neighbors with a similar value (a bilateral filter), rows, then columns.
@@ -15,31 +15,38 @@ def local_mean(values, trust, sigma, contrast):
     values, trust: (height, width). sigma: pixels, of the Gaussian. contrast: difference at which a
     neighbor counts half. A pixel without trusted neighbors keeps its value.
     """
-    height, width = values.shape
     reach = int(np.ceil(2.5 * sigma))
-    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    rows, weight = np.empty_like(values), np.empty_like(values)
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2).astype(values.dtype)
+    sharpness = values.dtype.type(1 / (contrast * contrast))
+    across = values.T.copy()
+    rows, weight = _mean_of_rows(across, trust.T.copy(), across, taps, sharpness)
+    return _mean_of_rows(rows.T.copy(), weight.T.copy(), values, taps, sharpness)[0]
+
+
+@njit(fastmath={"contract", "reassoc"})
+@no_type_check
+def _mean_of_rows(values, trust, center, taps, sharpness):
+    """Means over neighboring rows, each pixel's relative to its center, and their weights.
+
+    Row by row, so that the innermost loop runs along memory, for the processor's vector
+    instructions.
+    """
+    height, width = values.shape
+    reach, one = len(taps) // 2, values.dtype.type(1)
+    mean, weight = np.empty_like(values), np.empty_like(values)
     for i in range(height):
+        total, share = np.zeros(width, values.dtype), np.zeros(width, values.dtype)
+        for k in range(max(0, i - reach), min(height, i + reach + 1)):
+            tap = taps[k - i + reach]
+            for j in range(width):
+                apart = values[k, j] - center[i, j]
+                near = tap * trust[k, j] / (one + sharpness * apart * apart)
+                total[j] += near * values[k, j]
+                share[j] += near
         for j in range(width):
-            total = share = 0.0
-            for k in range(max(0, j - reach), min(width, j + reach + 1)):
-                apart = (values[i, k] - values[i, j]) / contrast
-                near = taps[k - j + reach] * trust[i, k] / (1 + apart * apart)
-                total += near * values[i, k]
-                share += near
-            rows[i, j] = total / share if share > 1e-6 else values[i, j]
-            weight[i, j] = share
-    found = np.empty_like(values)
-    for i in range(height):
-        for j in range(width):
-            total = share = 0.0
-            for k in range(max(0, i - reach), min(height, i + reach + 1)):
-                apart = (rows[k, j] - values[i, j]) / contrast
-                near = taps[k - i + reach] * weight[k, j] / (1 + apart * apart)
-                total += near * rows[k, j]
-                share += near
-            found[i, j] = total / share if share > 1e-6 else values[i, j]
-    return found
+            mean[i, j] = total[j] / share[j] if share[j] > 1e-6 else center[i, j]
+            weight[i, j] = share[j]
+    return mean, weight
 
 
 @njit(fastmath={"contract", "reassoc"})
@@ -47,13 +54,14 @@ def local_mean(values, trust, sigma, contrast):
 def _times(z, across, along, inside, right, down, anchor, smooth, bend, turned, out):
     """The normal equations' matrix times z; maps with a border of one pixel (bend: two uses)."""
     height, width = z.shape
+    four = z.dtype.type(4)
     for i in range(1, height - 1):
         for j in range(1, width - 1):
             here = z[i, j]
             shaded = across[i, j] * (z[i, j + 1] - z[i, j - 1])
             turned[i, j] = shaded + along[i, j] * (z[i - 1, j] - z[i + 1, j])
             bend[i, j] = inside[i, j] * (
-                z[i, j + 1] + z[i, j - 1] + z[i + 1, j] + z[i - 1, j] - 4 * here
+                z[i, j + 1] + z[i, j - 1] + z[i + 1, j] + z[i - 1, j] - four * here
             )
     for i in range(1, height - 1):
         for j in range(1, width - 1):
@@ -68,7 +76,11 @@ def _times(z, across, along, inside, right, down, anchor, smooth, bend, turned, 
             value += across[i, j - 1] * turned[i, j - 1] - across[i, j + 1] * turned[i, j + 1]
             value += along[i + 1, j] * turned[i + 1, j] - along[i - 1, j] * turned[i - 1, j]
             value += smooth * (
-                bend[i, j + 1] + bend[i, j - 1] + bend[i + 1, j] + bend[i - 1, j] - 4 * bend[i, j]
+                bend[i, j + 1]
+                + bend[i, j - 1]
+                + bend[i + 1, j]
+                + bend[i - 1, j]
+                - four * bend[i, j]
             )
             out[i, j] = value
 
@@ -85,6 +97,8 @@ def solve(z, across, along, wanted, inside, right, down, anchor, smooth, toleran
     """
     bend, turned, out = np.zeros_like(z), np.zeros_like(z), np.zeros_like(z)
     height, width = z.shape
+    real = z.dtype.type
+    smooth, sixteen = real(smooth), real(16)
     inverse, residual, direction = np.zeros_like(z), np.zeros_like(z), np.zeros_like(z)
     _times(z, across, along, inside, right, down, anchor, smooth, bend, turned, out)
     size = begin = 0.0
@@ -96,11 +110,11 @@ def solve(z, across, along, wanted, inside, right, down, anchor, smooth, toleran
             diagonal += across[i, j - 1] ** 2 + across[i, j + 1] ** 2
             diagonal += along[i + 1, j] ** 2 + along[i - 1, j] ** 2
             diagonal += smooth * (
-                16 * inside[i, j]
+                sixteen * inside[i, j]
                 + inside[i, j - 1] + inside[i, j + 1] + inside[i - 1, j] + inside[i + 1, j]
             )  # fmt: skip
-            inverse[i, j] = 1 / diagonal if diagonal > 0 else 0.0
-            residual[i, j] = (moment - out[i, j]) * (inverse[i, j] > 0)
+            inverse[i, j] = real(1) / diagonal if diagonal > 0 else real(0)
+            residual[i, j] = moment - out[i, j] if diagonal > 0 else real(0)
             direction[i, j] = residual[i, j] * inverse[i, j]
             size += residual[i, j] * direction[i, j]
             begin += moment * moment * inverse[i, j]
@@ -113,13 +127,13 @@ def solve(z, across, along, wanted, inside, right, down, anchor, smooth, toleran
         for i in range(1, height - 1):
             for j in range(1, width - 1):
                 curvature += direction[i, j] * out[i, j]
-        length, new = size / curvature, 0.0
+        length, new = real(size / curvature), 0.0
         for i in range(1, height - 1):
             for j in range(1, width - 1):
                 z[i, j] += length * direction[i, j]
                 residual[i, j] -= length * out[i, j]
                 new += residual[i, j] * residual[i, j] * inverse[i, j]
-        ratio, size = new / size, new
+        ratio, size = real(new / size), new
         for i in range(1, height - 1):
             for j in range(1, width - 1):
                 direction[i, j] = residual[i, j] * inverse[i, j] + ratio * direction[i, j]
