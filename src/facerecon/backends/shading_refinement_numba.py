@@ -23,7 +23,7 @@ def local_mean(values, trust, sigma, contrast):
     return _mean_of_rows(rows.T.copy(), weight.T.copy(), values, taps, sharpness)[0]
 
 
-@njit(fastmath={"contract", "reassoc"})
+@njit(fastmath={"contract", "reassoc"}, error_model="numpy")
 @no_type_check
 def _mean_of_rows(values, trust, center, taps, sharpness):
     """Means over neighboring rows, each pixel's relative to its center, and their weights.
@@ -75,13 +75,8 @@ def _times(z, across, along, inside, right, down, anchor, smooth, bend, turned, 
             )
             value += across[i, j - 1] * turned[i, j - 1] - across[i, j + 1] * turned[i, j + 1]
             value += along[i + 1, j] * turned[i + 1, j] - along[i - 1, j] * turned[i - 1, j]
-            value += smooth * (
-                bend[i, j + 1]
-                + bend[i, j - 1]
-                + bend[i + 1, j]
-                + bend[i - 1, j]
-                - four * bend[i, j]
-            )
+            bent = bend[i, j + 1] + bend[i, j - 1] + bend[i + 1, j] + bend[i - 1, j]
+            value += smooth * (bent - four * bend[i, j])
             out[i, j] = value
 
 

@@ -52,8 +52,10 @@ class Box:
     def overlap(self, other: "Box") -> float:
         """Intersection over union, 0 to 1."""
         width = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
+        if width <= 0:  # most pairs in a crowd
+            return 0.0
         height = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
-        shared = max(width, 0.0) * max(height, 0.0)
+        shared = width * max(height, 0.0)
         return shared / (self.width * self.height + other.width * other.height - shared)
 
     def holds_center_of(self, other: "Box") -> bool:
