@@ -396,6 +396,23 @@ def reconstruct_table(report: dict) -> list[str]:
     return [*markdown(rows), "", foot]
 
 
+def crowd_table(report: dict) -> list[str]:
+    """Rows of photographs: of one face, and of many."""
+    settings = report["settings"]
+    rows = [[f"threads: {settings['threads']}", "ms", "fastest", "CPU ms"]]
+    for name, row in report["steps"].items():
+        rows.append([name, *(f"{row[k]:.0f}" for k in ("median_ms", "fastest_ms", "cpu_ms"))])
+    ratios = report["ratio"], report["cpu_ratio"]
+    rows.append(["ratio", f"{ratios[0]:.1f}", "", f"{ratios[1]:.1f}"])
+    sizes = " and ".join(f"{c} x {r}" for r, c in settings["pixels"].values())
+    foot = (
+        f"Photographs of {sizes} pixels, crops of {settings['crops'][0]} to"
+        f" {settings['crops'][-1]} pixels; medians of {settings['rounds']} rounds;"
+        f" {machine(report)}."
+    )
+    return [*markdown(rows), "", foot]
+
+
 def onnx_table(report: dict) -> list[str]:
     """Rows of networks, and a photograph, under both backends."""
     rows = [[f"threads: {report['settings']['threads']}; CPU ms", "torch", "ONNX Runtime", "ratio"]]
@@ -430,6 +447,7 @@ TABLES = {
     },
     "performance.md": {
         "reconstruct": stored("reconstruct.json", reconstruct_table),
+        "crowd": stored("crowd.json", crowd_table),
         "onnx": stored("onnx_backend.json", onnx_table),
         "rasterize": stored("rasterize.json", rasterize_table),
         "stages": stored("render_layer.json", stages_table),

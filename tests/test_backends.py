@@ -1,4 +1,5 @@
 import sys
+import threading
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -108,3 +109,61 @@ def test_errors_in_threads_come_through():
             threads.over_batch(kernel, 4)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.fixture
+def _two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_two_threads")
+def test_side_by_side_each_thread_computes_alone_and_the_caller_keeps_its_threads():
+    def work(number):
+        both.wait(10)  # breaks unless two run at once
+        return number, torch.get_num_threads()
+
+    both = threading.Barrier(2)
+    found = threads.side_by_side(work, range(6), torch.device("cpu"))
+    assert found == [(number, 1) for number in range(6)]
+    assert torch.get_num_threads() == 2
+    later = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert later == [2]
+
+
+@pytest.mark.usefixtures("_two_threads")
+def test_side_by_side_the_caller_works_for_an_accelerator_and_for_a_single_item():
+    caller = threading.get_ident()
+
+    def work(_):
+        return threading.get_ident() == caller, torch.get_num_threads()
+
+    assert threads.side_by_side(work, range(3), torch.device("cuda")) == [(True, 2)] * 3
+    assert threads.side_by_side(work, [0], torch.device("cpu")) == [(True, 2)]
+    assert threads.side_by_side(work, [], torch.device("cpu")) == []
+
+
+@pytest.mark.usefixtures("_two_threads")
+def test_side_by_side_the_first_items_error_comes_through():
+    def work(number):
+        raise ValueError(number)
+
+    with pytest.raises(ValueError, match="0"):
+        threads.side_by_side(work, range(4), torch.device("cpu"))
+
+
+@pytest.mark.usefixtures("_two_threads")
+@pytest.mark.parametrize(
+    ("count", "parts"),
+    [(0, []), (1, [1]), (2, [1, 1]), (9, [4, 5]), (20, [5] * 4), (11, [2, 3, 3, 3])],
+)
+def test_parts_keep_all_threads_busy(count, parts):
+    items = list(range(count))
+    found = threads.balanced_parts(items, 5)
+    assert [item for part in found for item in part] == items
+    assert sorted(map(len, found)) == sorted(parts)

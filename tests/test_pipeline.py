@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from facerecon.imaging import ImageError, load_image, to_grey
 from facerecon.mesh import counted_edges
 from facerecon.pipeline import ReconstructionError, Reconstructor, SmallFaceWarning
 from facerecon.rasterize import interpolate
+from facerecon.reconstruction import MIN_DETAILED
 from facerecon.render import render
 
 CENTERED = Box(100 - 100 / CROP_MARGIN, 100 - 100 / CROP_MARGIN, *[200 / CROP_MARGIN] * 2)
@@ -198,6 +200,75 @@ def test_all_faces(reconstruct, astronaut):
     assert first.landmarks[:, 0].min() > 300 > second.landmarks[:, 0].max()
     assert not (first.mask & second.mask).any()
     assert reconstruct(both).box == first.box
+
+
+def crowd(astronaut, sides) -> np.ndarray:
+    """A photograph of one head again and again, in these sizes."""
+    head = astronaut[30:200, 140:310]
+    photo = np.full((max(sides), sum(sides), 3), 0.4, np.float32)
+    left = 0
+    for number, side in enumerate(sides):
+        small = cv2.resize(head, (side, side), interpolation=cv2.INTER_AREA)
+        photo[:side, left : left + side] = (0.6 + 0.05 * number) * small
+        left += side
+    return photo
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_all_faces_are_as_each_alone(model, astronaut, threads):
+    """With the weights that ship: batches and threads change nothing but the rounding."""
+    ours = Reconstructor.from_pretrained()
+    photo = crowd(astronaut, [250, 240, 230, 260, 220, 270])
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        together = ours(photo, all_faces=True)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert len(together) == 6
+    assert together[0].box.width == max(face.box.width for face in together)
+    for face in together:
+        alone = ours(photo, face.box)
+        np.testing.assert_allclose(face.iterations, alone.iterations, atol=1e-4)
+        assert (face.mask != alone.mask).mean() < 1e-4
+        both = face.mask & alone.mask
+        off = np.abs(face.depth_mm - alone.depth_mm)[both]
+        assert np.median(off) < 1e-3 and np.quantile(off, 0.999) < 0.02
+        assert np.abs(alone.depth_mm - alone.coarse_depth_mm)[both].mean() > 0.3
+
+
+def test_small_faces_are_named_in_order(reconstruct, astronaut):
+    photo = crowd(astronaut, [80, 220, 60, 100])
+    with pytest.warns(SmallFaceWarning, match="only the coarse shape") as told:
+        faces = reconstruct(photo, all_faces=True)
+    small = [face for face in faces if face.crop.side < MIN_DETAILED]
+    assert 1 < len(small) < len(faces)
+    assert [str(each.message) for each in told] == [
+        f"the face's crop is {face.crop.side:.0f} pixels wide: only the coarse shape can be"
+        f" trusted; detail needs {MIN_DETAILED} or more"
+        for face in small
+    ]
+
+
+def test_a_face_that_cannot_be_fitted_is_left_out_unless_it_is_all(
+    reconstruct, astronaut, monkeypatch
+):
+    photo = crowd(astronaut, [200, 220, 240])
+    whole, detailed = reconstruct(photo, all_faces=True), reconstruct._detailed
+    lost = {whole[1].box}
+
+    def sometimes(photo, box, *rest):
+        if box in lost:
+            raise ReconstructionError("lost")
+        return detailed(photo, box, *rest)
+
+    monkeypatch.setattr(reconstruct, "_detailed", sometimes)
+    found = reconstruct(photo, all_faces=True)
+    assert [face.box for face in found] == [whole[0].box, whole[2].box]
+    lost |= {face.box for face in whole}
+    with pytest.raises(ReconstructionError, match="lost"):
+        reconstruct(photo, all_faces=True)
 
 
 def test_a_crop_may_leave_the_photograph(reconstruct, portrait):

@@ -6,7 +6,7 @@ import torch
 from stand_ins import StandIn
 
 from facerecon.camera import POSE_UNITS, project
-from facerecon.detection.recrop import OFF_CENTER, fit
+from facerecon.detection.recrop import OFF_CENTER, TOGETHER, fit, fit_all
 from facerecon.imaging import Crop
 
 POSE = torch.tensor([0.2, -0.4, 0.1, 0.09, -0.12, 0.3], dtype=torch.float64) / POSE_UNITS
@@ -80,3 +80,47 @@ def test_a_fit_far_astray_does_not_move_the_crop(model, monkeypatch):
     square = Crop(0.0, 0.0, 210.0, 105)
     _, found = fit(network, model, photo, square, iterations=1)
     assert found == square and network.calls == 1
+
+
+class _BrightSquare(StandIn):
+    """Stands for CoarseNet: knows in every image of a batch where the bright pixels lie."""
+
+    def __init__(self, n_coefficients: int):
+        super().__init__()
+        self.n, self.batches = n_coefficients, []
+
+    def answer(self, maps, r):
+        self.batches.append(len(maps))
+        weight = (maps[:, 0] > 0.5).double()
+        weight = weight / weight.sum((1, 2), keepdim=True)
+        place = (torch.arange(maps.shape[-1]) + 0.5).double() / maps.shape[-1] - 0.5
+        result = torch.zeros_like(r)
+        result[:, self.n + 3] = (weight.sum(1) @ place / POSE_UNITS[3]).to(r)
+        result[:, self.n + 4] = -(weight.sum(2) @ place / POSE_UNITS[4]).to(r)
+        return result
+
+
+@pytest.mark.parametrize("count", [1, 2, TOGETHER + 1, 20])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_all_faces_at_once_as_each_alone(model, monkeypatch, threads, count):
+    photo = np.zeros((100, 100 * count), np.float32)
+    crops = []
+    for number in range(count):
+        left = 100 * number + 30 + (20 * number) % 30  # some are off their crop's center
+        photo[30:60, left : left + 30] = 1.0
+        crops.append(Crop(100.0 * number, 0.0, 100.0, 50))
+    monkeypatch.setattr("facerecon.coarsenet.feedback", lambda _, image, r, config: image)
+    network = _BrightSquare(model.n_coefficients)
+    alone = [fit(network, model, photo, crop, iterations=2) for crop in crops]
+    network.batches.clear()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        together = fit_all(network, model, photo, crops, iterations=2)
+    finally:
+        torch.set_num_threads(before)
+    assert any(found.crop != crop for found, crop in zip(alone, crops, strict=True)) == (count > 1)
+    assert max(network.batches) <= TOGETHER and len(together) == count
+    for one, other in zip(alone, together, strict=True):
+        assert one.crop == other.crop and len(other.steps) == 3
+        torch.testing.assert_close(other.steps, one.steps)

@@ -243,9 +243,11 @@ class Crop:
         """
         r, rows = _sampling(image.shape[0], self.y, self.step, self.size)
         c, columns = _sampling(image.shape[1], self.x, self.step, self.size)
-        part = image[r, c].astype(np.float32, copy=False)
-        part = np.tensordot(rows, part, axes=(1, 0))
-        return np.moveaxis(np.tensordot(columns, part, axes=(1, 1)), 0, 1).copy()
+        part = np.ascontiguousarray(image[r, c], dtype=np.float32)
+        # By torch, whose products heed the number of threads that `backends.threads` sets.
+        rows, part, columns = map(torch.from_numpy, (rows, part, columns))
+        part = torch.tensordot(rows, part, dims=([1], [0]))
+        return torch.tensordot(columns, part, dims=([1], [1])).movedim(0, 1).contiguous().numpy()
 
 
 def crop(

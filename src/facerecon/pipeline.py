@@ -16,7 +16,7 @@ from facerecon.coarsenet import CoarseNet
 from facerecon.depth import depth_to_mesh
 from facerecon.detection.detect import Box, detect_faces, largest_face
 from facerecon.detection.network import DetectionNet, load_detector
-from facerecon.detection.recrop import fit_all
+from facerecon.detection.recrop import Fit, fit_all
 from facerecon.finenet import FineNet
 from facerecon.imaging import Crop, ImageSource, load_image, square_crop, to_grey
 from facerecon.messages import OneLine
@@ -211,7 +211,7 @@ class Reconstructor:
             wanted = [largest_face(photo, self.coarsenet, self.model, self.detector)]
         crops = [square_crop(box.crop_box(), photo.shape[:2], COARSE_SIZE) for box in wanted]
         fits = fit_all(self.coarsenet, self.model, photo, crops, self.iterations)
-        sizes = [self._detailed_size(fit.crop.side) for fit in fits]
+        sizes = list(map(self._detailed_size, fits))
 
         def detailed(number: int) -> Reconstruction | ReconstructionError:
             try:
@@ -225,12 +225,9 @@ class Reconstructor:
             raise faces[-1]
         return found if all_faces else found[0]
 
-    def _detailed_size(self, side: float) -> int:
-        """Pixels of the crop that is refined, for one of `side` pixels in the photograph.
-
-        Warns the caller of `__call__` where the photograph has too few.
-        """
-        size, cause = self.size, None
+    def _detailed_size(self, fit: Fit) -> int:
+        """Pixels of the crop that is refined; a warning where the photograph has too few."""
+        size, side, cause = self.size, fit.crop.side, None
         if size > COARSE_SIZE >= side:
             size = COARSE_SIZE
             cause = (
@@ -240,7 +237,7 @@ class Reconstructor:
             cause = f"only the coarse shape can be trusted; detail needs {MIN_DETAILED} or more"
         if cause is not None:
             message = f"the face's crop is {side:.0f} pixels wide: {cause}"
-            warnings.warn(message, SmallFaceWarning, stacklevel=4)
+            warnings.warn(message, SmallFaceWarning, stacklevel=3)
         return size
 
     @torch.no_grad()

@@ -190,7 +190,7 @@ def _linearized(
     """
     basis, turning = _basis(slopes)
     light = _light(level, basis, trust)
-    lit = np.tensordot(light, basis, 1)
+    lit = _weighted(basis, light)
     shading = np.maximum(lit, darkest)
     left = np.log(level) - np.log(shading)
     sigma = settings.albedo_mm / mm_per_pixel
@@ -198,7 +198,7 @@ def _linearized(
     residual = left - albedo
     weight = trust * _skin_tone(albedo, trust, settings.tone) * (lit > 1.5 * darkest)
     weight = weight / (1 + (residual / settings.outlier) ** 2) ** 2
-    across, along = (np.tensordot(light[1:], each, 1) / shading for each in turning)
+    across, along = (_weighted(each, light[1:]) / shading for each in turning)
     return _Linearized(residual, across, along, weight, light, albedo)
 
 
@@ -277,6 +277,11 @@ def _basis(slopes: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
     return np.concatenate([np.ones_like(normal[:1]), normal]), turning
 
 
+def _weighted(maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The sum of maps by their weights; as a matrix product NumPy would wake all of its threads."""
+    return sum(weight * each for weight, each in zip(weights, maps, strict=True))
+
+
 def _light(level: np.ndarray, basis: np.ndarray, trust: np.ndarray) -> Float[np.ndarray, "4"]:
     """First-order light that explains the photograph of a surface of albedo 1; robust."""
     chosen = np.flatnonzero(trust > 0.05)
@@ -284,12 +289,13 @@ def _light(level: np.ndarray, basis: np.ndarray, trust: np.ndarray) -> Float[np.
         return np.array([level.mean(), 0, 0, 0], np.float32)
     design = basis.reshape(4, -1)[:, chosen]
     wanted, weight = level.ravel()[chosen], trust.ravel()[chosen]
+    ridge = np.float32(1e-6 * len(chosen)) * np.eye(4, dtype=np.float32)
     usual = weight
     for _ in range(_LIGHT_ROUNDS):
         weighted = design * usual
-        gram = weighted @ design.T + np.float32(1e-6 * len(chosen)) * np.eye(4, dtype=np.float32)
-        light = np.linalg.solve(gram, weighted @ wanted)
-        residual = wanted - light @ design
+        gram = np.einsum("in,jn->ij", weighted, design) + ridge
+        light = np.linalg.solve(gram, np.einsum("in,n->i", weighted, wanted))
+        residual = wanted - _weighted(design, light)
         scale = 1.5 * np.median(np.abs(residual)) + 1e-3
         usual = weight / (1 + (residual / scale) ** 2)
     return light

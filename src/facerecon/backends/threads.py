@@ -7,7 +7,6 @@ a fork.
 """
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -77,10 +76,16 @@ def side_by_side(
     Raises:
         Whatever the function raises; of several errors that of the first item.
     """
-    workers = torch.get_num_threads() if device.type == "cpu" else 1
-    if min(workers, len(items)) <= 1:
+    threads = torch.get_num_threads()
+    workers = min(threads, len(items)) if device.type == "cpu" else 1
+    if workers <= 1:
         return [function(item) for item in items]
-    return list(_single_threads(os.getpid(), workers).map(function, items))
+    torch.set_num_threads(1)  # for threads that begin now, and for the matrix products of all
+    try:
+        with ThreadPoolExecutor(workers, f"facerecon-{os.getpid()}") as pool:
+            return list(pool.map(function, items))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def balanced_parts(items: Sequence[Item], most: int) -> list[Sequence[Item]]:
@@ -96,33 +101,6 @@ def balanced_parts(items: Sequence[Item], most: int) -> list[Sequence[Item]]:
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     """Threads that wait for work; by process, because threads do not survive a fork."""
     return ThreadPoolExecutor(threads, thread_name_prefix=f"facerecon-{process}")
-
-
-_beginning = threading.Lock()
-
-
-def _single_threads(process: int, threads: int) -> ThreadPoolExecutor:
-    """As `_pool`, of threads that compute alone."""
-    with _beginning:
-        return _begun(process, threads)
-
-
-@cache
-def _begun(process: int, threads: int) -> ThreadPoolExecutor:
-    # torch sets the number for the calling thread and for those that begin later. So all of these
-    # begin here, and then the caller sets back what those that begin later get.
-    ready = threading.Barrier(threads + 1)
-
-    def begin() -> None:
-        torch.set_num_threads(1)
-        ready.wait()
-
-    pool = ThreadPoolExecutor(threads, f"facerecon-alone-{process}", begin)
-    for _ in range(threads):
-        pool.submit(int)
-    ready.wait()
-    torch.set_num_threads(threads)
-    return pool
 
 
 def as_array(tensor: Tensor) -> np.ndarray:
