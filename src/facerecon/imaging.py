@@ -243,7 +243,7 @@ class Crop:
         """
         r, rows = _sampling(image.shape[0], self.y, self.step, self.size)
         c, columns = _sampling(image.shape[1], self.x, self.step, self.size)
-        part = np.ascontiguousarray(image[r, c], dtype=np.float32)
+        part = np.array(image[r, c], dtype=np.float32, order="C")
         # By torch, whose products heed the number of threads that `backends.threads` sets.
         rows, part, columns = map(torch.from_numpy, (rows, part, columns))
         part = torch.tensordot(rows, part, dims=([1], [0]))
