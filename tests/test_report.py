@@ -11,7 +11,7 @@ from PIL import Image
 from test_reconstruction import ball
 
 from facerecon.cli import main
-from facerecon.commands.outcome import FAILED, OK
+from facerecon.commands.outcome import FAILED, OK, USAGE
 from facerecon.imaging import Crop
 from facerecon.pipeline import Reconstructor, SmallFaceWarning
 from facerecon.reconstruction import MESH_FORMATS
@@ -287,3 +287,37 @@ def test_packed_data_is_json(model):
     text = report.report(ball(), "ball", model)
     scene = json.loads(re.search(r'id="faceview-data">(.*?)</script>', text, re.S)[1])
     assert scene["parts"][0]["vertices"] == len(ball().vertices)
+
+
+def test_a_page_gets_the_name_that_is_asked_for(tmp_path, capsys):
+    mesh, other = (str(ball().save(tmp_path / name)[0]) for name in ("face.glb", "face.ply"))
+    page = tmp_path / "pages" / "v.html"
+    assert main(["view", mesh, "--out", str(page)]) == OK
+    assert [path.name for path in page.parent.iterdir()] == ["v.html"]
+    assert GENERATOR in page.read_text() and f"{mesh} -> {page}" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["view", mesh, other, "--out", str(page)])
+    assert ended.value.code == USAGE
+    assert f"--out {page}: one page shows one face" in capsys.readouterr().err
+    page.write_text("a page of the user's")
+    assert main(["view", mesh, "--out", str(page)]) == FAILED
+    assert f"{page}: is no page of facerecon's" in capsys.readouterr().err
+    assert page.read_text() == "a page of the user's"
+
+
+def test_a_folder_may_have_a_pages_name(tmp_path):
+    (tmp_path / "v.html").mkdir()
+    mesh = str(ball().save(tmp_path / "face.glb")[0])
+    assert main(["view", mesh, "--out", str(tmp_path / "v.html")]) == OK
+    assert (tmp_path / "v.html" / "face_view.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "command", [["view", "a.ply"], ["reconstruct", "a.jpg"], ["video", "a.mp4"]]
+)
+def test_a_files_name_makes_no_folder(tmp_path, command, capsys):
+    out = tmp_path / "face.glb"
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--out", str(out)])
+    assert ended.value.code == USAGE and not out.exists()
+    assert f"{out} is a file's name; name a folder" in capsys.readouterr().err

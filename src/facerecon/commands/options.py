@@ -1,7 +1,23 @@
-"""Kinds of numbers that options take; argparse makes of an error here a message and exit code 2."""
+"""Kinds of values that options take; argparse makes of an error here a message and exit code 2."""
 
 import argparse
 import math
+from pathlib import Path
+
+_OF_FILES = (
+    ".csv", ".glb", ".gltf", ".htm", ".html", ".jpeg", ".jpg", ".json", ".mp4", ".npy", ".npz",
+    ".obj", ".png", ".ply", ".stl", ".txt", ".webm",
+)  # fmt: skip
+
+
+def results_folder(text: str) -> Path:
+    """A folder for results, which may not exist yet; a name that promises a file is refused."""
+    path = Path(text)
+    if path.suffix.lower() in _OF_FILES and not path.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{text} is a file's name; name a folder, which may be new, such as {path.stem}"
+        )
+    return path
 
 
 def natural(text: str) -> int:

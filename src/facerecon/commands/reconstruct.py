@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facerecon.commands.options import coordinate, measure
+from facerecon.commands.options import coordinate, measure, results_folder
 from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, fail, say, small_faces_named
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def add_reconstruct(commands: argparse._SubParsersAction) -> None:
         metavar="PHOTO",
         help="photographs, folders of them, or patterns such as 'holiday/*.jpg'",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
+    parser.add_argument(
+        "--out", type=results_folder, required=True, metavar="DIR", help="output folder"
+    )
     parser.add_argument(
         "--box",
         type=coordinate,

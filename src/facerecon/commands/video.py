@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facerecon.commands.options import measure, positive
+from facerecon.commands.options import measure, positive, results_folder
 from facerecon.commands.outcome import EXIT_CODES, OK, fail, say
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ def add_video(commands: argparse._SubParsersAction) -> None:
         epilog=EXIT_CODES,
     )
     parser.add_argument("clip", type=Path, metavar="CLIP", help="a video file")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
+    parser.add_argument(
+        "--out", type=results_folder, required=True, metavar="DIR", help="output folder"
+    )
     parser.add_argument(
         "--smooth",
         type=_cutoff,

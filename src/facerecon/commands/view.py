@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facerecon.commands.options import results_folder
 from facerecon.commands.outcome import EXIT_CODES, FAILED, OK, fail, say, small_faces_named
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 MESHES = (".ply", ".obj", ".stl", ".glb")
 SHEET = "faces.html"
+PAGE = ".html"
 
 
 def add_view(commands: argparse._SubParsersAction) -> None:
@@ -36,16 +38,21 @@ def add_view(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=_folder_or_page,
         default=Path("."),
         metavar="DIR",
-        help="output folder (default: where the command is given)",
+        help="output folder, or, of one FACE, the page's own name, which ends with .html (default:"
+        " where the command is given)",
     )
     parser.add_argument(
         "--open", action="store_true", dest="show", help="open the page in the browser"
     )
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
-    parser.set_defaults(command=_view)
+    parser.set_defaults(command=_view, usage_error=parser.error)
+
+
+def _folder_or_page(text: str) -> Path:
+    return Path(text) if Path(text).suffix.lower() == PAGE else results_folder(text)
 
 
 def _view(args: argparse.Namespace) -> int:
@@ -61,7 +68,10 @@ def _view(args: argparse.Namespace) -> int:
         except ImageError as error:
             failures += 1
             fail(error)
-    require_writable(args.out)
+    own_name = args.out.suffix.lower() == PAGE and not args.out.is_dir()
+    if own_name and len(paths) > 1:
+        args.usage_error(f"--out {args.out}: one page shows one face; name a folder for several")
+    require_writable(args.out.parent if own_name else args.out)
     reconstructor = None
     cards: list[Card] = []
     pages: list[Path] = []
@@ -71,7 +81,8 @@ def _view(args: argparse.Namespace) -> int:
                 from facerecon.pipeline import Reconstructor
 
                 reconstructor = Reconstructor.from_pretrained(device=args.device)
-            page, card = _write_one(path, args.out, pages, reconstructor)
+            page = args.out if own_name else _free_page(path, args.out, pages)
+            card = _write_one(path, page, reconstructor)
         except (ValueError, OSError, MemoryError) as error:
             failures += 1
             message = str(error) or type(error).__name__
@@ -95,10 +106,16 @@ def _view(args: argparse.Namespace) -> int:
     return FAILED if failures else OK
 
 
-def _write_one(
-    path: Path, folder: Path, taken: list[Path], reconstructor: "Reconstructor | None"
-) -> tuple[Path, "Card"]:
-    """Write the page of one photograph or mesh; also returns its card for the contact sheet."""
+def _free_page(path: Path, folder: Path, taken: list[Path]) -> Path:
+    """The page of a photograph or mesh in a folder, none of those that this run wrote."""
+    page, number = folder / f"{path.stem}_view.html", 2
+    while page in taken:  # a.jpg and a.glb, or two folders with the same names
+        page, number = folder / f"{path.stem}-{number}_view.html", number + 1
+    return page
+
+
+def _write_one(path: Path, page: Path, reconstructor: "Reconstructor | None") -> "Card":
+    """Write the page of one photograph or mesh; returns its card for the contact sheet."""
     from urllib.parse import quote
 
     from facerecon.views import report
@@ -111,8 +128,5 @@ def _write_one(
             face = reconstructor(path)
         text = report.report(face, path.name, reconstructor.model)
         picture = report.thumbnail(face)
-    page, number = folder / f"{path.stem}_view.html", 2
-    while page in taken:  # a.jpg and a.glb, or two folders with the same names
-        page, number = folder / f"{path.stem}-{number}_view.html", number + 1
     write_page(page, text)
-    return page, report.Card(path.name, quote(page.name), picture)
+    return report.Card(path.name, quote(page.name), picture)
