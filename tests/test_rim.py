@@ -138,7 +138,7 @@ def test_the_rim_of_a_head_is_smooth_from_the_side(model, person):
     trimmed = depth_to_mesh(depth, trimmed, mm, 25.0)
     assert roughness(cut) < 5 and roughness(cut) < 0.4 * roughness(trimmed)
     deep = [np.ptp(each.vertices[:, 2].numpy()) for each in (cut, trimmed)]
-    assert deep[0] > 0.9 * deep[1]  # and the sides are not simply left out
+    assert deep[0] > 0.88 * deep[1]  # and the sides are not simply left out
 
 
 def test_what_lies_beside_the_face_is_cut_off_between_pixels():
@@ -150,8 +150,9 @@ def test_what_lies_beside_the_face_is_cut_off_between_pixels():
     row = (1 - mesh.uv[:, 1]) * size - 0.5
     assert abs(row.max() - 60.3) < 1
     below = (row > 58) & ~away_from(rim_of(mesh), len(row))
-    assert below.sum() > 90 and row[below].std() < 0.1  # a straight line
-    assert row.min() == pytest.approx(0, abs=1e-3)  # the picture's border is no rim
+    below &= mesh.vertices[:, 0].abs() < 30  # the corners are round
+    assert below.sum() > 50 and row[below].std() < 0.1  # a straight line
+    assert 0 < row.min() < 1.5  # the picture ends it as an outline does
 
 
 def test_no_face_has_no_rim():
@@ -168,3 +169,51 @@ def test_a_strip_that_hangs_behind_a_cliff_goes(width, kept):
     trimmed = trim_rim(depth, mask, mm_per_pixel=1.0)
     assert trimmed[70, 20] and trimmed[70, 54]  # before the cliff
     assert bool(trimmed[70, 60 + width // 2]) is kept
+
+
+def test_a_rim_that_is_nearly_along_the_rows_has_no_steps():
+    """Rows that end the mask 25 pixels further each, up to the picture's border."""
+    row, column = torch.meshgrid(torch.arange(120), torch.arange(160), indexing="ij")
+    mask = (row * 25 > column - 40) & (column > 20) & (column < 140) & (row < 100)
+    level = rim_level(torch.zeros(120, 160), mask, torch.zeros(120, 160), 1.0)
+    mesh = cut_mesh(depth_to_mesh(torch.zeros(120, 160), mask, 1.0), level)
+    rim = rim_of(mesh)
+    x, y = mesh.vertices[rim, 0] + 79.5, 59.5 - mesh.vertices[rim, 1]
+    top = (y < 20) & (x > 55) & (x < 106)
+    order = x[top].argsort()
+    course = np.interp(np.arange(56.0, 105), x[top][order], y[top][order])
+    assert np.abs(np.diff(course, 2)).max() < 0.15  # steps that stay have 0.57
+    assert np.diff(course).min() > -0.01
+
+
+def test_an_eye_that_hangs_at_its_brow_behind_the_nose_goes():
+    """Behind a cliff two parts of 20 mm: one held above and below stays, one held above goes."""
+    row, column = torch.meshgrid(torch.arange(140.0), torch.arange(100.0), indexing="ij")
+    deep = (1.5 * torch.minimum(row - 30, 110 - row)).clamp(0, 30)
+    depth = torch.where(column < 60, 0.0, -deep)
+    bridge = column < 82
+    flap = bridge & ((column < 60) | (row < 80))
+    held, hangs = (trim_rim(depth, mask, mm_per_pixel=1.0) for mask in (bridge, flap))
+    assert held[70, 70] and not hangs[70, 70]
+    assert hangs[70, 50] and hangs[20, 70]  # before the cliff, and the brow
+
+
+def test_the_wall_behind_a_nose_has_no_ridges():
+    """A cliff whose place jitters from row to row, as at a slanted outline in pixels."""
+    row, column = torch.meshgrid(torch.arange(60.0), torch.arange(60.0), indexing="ij")
+    jitter = 2.0 * (row.long() // 3 % 2)
+    inside = ((row - 30).abs() < 18).float()
+    depth = 16 * inside * torch.sigmoid(8 * (column - 30 - jitter))
+    everywhere = torch.ones(60, 60, dtype=torch.bool)
+    whole = depth_to_mesh(depth, everywhere, 1.0, 25.0)
+    mesh = cut_mesh(whole, torch.ones(60, 60))
+
+    def ridges(vertices):
+        x, y, z = vertices.T
+        wall = ((x - 1).abs() < 4) & (y.abs() < 10)
+        return sum(z[wall & (x == at)].std().item() for at in x[wall].unique())
+
+    assert ridges(mesh.vertices) < 0.3 * ridges(whole.vertices)
+    flat = (mesh.vertices[:, 0] - 1).abs() > 10  # nothing else moves
+    flat &= (mesh.vertices[:, 0].abs() < 25) & (mesh.vertices[:, 1].abs() < 10)  # no rim, no end
+    assert (mesh.vertices[flat, 2] - whole.vertices[flat, 2]).abs().max() < 1e-3

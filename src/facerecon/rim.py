@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from facerecon.depth import DepthMesh, normals_from_depth
 from facerecon.integration import conjugate_gradients, divergence
-from facerecon.mesh import border_edges, renumbered
+from facerecon.mesh import border_edges, edges, renumbered
 
 LEAST_FACING = 0.42
 """z of the normals, as their mean over `FACING_MM`, where the face ends."""
@@ -38,8 +38,14 @@ MAX_JUMP_MM = 10.0
 
 _SOFTNESS = 0.15  # of the facing: how far from its limit it counts as far
 _MAX_SLOPE = 3.0  # of what is kept; where the facing ends a face, it is 2.2
-_BORDER = 2.0  # standard deviation in pixels of what rounds the mask
+_BORDERS = ((2.0, 0.5), (6.0, 0.9))
+"""Standard deviations of what rounds the mask, and by how much its rim is cut off, in pixels. The
+first follows the mask closely, the second irons out the steps of what is nearly along a row."""
+
 _RIM_STEPS = 20  # means over about three pixels
+_WALL = 4.0  # slope of a wall: a nose before the cheek that it hides
+_WALL_RINGS = 3  # of vertices about a wall that are smoothed with it
+_WALL_STEPS = 60
 _STEEPEST = 8.0  # area of a pixel's surface, in squares of its width
 
 
@@ -79,15 +85,20 @@ def rim_level(
     )
     level = surface.mean(torch.minimum(level, 1 - 2 * beside).clamp(-1, 1), ROUNDING_MM)
     # That mean may pass beyond what was trimmed, and an edge to its neighbor may be a cliff.
-    level = torch.minimum(level, 2 * (_blurred(trimmed, _BORDER) - ndtr(0.5 / _BORDER)))
+    # The picture ends a face as any outline does: else the rim would jump where the two meet.
+    for sigma, inset in _BORDERS:
+        share = _blurred(trimmed, sigma, mode="constant")
+        level = torch.minimum(level, 2 * (share - ndtr(inset / sigma)))
     level = torch.where(mask, level, -1.0).clamp(-1, 1)
     inside = level > 0
     kept = torch.from_numpy(_large(inside.cpu().numpy())).to(mask)
     return torch.where(inside & ~kept, -level, level)
 
 
-def _blurred(mask: Bool[Tensor, "height width"], sigma: float) -> Float[Tensor, "height width"]:
-    share = ndimage.gaussian_filter(mask.cpu().numpy().astype(np.float32), sigma, mode="nearest")
+def _blurred(
+    mask: Bool[Tensor, "height width"], sigma: float, mode: str = "nearest"
+) -> Float[Tensor, "height width"]:
+    share = ndimage.gaussian_filter(mask.cpu().numpy().astype(np.float32), sigma, mode=mode)
     return torch.from_numpy(share).to(mask.device)
 
 
@@ -114,8 +125,8 @@ def cut_mesh(mesh: DepthMesh, level: Float[Tensor, "height width"]) -> DepthMesh
     inner = torch.cat([tip[:, [0, 0]], trunk[:, [1, 2]]])
     outer = torch.cat([tip[:, [1, 2]], trunk[:, [0, 0]]])
     base = len(mesh.vertices)
-    edges, crossing = torch.unique(inner * base + outer, return_inverse=True)
-    a, b, n, crossing = edges // base, edges % base, len(tip), crossing + base
+    crossed, crossing = torch.unique(inner * base + outer, return_inverse=True)
+    a, b, n, crossing = crossed // base, crossed % base, len(tip), crossing + base
     share = (value[a] / (value[a] - value[b]))[:, None]
     points = torch.cat([mesh.vertices, mesh.uv], dim=1)
     points = torch.cat([points, points[a] + share * (points[b] - points[a])])
@@ -132,6 +143,7 @@ def cut_mesh(mesh: DepthMesh, level: Float[Tensor, "height width"]) -> DepthMesh
     vertices, uv = points[used].split([3, 2], dim=1)
     vertices = vertices.contiguous()
     vertices[:, 2] = _smooth_along_rim(vertices[:, 2], triangles)
+    vertices[:, 2] = _smooth_walls(vertices, triangles)
     return DepthMesh(vertices, triangles, uv.contiguous())
 
 
@@ -147,6 +159,34 @@ def _smooth_along_rim(
         total = torch.zeros_like(course).index_add(0, here, course[there])
         course = (course + total / neighbors) / 2
     return values.index_copy(0, rim, course)
+
+
+def _smooth_walls(
+    vertices: Float[Tensor, "vertices 3"], triangles: Int[Tensor, "triangles 3"]
+) -> Float[Tensor, " vertices"]:
+    """Depths of vertices, those at walls averaged with their neighbors, again and again."""
+    ends = edges(triangles)
+    a, b = ends.T
+    step = vertices[a] - vertices[b]
+    steep = step[:, 2].abs() > _WALL * step[:, :2].norm(dim=1)
+
+    def around(chosen: Tensor) -> Tensor:
+        near = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
+        near[chosen] = True
+        for _ in range(_WALL_RINGS):
+            near[ends[near[a] | near[b]]] = True
+        return near
+
+    border = around(border_edges(triangles))
+    near = around(ends[steep & ~border[a] & ~border[b]]) & ~border
+    ends = ends[near[a] | near[b]]
+    here, there = torch.cat([ends, ends.flip(1)]).T
+    neighbors = torch.bincount(here, minlength=len(vertices)).clamp(min=1)
+    depth = vertices[:, 2]
+    for _ in range(_WALL_STEPS):
+        mean = torch.zeros_like(depth).index_add(0, here, depth[there]) / neighbors
+        depth = torch.where(near, (depth + mean) / 2, depth)
+    return depth
 
 
 def _turned(corners: Tensor, odd: Tensor) -> Tensor:
@@ -197,6 +237,7 @@ def trim_rim(
     max_jump_mm: float = MAX_JUMP_MM,
     rounding: float = 3.0,
     strip_mm: float = 16.0,
+    flap_mm: float = 32.0,
     island_share: float = ISLAND_SHARE,
     hole_share: float = 0.05,
 ) -> Bool[Tensor, "height width"]:
@@ -205,9 +246,10 @@ def trim_rim(
     Along an outline the surface turns away: one pixel there spans many mm of depth, and the steps
     of the outline from row to row become teeth. Pixels steeper than `max_slope` go if they reach
     the outline or a jump over other such pixels. Strips (beside an ear, or of a cheek behind the
-    nose) narrower than `strip_mm` go, what is left is rounded, and islands (of an ear, of the neck
-    under the chin) smaller than `island_share` of the largest go, too; holes smaller than
-    `hole_share` of it come back.
+    nose) narrower than `strip_mm` go, and flaps behind a jump narrower than `flap_mm` (an eye
+    behind the nose that hangs at its brow alone). What is left is rounded, and islands (of an ear,
+    of the neck under the chin) smaller than `island_share` of the largest go, too; holes smaller
+    than `hole_share` of it come back.
 
     Args:
         depth: mm; ignored outside the mask (NaN allowed).
@@ -231,6 +273,7 @@ def trim_rim(
     cliffs, behind = _cliffs(depth, mask, max_jump_mm)
     kept = _opened(kept, radius)
     kept &= ~behind | _opened(kept, radius, cliffs)
+    kept &= ~_flaps(kept, behind, cliffs, flap_mm / 2 / mm_per_pixel)
     share = ndimage.gaussian_filter(
         kept.astype(np.float32), rounding / mm_per_pixel, mode="nearest"
     )
@@ -259,6 +302,20 @@ def _cliffs(
         return cliffs, far
     place = ndimage.distance_transform_edt(~cliffs, return_distances=False, return_indices=True)
     return cliffs, far[tuple(place)]
+
+
+def _flaps(mask: np.ndarray, behind: np.ndarray, cliffs: np.ndarray, radius: float) -> np.ndarray:
+    """What lies behind a cliff, is narrower than a disk of this radius, and hangs at one side."""
+    square = np.ones((3, 3), dtype=bool)
+    narrow = mask & behind & ~_opened(mask, radius, cliffs)
+    others = mask & ~narrow & ~ndimage.binary_dilation(cliffs, square, iterations=2)
+    label, count = ndimage.label(narrow)
+    flaps = np.zeros_like(mask)
+    for part in (label == number for number in range(1, count + 1)):
+        held = ndimage.binary_dilation(part, square, iterations=2) & others
+        if ndimage.label(held, square)[1] < 2:
+            flaps |= part
+    return flaps
 
 
 def _opened(mask: np.ndarray, radius: float, cliffs: np.ndarray | None = None) -> np.ndarray:
