@@ -1,8 +1,9 @@
 """Skin by color, on made pictures."""
 
+import pytest
 import torch
 
-from facerecon.skin_map import skin_by_color
+from facerecon.skin_map import hair_by_color, skin_by_color
 
 SKIN = torch.tensor([0.8, 0.6, 0.5])
 
@@ -48,3 +49,32 @@ def test_grey_photographs_have_skin_everywhere():
 def test_without_bare_skin_nothing_is_known():
     weight = skin_by_color(picture(), torch.zeros(1, 1, 60, 60, dtype=torch.bool), 1.0)
     assert weight.min() == 1
+
+
+@pytest.mark.parametrize(
+    ("color", "is_hair"),
+    [
+        ((0.05, 0.05, 0.06), True),  # black
+        ((0.35, 0.22, 0.12), True),  # brown
+        ((0.45, 0.2, 0.1), True),  # red
+        ((0.5, 0.5, 0.5), True),  # grey
+        ((0.25, 0.5, 0.2), False),  # leaves
+        ((0.3, 0.4, 0.6), False),  # a blue wall
+        ((0.95, 0.55, 0.75), False),  # a petal
+        ((1.0, 1.0, 1.0), False),  # a white wall
+    ],
+)
+def test_hair_is_told_from_other_things_by_color(color, is_hair):
+    rgb = 0.7 * picture()
+    rgb[..., :15, :] = torch.tensor(color).view(3, 1, 1)
+    weight = hair_by_color(rgb, lower_half(), 1.0)[0, 0, 3:10]
+    assert weight.min() > 0.7 if is_hair else weight.max() < 0.5
+
+
+def test_colored_light_need_not_widen_the_colors_of_skin():
+    rgb = picture()
+    rgb[:, 0, :, :30] *= 1.5  # a redder half
+    green = torch.tensor([0.5, 0.62, 0.5]).view(3, 1, 1)
+    rgb[..., :10, :] = green
+    wide, narrow = (skin_by_color(rgb, lower_half(), 1.0, *most) for most in ((), (0.08,)))
+    assert wide[0, 0, 5, 30] > 0.5 > 0.3 > narrow[0, 0, 5, 30]

@@ -59,7 +59,7 @@ class Atlas(Chart):
                 number = self._island_of[own][0]
                 if number > 0 and (own == (self._island_of == number)).all():
                     self.eyeballs.append(int(number))
-        sense = np.sign(np.median(_areas(uv, corners[self._island_of[corners[:, 0]] == 0])))
+        sense = np.sign(_areas(uv, corners[self._island_of[corners[:, 0]] == 0]).sum())
         for number in range(count + 1):
             inside = self._island_of == number
             part = uv[inside]
@@ -68,7 +68,8 @@ class Atlas(Chart):
             local = np.zeros_like(uv)
             local[inside] = part
             mine = corners[self._island_of[corners[:, 0]] == number]
-            if np.sign(np.median(_areas(local, mine))) != sense:  # all islands show the same side
+            # All islands show the same side; one that is folded, as the mouth's, its larger one.
+            if np.sign(_areas(local, mine).sum()) != sense:
                 part = part * [-1, 1]
             low, extent = part.min(0), np.maximum(np.ptp(part, axis=0), 1e-9)
             part = (part - low) / extent  # 0 to 1, v upward
