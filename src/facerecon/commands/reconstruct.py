@@ -302,4 +302,4 @@ def _write_sheet(folder: Path, reports: Sequence[Path]) -> Path:
                 (900, round(900 * picture.height / picture.width))
             )
         cards.append(Card(stem, quote(path.name), jpeg(np.asarray(small))))
-    return write_page(folder / SHEET, contact_sheet(cards, f"Faces in {folder.name}"))
+    return write_page(folder / SHEET, contact_sheet(cards, f"Faces in {folder.absolute().name}"))

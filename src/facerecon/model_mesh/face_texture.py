@@ -24,6 +24,7 @@ from facerecon.model_mesh.seen import (
     look_up,
     scalp_weight,
     smoothstep,
+    unit,
 )
 from facerecon.model_mesh.unwrap import Mirror, fill, sample
 from facerecon.morphable_model import MorphableModel
@@ -218,15 +219,15 @@ def _normal_map(
     frame = torch.cat([normals, tangents(points, normals, atlas)], dim=1)
     maps = interpolate(frame[None], atlas.fragments, atlas.triangles)[0]
     normal, tangent, sign = maps[:3], maps[3:6], maps[6].sign()
-    normal = torch.nn.functional.normalize(normal, dim=0)
+    normal = unit(normal)
     tangent = tangent - (tangent * normal).sum(0) * normal
-    tangent = torch.nn.functional.normalize(tangent, dim=0)
+    tangent = unit(tangent)
     bitangent = torch.linalg.cross(normal, tangent, dim=0) * sign
 
     fine = np.dstack([np.nan_to_num(face.normals), face.mask])
     fine = torch.from_numpy(seen.crop.cut(fine.astype(np.float32))).permute(2, 0, 1)[None]
     fine = sample(fine, seen.place)[0]
-    direction = torch.nn.functional.normalize(fine[:3], dim=0)
+    direction = unit(fine[:3])
     local = torch.stack([(axis * direction).sum(0) for axis in (tangent, bitangent, normal)])
     island = atlas.texel_islands().numpy()
     known = (seen.known & (fine[3] > 0.99) & (local[2] > LEAST_FACING)).numpy() & (island == 0)

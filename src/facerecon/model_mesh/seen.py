@@ -132,7 +132,7 @@ def look_up(face: Reconstruction, model: MorphableModel, atlas: Atlas, scalp: Te
     maps = torch.cat(maps, dim=2)
     maps = interpolate(maps, atlas.fragments, model.triangles)
     place, depth, normals, middle, features, ears = maps.split([2, 1, 3, 1, 1, 1], dim=1)
-    normals = torch.nn.functional.normalize(normals[0], dim=0)
+    normals = unit(normals[0])
     # What a lid or a lip hides is near it in depth, so let the pixel's own triangle decide.
     triangle = rendering.fragments.triangle
     island = atlas.island[atlas.triangles[triangle.clamp(min=0), 0]]
@@ -184,6 +184,11 @@ def smoothstep(share: np.ndarray | Tensor) -> np.ndarray | Tensor:
     """0 below 0, 1 above 1, and smooth between them."""
     share = share.clip(0, 1)
     return share**2 * (3 - 2 * share)
+
+
+def unit(maps: Float[Tensor, "3 texels texels"]) -> Float[Tensor, "3 texels texels"]:
+    """Vectors of length 1; torch's own function takes many times longer along this axis."""
+    return maps / maps.square().sum(0).sqrt().clamp(min=1e-12)
 
 
 def _blurred(known: Bool[Tensor, "texels texels"], sigma: float) -> np.ndarray:
