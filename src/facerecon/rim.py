@@ -43,9 +43,9 @@ _BORDERS = ((2.0, 0.5), (6.0, 0.9))
 first follows the mask closely, the second irons out the steps of what is nearly along a row."""
 
 _RIM_STEPS = 20  # means over about three pixels
-_WALL = 4.0  # slope of a wall: a nose before the cheek that it hides
-_WALL_RINGS = 3  # of vertices about a wall that are smoothed with it
-_WALL_STEPS = 60
+_WALL_MM = 6.0  # from pixel to pixel: a nose before the cheek that it hides; less at lids and lips
+_WALL_RINGS = 1  # of vertices about a wall that are smoothed with it
+_WALL_STEPS = 20
 _STEEPEST = 8.0  # area of a pixel's surface, in squares of its width
 
 
@@ -167,8 +167,7 @@ def _smooth_walls(
     """Depths of vertices, those at walls averaged with their neighbors, again and again."""
     ends = edges(triangles)
     a, b = ends.T
-    step = vertices[a] - vertices[b]
-    steep = step[:, 2].abs() > _WALL * step[:, :2].norm(dim=1)
+    steep = (vertices[a, 2] - vertices[b, 2]).abs() > _WALL_MM
 
     def around(chosen: Tensor) -> Tensor:
         near = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
