@@ -68,6 +68,8 @@ def test_the_view_holds_all_parts():
     both = np.concatenate([POINTS, POINTS + ASIDE])
     distance = np.linalg.norm(both - scene["middle"], axis=1)
     assert distance.max() == pytest.approx(scene["radius"])
+    extent = np.abs(both - scene["middle"]).max(0)
+    assert extent[0] == pytest.approx(scene["reach"]) and extent[1] < extent[0]
 
 
 def test_a_page_asks_nobody_for_anything_and_escapes_names():

@@ -56,7 +56,8 @@ def packed(parts: Sequence[Part]) -> str:
     points = np.concatenate([part.vertices for part in parts]).astype(np.float64)
     middle = (points.min(0) + points.max(0)) / 2
     radius = float(np.linalg.norm(points - middle, axis=1).max())
-    scene = {"middle": middle.tolist(), "radius": max(radius, 1e-6)}
+    reach = float(np.abs(points - middle)[:, :2].max())  # seen from the front, all is within
+    scene = {"middle": middle.tolist(), "radius": max(radius, 1e-6), "reach": max(reach, 1e-6)}
     return json.dumps({**scene, "parts": [_packed(part) for part in parts]})
 
 

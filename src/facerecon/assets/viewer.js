@@ -193,7 +193,7 @@ async function show(canvas) {
       const across = width >= height;
       const [w, h] = across ? [width / views.length, height] : [width, height / views.length];
       gl.viewport(across ? k * w : 0, across ? 0 : (views.length - 1 - k) * h, w, h);
-      const unit = (1.2 * camera.zoom * Math.min(w, h)) / scene.radius;
+      const unit = Math.min(1.2 / scene.radius, 0.96 / scene.reach) * camera.zoom * Math.min(w, h);
       gl.uniform2f(uniform("scale"), unit / w, unit / h);
       for (const part of parts) {
         gl.uniform1i(uniform("look"), clay ? 2 : part.plain);
