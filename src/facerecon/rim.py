@@ -165,23 +165,22 @@ def _smooth_walls(
     vertices: Float[Tensor, "vertices 3"], triangles: Int[Tensor, "triangles 3"]
 ) -> Float[Tensor, " vertices"]:
     """Depths of vertices, those at walls averaged with their neighbors, again and again."""
-    ends = edges(triangles)
-    a, b = ends.T
-    steep = (vertices[a, 2] - vertices[b, 2]).abs() > _WALL_MM
+    depth = vertices[:, 2]
 
     def around(chosen: Tensor) -> Tensor:
         near = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
         near[chosen] = True
         for _ in range(_WALL_RINGS):
-            near[ends[near[a] | near[b]]] = True
+            near[triangles[near[triangles].any(1)]] = True
         return near
 
     border = around(border_edges(triangles))
-    near = around(ends[steep & ~border[a] & ~border[b]]) & ~border
-    ends = ends[near[a] | near[b]]
+    corners = depth[triangles]
+    steep = corners.amax(1) - corners.amin(1) > _WALL_MM
+    near = around(triangles[steep & ~border[triangles].any(1)]) & ~border
+    ends = edges(triangles[near[triangles].any(1)])
     here, there = torch.cat([ends, ends.flip(1)]).T
     neighbors = torch.bincount(here, minlength=len(vertices)).clamp(min=1)
-    depth = vertices[:, 2]
     for _ in range(_WALL_STEPS):
         mean = torch.zeros_like(depth).index_add(0, here, depth[there]) / neighbors
         depth = torch.where(near, (depth + mean) / 2, depth)
