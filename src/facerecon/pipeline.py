@@ -28,6 +28,7 @@ from facerecon.reconstruction import MIN_DETAILED, Reconstruction
 from facerecon.render import curved_surface
 from facerecon.rim import cut_mesh, rim_level
 from facerecon.shading_refinement import ShadingRefinement
+from facerecon.shape_from_normals import ShapeFromNormals
 from facerecon.shapes import require_whole
 from facerecon.weights import WeightsError, load_coarsenet, load_finenet, load_normalnet
 
@@ -74,6 +75,7 @@ class Reconstructor:
         coarsenet: trained.
         finenet: trained; None leaves the coarse geometry as it is.
         normals: refines the coarse geometry instead of FineNet; called as NormalRefinement is.
+        shape: corrects CoarseNet's answer before it is refined; called as ShapeFromNormals is.
         iterations: steps of CoarseNet (3.4).
         size: side in pixels of the crop that is refined, 200 or 400. A face whose crop has no more
             than 200 pixels is refined at 200, with a `SmallFaceWarning`; one with fewer than
@@ -92,6 +94,7 @@ class Reconstructor:
         size: int = 200,
         normals: nn.Module | None = None,
         detector: DetectionNet | None = None,
+        shape: nn.Module | None = None,
     ) -> None:
         size, iterations = require_whole("size", size), require_whole("iterations", iterations)
         if size not in FINE_SIZES:
@@ -101,6 +104,7 @@ class Reconstructor:
         self.finenet = finenet.eval() if finenet is not None else None
         self.normals = normals.eval() if normals is not None else None
         self.detector = detector.eval() if detector is not None else None
+        self.shape = shape.eval() if shape is not None else None
         self.iterations = iterations
         self.size = size
 
@@ -159,7 +163,8 @@ class Reconstructor:
             coarsenet, detector = on_onnx(coarsenet), on_onnx(load_detector())
             finenet, network = finenet and on_onnx(finenet), network and on_onnx(network)
         normals = network and NormalRefinement(model, network, ShadingRefinement()).to(device)
-        return cls(model, coarsenet, finenet, iterations, size, normals, detector)
+        shape = network and ShapeFromNormals.after(coarsenet, model, network)
+        return cls(model, coarsenet, finenet, iterations, size, normals, detector, shape)
 
     @overload
     def __call__(
@@ -240,6 +245,9 @@ class Reconstructor:
             warnings.warn(message, SmallFaceWarning, stacklevel=3)
         return size
 
+    def _grey(self, face: Float[np.ndarray, "size size 3"]) -> Float[Tensor, "1 1 size size"]:
+        return torch.from_numpy(to_grey(face)).to(self.model.mean.device)[None, None]
+
     @torch.no_grad()
     def _detailed(
         self,
@@ -255,7 +263,10 @@ class Reconstructor:
         Args:
             steps, crop: as of `recrop.Fit`. size: pixels of the crop that is refined.
         """
-        crop, r, shape = crop.at(size), steps[-1], photo.shape[:2]
+        r, shape = steps[-1], photo.shape[:2]
+        if refine and self.shape is not None:
+            r = self.shape(self._grey(crop.cut(photo)), r)
+        crop = crop.at(size)
         surface = curved_surface(self.model, r, size)
         fragments = surface.fragments
         coefficients, pose = split(r, self.model.n_coefficients)
@@ -266,7 +277,7 @@ class Reconstructor:
         scale = pose_parameters(pose, size).scale
         fine, whole = surface.depth, False
         face = crop.cut(photo)
-        grey = torch.from_numpy(to_grey(face)).to(r.device)[None, None]
+        grey = self._grey(face)
         if refine and self.normals is not None:
             color = torch.from_numpy(face).to(r.device).permute(2, 0, 1)[None]
             fine, whole = self.normals(grey, surface, 1 / scale, color).depth, True

@@ -56,7 +56,8 @@ class Reconstruction:
         vertices, faces, uv: the detailed mesh, the crop's depth triangulated; uv belongs to
             `texture()`.
         coarse_vertices, coarse_faces: the morphable model's mesh.
-        coefficients: identity and expression, in standard deviations.
+        coefficients: identity and expression, in standard deviations; where normals were seen,
+            after `shape_from_normals`.
         pose: the six numbers of the crop's pose.
         iterations: the representation r before and after each step of CoarseNet.
     """

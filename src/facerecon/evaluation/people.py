@@ -13,14 +13,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from facerecon.camera import split
 from facerecon.coarsenet import CoarseNet
 from facerecon.detection.detect import NoFaceError, largest_face
 from facerecon.detection.recrop import fit
 from facerecon.evaluation.coarse import projected_landmarks
-from facerecon.imaging import ImageError, crop, load_image
+from facerecon.imaging import Crop, ImageError, crop, load_image, to_grey
 from facerecon.messages import OneLine
 from facerecon.morphable_model import MorphableModel
 
@@ -113,8 +113,11 @@ def fit_people(
     model: MorphableModel,
     people: list[PersonPhotos],
     iterations: int = 4,
+    shape: nn.Module | None = None,
 ) -> list[FittedPerson]:
     """CoarseNet's identity of each photograph, and its landmarks on the neutral one.
+
+    shape: corrects its answers, as `ShapeFromNormals` does.
 
     Warns:
         PeopleWarning: a photograph cannot be read, or shows no face; the person is left out.
@@ -123,7 +126,8 @@ def fit_people(
     for person in people:
         try:
             steps = [
-                _fit(network, model, path, iterations) for path in (person.neutral, person.smiling)
+                _fit(network, model, path, iterations, shape)
+                for path in (person.neutral, person.smiling)
             ]
         except (ImageError, NoFaceError) as error:
             warnings.warn(f"{person.name} left out: {error}", PeopleWarning, 2)
@@ -139,11 +143,20 @@ def fit_people(
     return fitted
 
 
-def _fit(network: CoarseNet, model: MorphableModel, path: Path, iterations: int) -> tuple:
+def _fit(
+    network: CoarseNet,
+    model: MorphableModel,
+    path: Path,
+    iterations: int,
+    shape: nn.Module | None,
+) -> tuple[Tensor, Crop]:
     photo = load_image(path)
     _, square = crop(photo, largest_face(photo).crop_box(), SIZE)
     steps, square = fit(network, model, photo, square, iterations)
-    return steps[-1], square
+    r = steps[-1]
+    if shape is not None:
+        r = shape(torch.from_numpy(to_grey(square.cut(photo))).to(r)[None, None], r)
+    return r, square
 
 
 def identity_distances(

@@ -17,6 +17,7 @@ from facerecon.pipeline import Reconstructor
 from facerecon.rasterize import interpolate, interpolate_maps
 from facerecon.render import CurvedSurface
 from facerecon.shading_refinement import ShadingRefinement, refine_by_shading
+from facerecon.shape_from_normals import ShapeFromNormals
 
 
 def yale_methods(
@@ -27,8 +28,9 @@ def yale_methods(
     iterations: int = 4,
     size: int = 200,
 ) -> dict[str, Method]:
-    """`coarse`, `integrated`, `sfs`, `finenet`, `normals` and `normals+sfs`, in this order.
+    """`coarse`, `shape`, `integrated`, `sfs`, `finenet`, `normals`, `normals+sfs`, in this order.
 
+    `shape` is the coarse face after `shape_from_normals`, from which the last two start.
     `integrated` shows nothing but the coarse face's own smooth normals, `sfs` what shading adds to
     them without a network.
 
@@ -38,15 +40,17 @@ def yale_methods(
     known = model, coarsenet
     alone = NormalRefinement(model, normalnet)
     shaded = NormalRefinement(model, normalnet, ShadingRefinement())
+    shape = ShapeFromNormals.after(coarsenet, model, normalnet)
     return {
         "coarse": _method(Reconstructor(*known, None, iterations, size)),
+        "shape": _method(Reconstructor(*known, None, iterations, size, shape=shape)),
         "integrated": _method(Reconstructor(*known, None, iterations, size, CoarseNormals(model))),
         "sfs": _method(
             Reconstructor(*known, None, iterations, size, CoarseNormals(model, ShadingRefinement()))
         ),
         "finenet": _method(Reconstructor(*known, finenet, iterations, size)),
-        "normals": _method(Reconstructor(*known, None, iterations, size, alone)),
-        "normals+sfs": _method(Reconstructor(*known, None, iterations, size, shaded)),
+        "normals": _method(Reconstructor(*known, None, iterations, size, alone, shape=shape)),
+        "normals+sfs": _method(Reconstructor(*known, None, iterations, size, shaded, shape=shape)),
     }
 
 

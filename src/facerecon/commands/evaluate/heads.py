@@ -34,7 +34,9 @@ from facerecon.evaluation.heads.views import Heads, detected
 from facerecon.evaluation.sheets import expressions_sheet, heads_sheet
 from facerecon.imaging import Crop
 from facerecon.morphable_model import MorphableModel
+from facerecon.shape_from_normals import ShapeFromNormals
 from facerecon.synthetic.texture_bank import TextureBank
+from facerecon.weights import load_normalnet
 
 
 def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel) -> Results:
@@ -52,7 +54,8 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
 
     boxes = found if args.boxes == "detector" else args.boxes
     views = heads.render(args.count, args.seed, args.profiles, boxes)
-    results = evaluate_views(network, model, views, args.iterations)
+    shape = ShapeFromNormals.after(network, model, load_normalnet().to(args.device))
+    results = evaluate_views(network, model, views, args.iterations, shape=shape)
     print(heads_table(results, views))
     if args.boxes == "detector":
         print(f"\nfaces found by the detector: {100 * views.found.float().mean():.0f} %")

@@ -16,13 +16,18 @@ from facerecon.evaluation.people import (
     recognition,
 )
 from facerecon.morphable_model import MorphableModel
+from facerecon.shape_from_normals import ShapeFromNormals
+from facerecon.weights import load_normalnet
 
 
 def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel) -> Results:
     """Print how well the shapes tell people apart; the JSON file gets every person's values."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", PeopleWarning)
-        people = fit_people(network, model, list_people(args.folder)[: args.count], args.iterations)
+        known = network, model, list_people(args.folder)[: args.count], args.iterations
+        people = fit_people(*known)
+        shape = ShapeFromNormals.after(network, model, load_normalnet().to(args.device))
+        shaped = fit_people(*known, shape)
     for warning in caught:
         if issubclass(warning.category, PeopleWarning):
             print(warning.message)
@@ -30,11 +35,17 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
         raise PeopleError(f"{args.folder}: faces were found of {len(people)} people; needs two")
     distance = identity_distances(model, people)
     found, errors = recognition(distance), mean_point_errors(people)
+    after = recognition(identity_distances(model, shaped))
     print(
         f"{len(people)} people, the smiling photograph against all neutral ones, by the identity's"
-        f" shape\nrank-1 {found['rank_1']:.2f}, AUC {found['auc']:.3f}; distance"
-        f" {found['within_mm']:.2f} mm within a person, {found['between_mm']:.2f} mm between two"
+        " shape"
     )
+    for name, values in (("CoarseNet", found), ("after shape from normals", after)):
+        print(
+            f"{name}: rank-1 {values['rank_1']:.2f}, AUC {values['auc']:.3f}; distance"
+            f" {values['within_mm']:.2f} mm within a person, {values['between_mm']:.2f} mm between"
+            " two"
+        )
     if errors:
         parts = ", ".join(f"{part} {value:.1f}" for part, value in errors.items())
         print(f"from the hand-set points, percent of the outer eye corners' distance: {parts}")
@@ -48,4 +59,5 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
         }
         for i, person in enumerate(people)
     }
-    return Results({"recognition": found, "points": errors, "people": rows}, {})
+    content = {"recognition": found, "recognition_by_normals": after, "points": errors}
+    return Results(content | {"people": rows}, {})

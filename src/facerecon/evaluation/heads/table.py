@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.optimize import least_squares
-from torch import Tensor
+from torch import Tensor, nn
 
 from facerecon.camera import POSE_UNITS, join, pose_parameters, project, split
 from facerecon.coarsenet import CoarseNet, iterate
@@ -19,6 +19,8 @@ from facerecon.render import render
 POSE_ANGLES = ("pitch", "yaw", "roll")
 YAW_BINS = (0, 15, 30, 45, 60, 75, 90)  # degrees
 WITHIN = 45.0  # degrees of yaw: the table's images
+WITH_NORMALS = "shape from normals"
+"""The row of the last iteration's shape corrected by normals."""
 # name in the results: heading in the table
 COLUMNS = {
     "depth": "depth",
@@ -57,17 +59,21 @@ def evaluate_views(
     iterations: int = 4,
     baselines: bool = True,
     batch: int = 25,
+    shape: nn.Module | None = None,
 ) -> Results:
     """Per-image errors: name of the row, metric, value per view.
 
-    The rows: every iteration; then, with `baselines`, the last one with its pose or its shape
+    The rows: every iteration; with `shape` (`ShapeFromNormals`), the last one after it
+    (`WITH_NORMALS`); then, with `baselines`, the last one with its pose or its shape
     replaced ("best": the model's approximation of the true head; "its" scale and place stay with a
     true rotation), the mean face at the true pose and where the true landmarks put it, and a plane.
 
     The depth of an estimate is brought to the true pixels per mm first: weak perspective does
     not determine absolute size.
     """
-    parts = [_rows(network, model, part, iterations, baselines) for part in views.chunks(batch)]
+    parts = [
+        _rows(network, model, part, iterations, baselines, shape) for part in views.chunks(batch)
+    ]
     return {
         row: {name: torch.cat([part[row][name] for part in parts]) for name in metrics}
         for row, metrics in parts[0].items()
@@ -75,21 +81,29 @@ def evaluate_views(
 
 
 def _rows(
-    network: CoarseNet, model: MorphableModel, views: Views, iterations: int, baselines: bool
+    network: CoarseNet,
+    model: MorphableModel,
+    views: Views,
+    iterations: int,
+    baselines: bool,
+    shape: nn.Module | None,
 ) -> dict[str, dict[str, Tensor]]:
     n, size = model.n_coefficients, views.image.shape[-1]
     steps = iterate(network, model, views.image, iterations)[1:]
     rows = {f"iteration {number}": r for number, r in enumerate(steps, start=1)}
+    if shape is not None:
+        each = zip(views.image.split(1), steps[-1].split(1), strict=True)
+        rows[WITH_NORMALS] = torch.cat([shape(image, r) for image, r in each])
     if baselines:
         mean = torch.zeros_like(views.best_fit)
         points = model.mean[model.landmarks].expand(len(mean), -1, -1)
         placed = place_by_landmarks(points, views.landmarks[..., :2], views.pose, size)
-        shape, pose = split(steps[-1], n)
+        own, pose = split(steps[-1], n)
         turned = torch.cat([views.pose[:, :3], pose[:, 3:]], dim=1)
         rows |= {
             "its pose, mean shape": join(mean, pose),
             "its pose, best shape": join(views.best_fit, pose),
-            "its shape, true rotation": join(shape, turned),
+            "its shape, true rotation": join(own, turned),
             "mean shape, true rotation": join(mean, turned),
             "best shape, true pose": join(views.best_fit, views.pose),
             "mean face, true pose": join(mean, views.pose),
