@@ -215,7 +215,8 @@ def detail_table(report: dict) -> list[str]:
 
 YALE = {
     "coarse": "CoarseNet",
-    "integrated": "its own smooth normals, integrated to depth",
+    "shape": "the shape from NormalNet's normals",
+    "integrated": "CoarseNet's own smooth normals, integrated to depth",
     "sfs": "the same after linear shape from shading, no network",
     "finenet": 'with FineNet, the paper\'s (`refine="finenet"`)',
     "normals": "with NormalNet",
@@ -372,12 +373,15 @@ def expressions_table(report: dict) -> list[str]:
 
 
 def people_table(report: dict) -> list[str]:
-    """One row: who is who, and points that people set."""
-    found = report["recognition"]
-    rows = [["rank-1", "AUC", "within a person", "between two", *report["points"]]]
-    numbers = [f"{found['rank_1']:.2f}", f"{found['auc']:.3f}"]
-    numbers += [f"{found[key]:.2f} mm" for key in ("within_mm", "between_mm")]
-    rows.append([*numbers, *(f"{value:.1f} %" for value in report["points"].values())])
+    """Who is who, before and after shape from normals, and points that people set."""
+    rows = [["", "rank-1", "AUC", "within a person", "between two", *report["points"]]]
+    points = [f"{value:.1f} %" for value in report["points"].values()]
+    kinds = {"recognition": "CoarseNet", "recognition_by_normals": "shape from normals"}
+    for key, title in kinds.items():
+        found = report[key]
+        numbers = [f"{found['rank_1']:.2f}", f"{found['auc']:.3f}"]
+        numbers += [f"{found[key]:.2f} mm" for key in ("within_mm", "between_mm")]
+        rows.append([title, *numbers, *(points if key == "recognition" else [""] * len(points))])
     return [*markdown(rows), "", f"{len(report['people'])} people."]
 
 

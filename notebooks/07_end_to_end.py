@@ -529,9 +529,9 @@ assert near, f"landmarks moved by {wandered} pixels, not below 1.5"
 # pixels and to a mesh. It knows two detail stages. `refine="finenet"` is the paper's and
 # does what the sections above did by hand. `refine="normals"`, the default, is ours and
 # *not* the paper's: a network estimates the normals from the photograph and the coarse
-# face, two linear steps of shape from shading follow the photograph, and the slopes are
-# integrated to depth (chapter 6, sections 11 to 14). CoarseNet, the crop and all that
-# comes after are the same. Ours is the default because it is nearer to the measured
+# face, these correct the model's shape, two linear steps of shape from shading follow the
+# photograph, and the slopes are integrated to depth (chapter 6, sections 11 to 15).
+# CoarseNet, the crop and all that comes after are the same. Ours is the default because it is nearer to the measured
 # normals of real people, on whom FineNet changes next to nothing
 # (`docs/evaluation.md`). Who compares with the paper has to ask for `"finenet"`.
 
@@ -546,7 +546,7 @@ for name, face in papers.items():
     outside = np.isfinite(face.depth_mm[~face.mask]).sum()
     assert outside == 0, f"{name}: {outside} pixels outside have a depth, 0 expected"
     off = np.abs(faces[name].iterations[-1] - face.iterations[-1]).max()
-    assert off == 0, f"{name}: both stages start from the same r, {off:.1e} apart"
+    assert off == 0, f"{name}: CoarseNet answers both stages alike, {off:.1e} apart"
     added = {"FineNet": face, "ours": faces[name]}
     added = {k: np.nanstd(m.depth_mm - m.coarse_depth_mm) for k, m in added.items()}
     print(

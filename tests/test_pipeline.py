@@ -308,6 +308,10 @@ def test_our_detail_stage_by_name(model, astronaut):
     moved = np.abs(face.depth_mm - face.coarse_depth_mm)[face.mask]
     assert 0.3 < moved.mean() < 5  # it corrects the whole surface by some mm
     np.testing.assert_allclose(coarse.depth_mm, coarse.coarse_depth_mm)
+    answer = np.split(face.iterations[-1], [model.n_coefficients])
+    np.testing.assert_array_equal(coarse.coefficients, answer[0])
+    assert np.abs(face.coefficients - answer[0]).max() > 0.1  # shape from normals
+    np.testing.assert_array_equal(face.pose, answer[1])
     assert np.isfinite(face.vertices).all() and len(face.vertices) > 5_000
     with pytest.raises(ValueError, match="refine must be one of normals, finenet or None"):
         Reconstructor.from_pretrained(refine="wrinkles")

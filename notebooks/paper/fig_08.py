@@ -90,7 +90,7 @@ for number, face in faces.items():
     projected, crop = place_on_photograph(model, person, number)
     maps = {
         "ours, 1 photograph": face.depth_mm,
-        "ours (coarse), 1 photograph": face.coarse_depth_mm,
+        "ours (shape), 1 photograph": face.coarse_depth_mm,
         f"[36], {len(person.used)}": mesh_on_photo(model, projected, crop, (300, 300)),
     }
     shot = shots[number]

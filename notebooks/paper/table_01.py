@@ -170,7 +170,8 @@ print("not told apart:", "; ".join(" and ".join(pair) for pair in alike) or "non
 # the paper: it is the mean face in CoarseNet's pose, and says what knowing nobody's
 # shape costs. `ours` has our own detail stage, `ours (finenet)` the paper's, and
 # `ours (coarse)` none: detail is tenths of a mm, while the errors of this table are
-# those of the large shape.
+# those of the large shape. `ours (shape)` is the model's shape below `ours`: CoarseNet's,
+# corrected by the normals that NormalNet sees (chapter 6, section 15).
 
 # %% tags=["check"]
 report = tables[first_name].report

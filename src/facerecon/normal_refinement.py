@@ -6,12 +6,19 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 from facerecon.appearance import vertex_appearance
 from facerecon.integration import MAX_JUMP_MM, integrate
 from facerecon.morphable_model import MorphableModel
-from facerecon.normalnet import MIN_FACING, NormalNet, corrected_slopes, normal_input
+from facerecon.normalnet import (
+    MIN_FACING,
+    NormalNet,
+    corrected_slopes,
+    normal_input,
+    slopes_of,
+)
 from facerecon.rasterize import interpolate, interpolate_maps
 from facerecon.render import CurvedSurface
 from facerecon.sfs import gaussian_blur
@@ -41,6 +48,34 @@ compromise."""
 
 EYE_RELIEF_MM = 3.0
 """Standard deviation of the Gaussian that is taken off, to get that relief."""
+
+
+class SeenNormals(NamedTuple):
+    """What NormalNet sees of a face, starting from a coarse surface.
+
+    slopes: as of `normalnet.corrected_slopes`. error: expected angle in rad between their normals
+    and the true ones. mask: where the surface was. normals: its own, camera frame.
+    """
+
+    slopes: Float[Tensor, "1 2 height width"]
+    error: Float[Tensor, "1 1 height width"]
+    mask: Bool[Tensor, "1 1 height width"]
+    normals: Float[Tensor, "1 3 height width"]
+
+
+def see_normals(
+    network: nn.Module,
+    model: MorphableModel,
+    image: Float[Tensor, "1 1 size size"],
+    surface: CurvedSurface,
+) -> SeenNormals:
+    """Ask a NormalNet. image: grey crop in [0, 1]. surface: of the model, on its pixels."""
+    fragments = surface.fragments
+    maps = surface.vertices, surface.normals, model.pncc, fragments, model.triangles
+    _, normals, pncc = interpolate_maps(*maps)
+    mask = fragments.mask
+    tilt, log_error = network(normal_input(image, normals, pncc, mask, network.config))
+    return SeenNormals(corrected_slopes(normals, tilt), log_error.exp(), mask, normals)
 
 
 class RefinedSurface(NamedTuple):
@@ -84,6 +119,7 @@ class NormalRefinement(nn.Module):
         surface: CurvedSurface,
         mm_per_pixel: Float[Tensor, "1"],
         rgb: Float[Tensor, "1 3 size size"] | None = None,
+        seen: SeenNormals | None = None,
     ) -> RefinedSurface:
         """Refine one face.
 
@@ -91,17 +127,19 @@ class NormalRefinement(nn.Module):
             image: grey crop in [0, 1]. surface: of the morphable model, on the crop's pixels.
             mm_per_pixel: width of a pixel. rgb: the crop in color, if there is one: it tells hair
                 and hats from skin.
+            seen: the normals, where they were seen before (`shape_from_normals`).
         """
         fragments, triangles = surface.fragments, self.model.triangles
-        maps = surface.vertices, surface.normals, self.model.pncc, fragments, triangles
-        _, normals, pncc = interpolate_maps(*maps)
-        mask = fragments.mask
-        tilt, log_error = self.network(
-            normal_input(image, normals, pncc, mask, self.network.config)
-        )
+        if seen is None:
+            seen = see_normals(self.network, self.model, image, surface)
+            normals = seen.normals
+        else:
+            normals = F.normalize(interpolate(surface.normals, fragments, triangles), dim=1)
+        mask, error, light = fragments.mask, seen.error, None
         whole = FULLY_CORRECTED - MIN_FACING
-        share = ((normals[:, 2:] - MIN_FACING) / whole).clamp(0, 1)
-        slopes, error, light = corrected_slopes(normals, share * tilt), log_error.exp(), None
+        share = ((normals[:, 2:] - MIN_FACING) / whole).clamp(0, 1) * seen.mask
+        own = slopes_of(normals)
+        slopes = own + share * (seen.slopes - own)
         if self.shading is not None:
             skin, bare = interpolate(self.skin, fragments, triangles).split(1, dim=1)
             skin = skin * share

@@ -245,9 +245,6 @@ class Reconstructor:
             warnings.warn(message, SmallFaceWarning, stacklevel=3)
         return size
 
-    def _grey(self, face: Float[np.ndarray, "size size 3"]) -> Float[Tensor, "1 1 size size"]:
-        return torch.from_numpy(to_grey(face)).to(self.model.mean.device)[None, None]
-
     @torch.no_grad()
     def _detailed(
         self,
@@ -263,10 +260,11 @@ class Reconstructor:
         Args:
             steps, crop: as of `recrop.Fit`. size: pixels of the crop that is refined.
         """
-        r, shape = steps[-1], photo.shape[:2]
+        crop, r, shape, seen = crop.at(size), steps[-1], photo.shape[:2], None
+        face = crop.cut(photo)
+        grey = torch.from_numpy(to_grey(face)).to(r.device)[None, None]
         if refine and self.shape is not None:
-            r = self.shape(self._grey(crop.cut(photo)), r)
-        crop = crop.at(size)
+            r, seen = self.shape(grey, r)
         surface = curved_surface(self.model, r, size)
         fragments = surface.fragments
         coefficients, pose = split(r, self.model.n_coefficients)
@@ -276,11 +274,9 @@ class Reconstructor:
             raise ReconstructionError(_FAILED)
         scale = pose_parameters(pose, size).scale
         fine, whole = surface.depth, False
-        face = crop.cut(photo)
-        grey = self._grey(face)
         if refine and self.normals is not None:
             color = torch.from_numpy(face).to(r.device).permute(2, 0, 1)[None]
-            fine, whole = self.normals(grey, surface, 1 / scale, color).depth, True
+            fine, whole = self.normals(grey, surface, 1 / scale, color, seen).depth, True
         elif refine and self.finenet is not None:
             fine = self.finenet(grey, surface.depth, fragments.mask, 1 / scale)
 

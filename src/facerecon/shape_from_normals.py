@@ -17,8 +17,8 @@ from facerecon.camera import pose_parameters, split
 from facerecon.coarsenet import CoarseNet
 from facerecon.displacements import spread_points
 from facerecon.morphable_model import MorphableModel
-from facerecon.normalnet import NormalNet, corrected_slopes, normal_input, normals_of
-from facerecon.rasterize import interpolate_maps
+from facerecon.normal_refinement import SeenNormals, see_normals
+from facerecon.normalnet import normals_of
 from facerecon.render import CurvedSurface, curved_surface
 
 POINTS = 256
@@ -29,6 +29,12 @@ LEAST_ERROR = 0.1
 
 FACING = 0.35
 """n_z from which on a point's normal counts; near the outline NormalNet's are not believed."""
+
+MISPLACED_MM = 1.5
+"""How far a point may be off: where the surface bends much, its normal is less sure."""
+
+RIM = 2
+"""Pixels along the outline whose normals do not count."""
 
 HIDDEN_MM = 1.5
 """How far behind the seen surface a point is taken for hidden."""
@@ -81,29 +87,35 @@ def _crossed_with(vector: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
 
 
 def most_likely_shape(
-    rings: Rings,
     coefficients: Float[Tensor, " coefficients"],
     log_spread: Float[Tensor, " coefficients"],
-    normals: Float[Tensor, "points 3"],
+    missing: Float[Tensor, "points 3"],
+    derivative: Float[Tensor, "points 3 coefficients"],
     precision: Float[Tensor, " points"],
 ) -> Float[Tensor, " coefficients"]:
-    """The shape that best agrees with an estimate of it and with normals of its points.
+    """The shape that best agrees with an estimate of it and with normals.
 
     One Gauss-Newton step, as `displacements.most_likely`.
 
     Args:
-        log_spread: logarithm of the estimate's standard deviation. normals: unit, model frame.
+        log_spread: logarithm of the estimate's standard deviation.
+        missing: normals less the estimate's. derivative: of the estimate's to each coefficient.
         precision: one over the variance of each normal, rad^-2; 0 for one that is unknown.
     """
-    found, rows = normals_with_derivative(rings, coefficients)
-    rows = rows * precision.sqrt()[:, None, None]
-    missing = (normals - found) * precision.sqrt()[:, None]
-    rows = rows.flatten(0, 1)
+    weight = precision.sqrt()[:, None]
+    rows = (derivative * weight[..., None]).flatten(0, 1)
     system = rows.T @ rows
     system.diagonal().add_((-2 * log_spread).exp())
-    factor = torch.linalg.cholesky(system)
-    change = torch.cholesky_solve(rows.T @ missing.flatten()[:, None], factor)
+    moment = rows.T @ (missing * weight).flatten()[:, None]
+    change = torch.cholesky_solve(moment, torch.linalg.cholesky(system))
     return coefficients + change[:, 0]
+
+
+class ShapedFace(NamedTuple):
+    """r: with the shape that normals say. seen: these normals."""
+
+    r: Float[Tensor, "1 n"]
+    seen: SeenNormals
 
 
 class ShapeFromNormals(nn.Module):
@@ -114,7 +126,7 @@ class ShapeFromNormals(nn.Module):
             answers are off.
     """
 
-    def __init__(self, model: MorphableModel, network: NormalNet, log_spread: Tensor):
+    def __init__(self, model: MorphableModel, network: nn.Module, log_spread: Tensor):
         super().__init__()
         self.model, self.network = model, network.eval()
         chosen = spread_points(model, POINTS)
@@ -123,13 +135,15 @@ class ShapeFromNormals(nn.Module):
         chosen = chosen[~left_out[chosen]]
         edges, basis = Rings.of(model, chosen)
         spread = log_spread.detach()[: model.n_coefficients].clone()
+        points = model.basis.view(model.n_coefficients, -1, 3)[:, chosen].permute(1, 2, 0)
         kept = {"chosen": chosen, "edges": edges, "basis": basis, "log_spread": spread}
+        kept["points"] = points.contiguous()
         for name, tensor in kept.items():
             self.register_buffer(name, tensor, persistent=False)
 
     @classmethod
     def after(
-        cls, coarsenet: CoarseNet, model: MorphableModel, network: NormalNet
+        cls, coarsenet: CoarseNet, model: MorphableModel, network: nn.Module
     ) -> "ShapeFromNormals | None":
         """For this CoarseNet's answers; None if it has no displacements, and so no `log_spread`."""
         return cls(model, network, coarsenet.log_spread) if coarsenet.config.points else None
@@ -140,38 +154,57 @@ class ShapeFromNormals(nn.Module):
         return Rings(self.edges, self.basis)
 
     @torch.no_grad()
-    def forward(
-        self, image: Float[Tensor, "1 1 size size"], r: Float[Tensor, "1 n"]
-    ) -> Float[Tensor, "1 n"]:
+    def forward(self, image: Float[Tensor, "1 1 size size"], r: Float[Tensor, "1 n"]) -> ShapedFace:
         """r with the most likely shape; the pose stays.
 
         Args:
             image: grey crop in [0, 1]. r: CoarseNet's answer for this crop.
         """
-        size = image.shape[-1]
-        surface = curved_surface(self.model, r, size)
+        surface = curved_surface(self.model, r, image.shape[-1])
+        seen = see_normals(self.network, self.model, image, surface)
         coefficients, pose = split(r, self.model.n_coefficients)
+        rotation, scale, _ = (each[0] for each in pose_parameters(pose, image.shape[-1]))
+        at = self._at_points(surface, seen)
+        by_place = (MISPLACED_MM * scale * at.bend).square().sum((1, 2))[:, None]
+        variance = at.error.square() + LEAST_ERROR**2 + by_place
+        # A pixel's normal changes with the surface, and with which part of it lies there.
+        _, turned = normals_with_derivative(self.rings, coefficients[0])
+        moved = scale * (rotation[:2] @ self.points)
+        shape = most_likely_shape(
+            coefficients[0],
+            self.log_spread,
+            at.missing @ rotation,
+            turned - rotation.T @ at.bend @ moved,
+            (at.known / variance)[:, 0],
+        )
+        return ShapedFace(torch.cat([shape[None], pose], dim=1), seen)
+
+    def _at_points(self, surface: CurvedSurface, seen: SeenNormals) -> "_AtPoints":
+        size, own = seen.error.shape[-1], seen.normals
+        down, right = torch.gradient(own, dim=(2, 3))
+        inner = 1 - F.max_pool2d((~seen.mask).to(own), 2 * RIM + 1, 1, RIM)
+        missing = normals_of(seen.slopes) - own
+        maps = torch.cat([missing, right, -down, own[:, 2:], seen.error, surface.depth, inner], 1)
         place = surface.projected[:, self.chosen]
         grid = place[:, None, :, :2] * (2 / size) + (1 / size - 1)
-        maps = torch.cat(self._seen(image, surface), dim=1)
-        found = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
-        missing, error, depth, mask = found[0, :, 0].T.split([3, 1, 1, 1], dim=1)
-        own = surface.normals[0, self.chosen]
-        seen = (mask > 0.99) & (own[:, 2:] > FACING)
-        seen &= (depth - place[0, :, 2:]).abs() < HIDDEN_MM
-        precision = seen / (error.square() + LEAST_ERROR**2)
-        rotation = pose_parameters(pose, size).rotation[0]
-        normals = F.normalize(own + missing, dim=1) @ rotation  # in the model's frame
-        known = self.log_spread, normals, precision[:, 0]
-        shape = most_likely_shape(self.rings, coefficients[0], *known)
-        return torch.cat([shape[None], pose], dim=1)
+        found = F.grid_sample(maps, grid, align_corners=False)  # 0 outside: not known
+        missing, right, up, facing, error, depth, inner = found[0, :, 0].T.split(
+            [3, 3, 3, 1, 1, 1, 1], dim=1
+        )
+        known = (inner > 0.999) & (facing > FACING)
+        known &= (depth - place[0, :, 2:]).abs() < HIDDEN_MM
+        return _AtPoints(missing, torch.stack([right, up], 2), error, known)
 
-    def _seen(self, image: Tensor, surface: CurvedSurface) -> tuple[Tensor, ...]:
-        """NormalNet's normals less the surface's own, their error in rad, depth and mask."""
-        fragments, triangles = surface.fragments, self.model.triangles
-        maps = surface.vertices, surface.normals, self.model.pncc, fragments, triangles
-        _, normals, pncc = interpolate_maps(*maps)
-        known = normal_input(image, normals, pncc, fragments.mask, self.network.config)
-        tilt, log_error = self.network(known)
-        seen = normals_of(corrected_slopes(normals, tilt.float()))
-        return seen - normals, log_error.float().exp(), surface.depth, fragments.mask.to(image)
+
+class _AtPoints(NamedTuple):
+    """What is known at each of the points.
+
+    missing: (N, 3) the seen normal less the surface's own. bend: (N, 3, 2) how the latter changes
+    from a pixel to the next to the right and up. error: (N, 1) rad.
+    known: (N, 1) whether it counts.
+    """
+
+    missing: Tensor
+    bend: Tensor
+    error: Tensor
+    known: Tensor

@@ -155,7 +155,7 @@ def _fit(
     steps, square = fit(network, model, photo, square, iterations)
     r = steps[-1]
     if shape is not None:
-        r = shape(torch.from_numpy(to_grey(square.cut(photo))).to(r)[None, None], r)
+        r = shape(torch.from_numpy(to_grey(square.cut(photo))).to(r)[None, None], r).r
     return r, square
 
 

@@ -11,7 +11,7 @@ from facerecon.evaluation.measured_normals import Method, Surface
 from facerecon.finenet import FineNet
 from facerecon.integration import integrate
 from facerecon.morphable_model import MorphableModel
-from facerecon.normal_refinement import NormalRefinement, RefinedSurface
+from facerecon.normal_refinement import NormalRefinement, RefinedSurface, SeenNormals
 from facerecon.normalnet import NormalNet, slopes_of
 from facerecon.pipeline import Reconstructor
 from facerecon.rasterize import interpolate, interpolate_maps
@@ -75,8 +75,9 @@ class CoarseNormals(nn.Module):
         surface: CurvedSurface,
         mm_per_pixel: Float[torch.Tensor, "1"],
         rgb: Float[torch.Tensor, "1 3 size size"] | None = None,
+        seen: SeenNormals | None = None,
     ) -> RefinedSurface:
-        """As of `NormalRefinement`; rgb is not looked at."""
+        """As of `NormalRefinement`; rgb and seen are not looked at."""
         fragments, triangles = surface.fragments, self.model.triangles
         maps = surface.vertices, surface.normals, self.model.pncc, fragments, triangles
         slopes, light = slopes_of(interpolate_maps(*maps)[1]), None

@@ -31,6 +31,7 @@ Method = Callable[[Image], Estimate | np.ndarray]
 MORPHABLE_MODEL = "morphable_model.npz"
 
 _TITLES = {
+    "ours (shape)": "ours, shape from normals",
     "ours (finenet)": "ours, FineNet",
     "ours (coarse)": "ours, coarse",
     "kemelmacher2011": "[20] Kemelmacher 2011",
@@ -160,7 +161,7 @@ def _imported(name: str) -> Method:
 class _Ours:
     """Our pipeline; methods that differ only in what they take from it share its last result."""
 
-    def __init__(self, settings: MethodSettings, refine: str) -> None:
+    def __init__(self, settings: MethodSettings, refine: str | None) -> None:
         fine = settings.normals if refine == "normals" else settings.fine
         self._reconstructor = Reconstructor.from_pretrained(
             settings.coarse, fine, settings.device, size=settings.size, refine=refine
@@ -199,7 +200,7 @@ class _Ours:
 
 
 @lru_cache(maxsize=4)
-def _ours(settings: MethodSettings, refine: str = "normals") -> _Ours:
+def _ours(settings: MethodSettings, refine: str | None = "normals") -> _Ours:
     return _Ours(settings, refine)
 
 
@@ -231,11 +232,12 @@ def _normals_files(settings: MethodSettings) -> list[Path]:
     return [*_coarse_files(settings), normals]
 
 
-# Ours with our detail stage, with the paper's, and without any.
+# Ours with our detail stage, the model's shape below it, with the paper's stage, and without any.
 register("ours", lambda settings: _ours(settings).fine, _normals_files)
+register("ours (shape)", lambda settings: _ours(settings).coarse, _normals_files)
 register("ours (finenet)", lambda settings: _ours(settings, "finenet").fine, _fine_files)
-register("ours (coarse)", lambda settings: _ours(settings).coarse, _coarse_files)
-register("mean face", lambda settings: _ours(settings).mean_face, _coarse_files)
+register("ours (coarse)", lambda settings: _ours(settings, None).coarse, _coarse_files)
+register("mean face", lambda settings: _ours(settings, None).mean_face, _coarse_files)
 # The methods that the paper compares with, from their publications (docs/methods.md).
 register("kemelmacher2011", lambda settings: _compared().kemelmacher2011, _compared_files)
 register("richardson2016", lambda settings: _compared().richardson2016, _richardson_files)

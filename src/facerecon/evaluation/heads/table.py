@@ -93,7 +93,7 @@ def _rows(
     rows = {f"iteration {number}": r for number, r in enumerate(steps, start=1)}
     if shape is not None:
         each = zip(views.image.split(1), steps[-1].split(1), strict=True)
-        rows[WITH_NORMALS] = torch.cat([shape(image, r) for image, r in each])
+        rows[WITH_NORMALS] = torch.cat([shape(image, r).r for image, r in each])
     if baselines:
         mean = torch.zeros_like(views.best_fit)
         points = model.mean[model.landmarks].expand(len(mean), -1, -1)
