@@ -531,9 +531,9 @@ assert near, f"landmarks moved by {wandered} pixels, not below 1.5"
 # *not* the paper's: a network estimates the normals from the photograph and the coarse
 # face, these correct the model's shape, two linear steps of shape from shading follow the
 # photograph, and the slopes are integrated to depth (chapter 6, sections 11 to 15).
-# CoarseNet, the crop and all that comes after are the same. Ours is the default because it is nearer to the measured
-# normals of real people, on whom FineNet changes next to nothing
-# (`docs/evaluation.md`). Who compares with the paper has to ask for `"finenet"`.
+# CoarseNet, the crop and all that comes after are the same. Ours is the default because it
+# is nearer to the measured normals of real people, on whom FineNet changes next to
+# nothing (`docs/evaluation.md`). Who compares with the paper asks for `"finenet"`.
 
 # %% tags=["check"]
 for name, face in papers.items():

@@ -120,7 +120,7 @@ def test_true_normals_bring_the_surface_nearer_and_keep_the_pose(model, shape, y
         cosine = (normals_on_pixels(model, r) * normals_on_pixels(model, truth)).sum(1)
         return cosine[cosine > 0].clamp(max=1).acos().mean()
 
-    assert off(found) < 0.5 * off(start)
+    assert off(found) < 0.6 * off(start)
 
 
 def test_normals_count_as_much_as_they_are_sure(model, shape):
@@ -195,8 +195,10 @@ def test_derivative_holds_at_a_fixed_pixel(model, monkeypatch):
         step[0, number] = 0.2
         expected = (at_pixels(r + step) - at_pixels(r - step)) / 0.4
         miss = (known["derivative"][..., number] - expected)[known["used"]].norm(dim=1)
-        assert known["used"].sum() > 40
-        assert miss.median() < 0.15 * expected[known["used"]].norm(dim=1).median()
+        size = expected[known["used"]].norm(dim=1)
+        moved = size > 1e-3
+        assert moved.sum() > 20
+        assert (miss / size)[moved].median() < 0.15
 
 
 def test_refinement_takes_the_normals_that_were_seen(model):

@@ -33,8 +33,8 @@ FACING = 0.35
 MISPLACED_MM = 1.5
 """How far a point may be off: where the surface bends much, its normal is less sure."""
 
-RIM = 2
-"""Pixels along the outline whose normals do not count."""
+BESIDE = 2.0
+"""Pixels to each side that show how the surface bends, and whether an outline is near."""
 
 HIDDEN_MM = 1.5
 """How far behind the seen surface a point is taken for hidden."""
@@ -138,6 +138,8 @@ class ShapeFromNormals(nn.Module):
         points = model.basis.view(model.n_coefficients, -1, 3)[:, chosen].permute(1, 2, 0)
         kept = {"chosen": chosen, "edges": edges, "basis": basis, "log_spread": spread}
         kept["points"] = points.contiguous()
+        steps = [(0, 0), (1, 0), (-1, 0), (0, -1), (0, 1), (1, 1), (1, -1), (-1, 1), (-1, -1)]
+        kept["around"] = BESIDE * torch.tensor(steps, dtype=torch.float32, device=chosen.device)
         for name, tensor in kept.items():
             self.register_buffer(name, tensor, persistent=False)
 
@@ -180,20 +182,21 @@ class ShapeFromNormals(nn.Module):
         return ShapedFace(torch.cat([shape[None], pose], dim=1), seen)
 
     def _at_points(self, surface: CurvedSurface, seen: SeenNormals) -> "_AtPoints":
-        size, own = seen.error.shape[-1], seen.normals
-        down, right = torch.gradient(own, dim=(2, 3))
-        inner = 1 - F.max_pool2d((~seen.mask).to(own), 2 * RIM + 1, 1, RIM)
-        missing = normals_of(seen.slopes) - own
-        maps = torch.cat([missing, right, -down, own[:, 2:], seen.error, surface.depth, inner], 1)
-        place = surface.projected[:, self.chosen]
-        grid = place[:, None, :, :2] * (2 / size) + (1 / size - 1)
-        found = F.grid_sample(maps, grid, align_corners=False)  # 0 outside: not known
-        missing, right, up, facing, error, depth, inner = found[0, :, 0].T.split(
-            [3, 3, 3, 1, 1, 1, 1], dim=1
-        )
-        known = (inner > 0.999) & (facing > FACING)
-        known &= (depth - place[0, :, 2:]).abs() < HIDDEN_MM
-        return _AtPoints(missing, torch.stack([right, up], 2), error, known)
+        size = seen.error.shape[-1]
+        place = surface.projected[0, self.chosen]
+        mask = seen.mask.to(seen.normals)
+        missing = normals_of(seen.slopes) - seen.normals
+        maps = torch.cat([seen.normals, mask, missing, seen.error, surface.depth], dim=1)
+        around = self.around[:, None] + place[:, :2]
+        grid = (around * (2 / size) + (1 / size - 1))[None]
+        found = F.grid_sample(maps, grid, align_corners=False)  # 0 outside: no mask
+        found = found[0].permute(1, 2, 0)
+        own, inside = found[:, :, :3], found[:, :, 3].amin(0)[:, None] > 0.999
+        missing, error, depth = found[0, :, 4:].split([3, 1, 1], dim=1)
+        bend = torch.stack([own[1] - own[2], own[3] - own[4]], 2) / (2 * BESIDE)
+        known = inside & (own[0, :, 2:] > FACING)
+        known &= (depth - place[:, 2:]).abs() < HIDDEN_MM
+        return _AtPoints(missing, bend, error, known)
 
 
 class _AtPoints(NamedTuple):
