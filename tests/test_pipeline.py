@@ -310,7 +310,8 @@ def test_our_detail_stage_by_name(model, astronaut):
     np.testing.assert_allclose(coarse.depth_mm, coarse.coarse_depth_mm)
     answer = np.split(face.iterations[-1], [model.n_coefficients])
     np.testing.assert_array_equal(coarse.coefficients, answer[0])
-    assert np.abs(face.coefficients - answer[0]).max() > 0.1  # shape from normals
+    moved = np.abs(face.coefficients - answer[0])  # the identity, by shape from normals
+    assert moved[: model.n_identity].max() > 0.1 and moved[model.n_identity :].max() == 0
     np.testing.assert_array_equal(face.pose, answer[1])
     assert np.isfinite(face.vertices).all() and len(face.vertices) > 5_000
     with pytest.raises(ValueError, match="refine must be one of normals, finenet or None"):

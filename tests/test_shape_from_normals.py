@@ -77,7 +77,7 @@ def representation(coefficients, yaw=0.0):
 
 def test_normals_are_those_of_the_mesh(model, index, rings, shape):
     expected = vertex_normals(model.vertices(shape[None]), model.triangles)[0, index]
-    found, _ = normals_with_derivative(rings, shape)
+    found, _ = normals_with_derivative(rings, shape, len(shape))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
@@ -85,9 +85,9 @@ def test_derivative_is_the_one_that_autograd_finds(rings, shape):
     rings = Rings(*(each.double() for each in rings))
     shape = shape.double()
     expected = torch.autograd.functional.jacobian(
-        lambda c: normals_with_derivative(rings, c)[0], shape, vectorize=True
+        lambda c: normals_with_derivative(rings, c, 1)[0], shape, vectorize=True
     )
-    found = normals_with_derivative(rings, shape)[1]
+    found = normals_with_derivative(rings, shape, len(shape))[1]
     torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-8)
 
 
@@ -98,9 +98,9 @@ def test_step_solves_the_least_squares_of_normals_and_estimate(rings, shape):
     generator = torch.Generator().manual_seed(2)
     log_spread = torch.randn(len(shape), generator=generator).double() / 2
     wanted = shape + 0.3 * torch.randn(len(shape), generator=generator).double()
-    normals = normals_with_derivative(rings, wanted)[0]
+    normals = normals_with_derivative(rings, wanted, 1)[0]
     precision = 50 * torch.rand(len(normals), generator=generator).double()
-    own, rows = normals_with_derivative(rings, shape)
+    own, rows = normals_with_derivative(rings, shape, len(shape))
     found = most_likely_shape(shape, log_spread, normals - own, rows, precision)
     scale = precision.sqrt()[:, None]
     system = torch.cat([(rows * scale[..., None]).flatten(0, 1), (-log_spread).exp().diag()])
@@ -111,10 +111,11 @@ def test_step_solves_the_least_squares_of_normals_and_estimate(rings, shape):
 
 @pytest.mark.parametrize("yaw", [0.0, 1.0])
 def test_true_normals_bring_the_surface_nearer_and_keep_the_pose(model, shape, yaw):
+    shape[model.n_identity :] = 0
     truth, start = representation(shape, yaw), representation(0 * shape, yaw)
-    stage = ShapeFromNormals(model, TrueNormals(model, truth), torch.zeros(model.n_coefficients))
+    stage = ShapeFromNormals(model, TrueNormals(model, truth), torch.zeros(290))
     found = stage(torch.rand(1, 1, SIZE, SIZE), start).r
-    assert torch.equal(found[:, model.n_coefficients :], start[:, model.n_coefficients :])
+    assert torch.equal(found[:, model.n_identity :], start[:, model.n_identity :])
 
     def off(r):
         cosine = (normals_on_pixels(model, r) * normals_on_pixels(model, truth)).sum(1)
@@ -137,7 +138,7 @@ def test_normals_count_as_much_as_they_are_sure(model, shape):
 
 
 def test_normals_of_the_surface_itself_change_nothing(model, shape):
-    stage = ShapeFromNormals(model, Unchanged(), torch.zeros(model.n_coefficients))
+    stage = ShapeFromNormals(model, Unchanged(), torch.zeros(290))
     r = representation(shape)
     found = stage(torch.rand(1, 1, SIZE, SIZE), r).r
     torch.testing.assert_close(found, r, atol=5e-3, rtol=0)
@@ -147,12 +148,12 @@ def test_a_face_outside_of_its_crop_stays_as_it_is(model, shape):
     r = representation(shape)
     r[:, -3] = 20.0  # far to the right
     truth = representation(0 * shape)
-    stage = ShapeFromNormals(model, TrueNormals(model, truth), torch.zeros(model.n_coefficients))
+    stage = ShapeFromNormals(model, TrueNormals(model, truth), torch.zeros(290))
     assert torch.equal(stage(torch.rand(1, 1, SIZE, SIZE), r).r, r)
 
 
 def test_points_lie_on_the_skin_of_the_face(model):
-    stage = ShapeFromNormals(model, Unchanged(), torch.zeros(model.n_coefficients))
+    stage = ShapeFromNormals(model, Unchanged(), torch.zeros(290))
     eyes = [model.region_names.index(name) for name in ("eye_left", "eye_right")]
     assert 150 < len(stage.chosen) < 256
     assert not model.region_masks[eyes].any(0)[stage.chosen].any()
@@ -180,7 +181,7 @@ def test_derivative_holds_at_a_fixed_pixel(model, monkeypatch):
         return coefficients
 
     monkeypatch.setattr(shape_from_normals, "most_likely_shape", keep)
-    stage = ShapeFromNormals(model, Unchanged(), torch.zeros(model.n_coefficients))
+    stage = ShapeFromNormals(model, Unchanged(), torch.zeros(290))
     stage(torch.rand(1, 1, SIZE, SIZE), r)
     rotation = pose_parameters(r[:, -N_POSE:], SIZE).rotation[0]
     place = curved_surface(model, r, SIZE).projected[:, stage.chosen, :2]
@@ -190,7 +191,7 @@ def test_derivative_holds_at_a_fixed_pixel(model, monkeypatch):
         found = grid_sample(normals_on_pixels(model, r), grid, align_corners=False)
         return found[0, :, 0].T @ rotation
 
-    for number in (0, 3, 30, 200):
+    for number in (0, 3, 30):
         step = torch.zeros_like(r)
         step[0, number] = 0.2
         expected = (at_pixels(r + step) - at_pixels(r - step)) / 0.4

@@ -1,8 +1,9 @@
-"""The face's shape once more, from normals that are seen in the photograph (beyond the paper).
+"""The identity's shape once more, from normals seen in the photograph (beyond the paper).
 
 CoarseNet says where points of the surface lie; how the surface is turned there says more of the
-shape, and NormalNet sees that. The most likely shape under both is again a regularized
-least-squares solution (`displacements.most_likely`), with normals in the place of points.
+shape, and NormalNet sees that. The most likely identity under both is again a regularized
+least-squares solution (`displacements.most_likely`), with normals in the place of points. The
+expression stays CoarseNet's: it moves points, and normals within an open mouth are of teeth.
 """
 
 from typing import NamedTuple
@@ -61,9 +62,9 @@ class Rings(NamedTuple):
 
 
 def normals_with_derivative(
-    rings: Rings, coefficients: Float[Tensor, " coefficients"]
-) -> tuple[Float[Tensor, "points 3"], Float[Tensor, "points 3 coefficients"]]:
-    """Unit normals of the points, model frame, and their derivative to each coefficient.
+    rings: Rings, coefficients: Float[Tensor, " coefficients"], count: int
+) -> tuple[Float[Tensor, "points 3"], Float[Tensor, "points 3 count"]]:
+    """Unit normals of the points, model frame, and their derivative to the first coefficients.
 
     A point's normal is the sum of its triangles' cross products, as in `mesh.vertex_normals`.
     """
@@ -71,7 +72,7 @@ def normals_with_derivative(
     whole = torch.linalg.cross(along, across).sum(1)
     # d(a x b) = da x b + a x db: a matrix for each edge, all of a point's side by side.
     matrices = torch.stack([_crossed_with(-across), _crossed_with(along)], 2)
-    change = matrices.permute(0, 3, 1, 2, 4).flatten(2) @ rings.basis.flatten(1, 3)
+    change = matrices.permute(0, 3, 1, 2, 4).flatten(2) @ rings.basis.flatten(1, 3)[..., :count]
     length = whole.norm(dim=1)[:, None]
     unit = whole / length
     change = change / length[..., None]
@@ -93,7 +94,7 @@ def most_likely_shape(
     derivative: Float[Tensor, "points 3 coefficients"],
     precision: Float[Tensor, " points"],
 ) -> Float[Tensor, " coefficients"]:
-    """The shape that best agrees with an estimate of it and with normals.
+    """The coefficients that best agree with an estimate of them and with normals.
 
     One Gauss-Newton step, as `displacements.most_likely`.
 
@@ -112,14 +113,14 @@ def most_likely_shape(
 
 
 class ShapedFace(NamedTuple):
-    """r: with the shape that normals say. seen: these normals."""
+    """r: with the identity that normals say. seen: these normals."""
 
     r: Float[Tensor, "1 n"]
     seen: SeenNormals
 
 
 class ShapeFromNormals(nn.Module):
-    """The shape of one face from its photograph, CoarseNet's answer and NormalNet's normals.
+    """The identity of one face from its photograph, CoarseNet's answer and NormalNet's normals.
 
     Args:
         model: MorphableModel. network: trained NormalNet. log_spread: CoarseNet's, of how far its
@@ -134,10 +135,10 @@ class ShapeFromNormals(nn.Module):
         left_out = model.region_masks[eyes].any(0) | (model.ears_and_neck > 0)
         chosen = chosen[~left_out[chosen]]
         edges, basis = Rings.of(model, chosen)
-        spread = log_spread.detach()[: model.n_coefficients].clone()
-        points = model.basis.view(model.n_coefficients, -1, 3)[:, chosen].permute(1, 2, 0)
+        spread = log_spread.detach()[: model.n_identity].clone()
+        points = model.basis[: model.n_identity].view(model.n_identity, -1, 3)[:, chosen]
         kept = {"chosen": chosen, "edges": edges, "basis": basis, "log_spread": spread}
-        kept["points"] = points.contiguous()
+        kept["points"] = points.permute(1, 2, 0).contiguous()
         steps = [(0, 0), (1, 0), (-1, 0), (0, -1), (0, 1), (1, 1), (1, -1), (-1, 1), (-1, -1)]
         kept["around"] = BESIDE * torch.tensor(steps, dtype=torch.float32, device=chosen.device)
         for name, tensor in kept.items():
@@ -157,29 +158,30 @@ class ShapeFromNormals(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: Float[Tensor, "1 1 size size"], r: Float[Tensor, "1 n"]) -> ShapedFace:
-        """r with the most likely shape; the pose stays.
+        """r with the most likely identity; expression and pose stay.
 
         Args:
             image: grey crop in [0, 1]. r: CoarseNet's answer for this crop.
         """
         surface = curved_surface(self.model, r, image.shape[-1])
         seen = see_normals(self.network, self.model, image, surface)
+        n = self.model.n_identity
         coefficients, pose = split(r, self.model.n_coefficients)
         rotation, scale, _ = (each[0] for each in pose_parameters(pose, image.shape[-1]))
         at = self._at_points(surface, seen)
         by_place = (MISPLACED_MM * scale * at.bend).square().sum((1, 2))[:, None]
         variance = at.error.square() + LEAST_ERROR**2 + by_place
         # A pixel's normal changes with the surface, and with which part of it lies there.
-        _, turned = normals_with_derivative(self.rings, coefficients[0])
+        _, turned = normals_with_derivative(self.rings, coefficients[0], n)
         moved = scale * (rotation[:2] @ self.points)
-        shape = most_likely_shape(
-            coefficients[0],
+        identity = most_likely_shape(
+            coefficients[0, :n],
             self.log_spread,
             at.missing @ rotation,
             turned - rotation.T @ at.bend @ moved,
             (at.known / variance)[:, 0],
         )
-        return ShapedFace(torch.cat([shape[None], pose], dim=1), seen)
+        return ShapedFace(torch.cat([identity[None], r[:, n:]], dim=1), seen)
 
     def _at_points(self, surface: CurvedSurface, seen: SeenNormals) -> "_AtPoints":
         size = seen.error.shape[-1]
