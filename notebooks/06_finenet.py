@@ -1058,21 +1058,25 @@ figure
 # ## 15 The shape once more
 #
 # NormalNet was asked for detail, but most of what it says is about the large shape: a
-# cheek is flatter than the coarse face has it, a nose steeper. The coarse face can take
-# that up. The normals $n_i$ of some points of the morphable model depend on its
-# identity coefficients $c$, and the derivative $J_i$ is known: a triangle's normal is the
-# cross product of two edges, and edges are linear in $c$. CoarseNet's answer $c_0$ with
-# its expected errors $s$, and the seen normals $\hat n_i$ with theirs, together say
+# cheek is flatter than the coarse face has it, a nose steeper. The model's identity can
+# be corrected by it. Take points $x_i$ of its surface with normals $n_i$, and let $c$ be
+# the identity coefficients. CoarseNet's answer $c_0$, which may be off by $s$, and the
+# seen normals $\hat n_i$, which may be off by $\sigma_i$, together ask for
 # $$\min_c \sum_i \frac{|\hat n_i - n_i - J_i (c - c_0)|^2}{\sigma_i^2} +
 # \sum_k \frac{(c - c_0)_k^2}{s_k^2},$$
 # a linear system in 200 numbers: the least squares of chapter 3, section 5, with normals in
-# the place of points. The expression stays as CoarseNet has it. With it in the system
-# nothing came nearer, and mouths went askew: normals within an open mouth are of teeth.
+# the place of points. The seen normal belongs to a *pixel*. When the shape changes, the
+# surface turns there, and another part of it moves to that pixel, so
+# $$J_i = \frac{\partial n_i}{\partial c} - B_i\,\frac{\partial x_i}{\partial c}.$$
+# The first term is known in closed form: a triangle's normal is the cross product of two
+# edges, and edges are linear in $c$. $B_i$ is the bend of the surface, the change of the
+# normal from one pixel to the next.
 #
-# One thing is easily missed, and we missed it at first. The seen normal belongs to a
-# *pixel*. When the shape changes, the surface turns there, but another part of it also
-# moves to that pixel; so $J_i$ has a second term, the bend of the surface times the
-# motion. Without it the step gained little.
+# The code adds what a careful reader would ask for. All is in the model's frame, so the
+# pose turns the seen normals back. $\sigma_i$ is NormalNet's error, and 0.1 rad for the
+# wrinkles that no face of the model has, and more where the surface bends much. Points on
+# eyes and ears, near an outline, hidden or turned away do not count. The expression stays
+# as CoarseNet has it: normals within an open mouth are those of teeth.
 
 # %%
 shaped = ours.shape(I_who, rs[who])  # ShapeFromNormals with the weights that ship
@@ -1100,7 +1104,7 @@ assert off == 0, f"expression and pose stay, but moved by {off:.1e}"
 # real people the coarse normals come nearer to the measured ones, and two photographs
 # of one person get shapes that are more alike (`docs/evaluation.md`). On faces of
 # CoarseNet's own rendered world the same step makes the shape worse, because NormalNet
-# was taught to distrust the model. Here, too, the choice was left to real people.
+# was taught to distrust the model. So the choice was made by real people.
 
 # %% [markdown]
 # ## 16 Which one is nearer to real faces?

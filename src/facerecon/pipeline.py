@@ -232,15 +232,17 @@ class Reconstructor:
 
     def _detailed_size(self, fit: Fit) -> int:
         """Pixels of the crop that is refined; a warning where the photograph has too few."""
-        size, side, cause = self.size, fit.crop.side, None
+        size, side, causes = self.size, fit.crop.side, []
         if size > COARSE_SIZE >= side:
             size = COARSE_SIZE
-            cause = (
+            causes.append(
                 f"refined at {size} pixels instead of {self.size}, which would add none of its own"
             )
         if side < MIN_DETAILED:
-            cause = f"only the coarse shape can be trusted; detail needs {MIN_DETAILED} or more"
-        if cause is not None:
+            needs = f"detail needs {MIN_DETAILED} or more"
+            causes.append(f"only the coarse shape can be trusted; {needs}")
+        if causes:
+            cause = "; ".join(causes)
             message = f"the face's crop is {side:.0f} pixels wide: {cause}"
             warnings.warn(message, SmallFaceWarning, stacklevel=3)
         return size

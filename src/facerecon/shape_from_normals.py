@@ -73,7 +73,7 @@ def normals_with_derivative(
     # d(a x b) = da x b + a x db: a matrix for each edge, all of a point's side by side.
     matrices = torch.stack([_crossed_with(-across), _crossed_with(along)], 2)
     change = matrices.permute(0, 3, 1, 2, 4).flatten(2) @ rings.basis.flatten(1, 3)[..., :count]
-    length = whole.norm(dim=1)[:, None]
+    length = whole.norm(dim=1)[:, None].clamp(min=1e-9)
     unit = whole / length
     change = change / length[..., None]
     return unit, change - unit[:, :, None] * (unit[:, None] @ change)
@@ -108,7 +108,8 @@ def most_likely_shape(
     system = rows.T @ rows
     system.diagonal().add_((-2 * log_spread).exp())
     moment = rows.T @ (missing * weight).flatten()[:, None]
-    change = torch.cholesky_solve(moment, torch.linalg.cholesky(system))
+    factor = torch.linalg.cholesky_ex(system).L  # NaN for NaN, which is no face
+    change = torch.cholesky_solve(moment, factor)
     return coefficients + change[:, 0]
 
 
@@ -123,8 +124,8 @@ class ShapeFromNormals(nn.Module):
     """The identity of one face from its photograph, CoarseNet's answer and NormalNet's normals.
 
     Args:
-        model: MorphableModel. network: trained NormalNet. log_spread: CoarseNet's, of how far its
-            answers are off.
+        model: MorphableModel. network: trained NormalNet. log_spread: CoarseNet's, how far its
+            least squares take its regression to be off; its answer, with displacements, is less.
     """
 
     def __init__(self, model: MorphableModel, network: nn.Module, log_spread: Tensor):

@@ -67,7 +67,8 @@ def side_by_side(
 
     Each of them computes with a single thread, which wastes less than all of them on one item
     after another: there they wait for each other at every operation. For an accelerator, the
-    calling thread does it all.
+    calling thread does it all. Any thread may call it; but a thread that asks torch for the first
+    time while it runs keeps a single one, for torch has one number for all that begin.
 
     Args:
         function: sets torch's modes itself (`torch.no_grad`), which are each thread's own.
