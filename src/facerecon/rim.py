@@ -278,7 +278,7 @@ def trim_rim(
     kept = kept & (share > 0.5)
     kept = _large(kept, island_share)
     # A nostril's rim or the side of a nose may be as steep; a hole there is worse than the slope.
-    label, area = _labelled(_filled(kept) & mask.cpu().numpy() & ~kept)
+    label, area = _labeled(_filled(kept) & mask.cpu().numpy() & ~kept)
     small = area < hole_share * kept.sum()
     small[0] = False
     kept |= small[label]
@@ -347,7 +347,7 @@ def _filled(mask: np.ndarray) -> np.ndarray:
     return ~outer[label]
 
 
-def _labelled(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _labeled(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The connected part that each pixel belongs to, from 1, 0 outside; the area of every part."""
     label, count = ndimage.label(mask)
     return label, np.bincount(label.ravel(), minlength=count + 1)
@@ -369,6 +369,6 @@ def _steps(
 
 def _large(mask: np.ndarray, share: float = ISLAND_SHARE) -> np.ndarray:
     """A mask without islands smaller than this share of its largest one."""
-    label, area = _labelled(mask)
+    label, area = _labeled(mask)
     area[0] = 0
     return (area >= max(share * area.max(), 1))[label]
