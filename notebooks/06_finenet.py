@@ -1081,20 +1081,22 @@ figure
 # %%
 shaped = ours.shape(I_who, rs[who])  # ShapeFromNormals with the weights that ship
 believed = normalnet.normals_of(shaped.seen.slopes)
-angle_to_seen, surfaces = {}, {}
+angle_to_seen, shapes_by = {}, {}
 for state, numbers in {"CoarseNet's": rs[who], "by normals": shaped.r}.items():
     there = render.render(model, numbers, size)
     both = there.mask & on_face & (there.normals[:, 2:] > 0.35)
     cosine = (there.normals * believed).sum(1, keepdim=True)[both].clamp(-1, 1)
     angle_to_seen[state] = cosine.acos().mean().rad2deg().item()
-    surfaces[state] = model.vertices(numbers[:, : model.n_coefficients])[0]
-apart = (surfaces["by normals"] - surfaces["CoarseNet's"]).norm(dim=1)
+    shapes_by[state] = model.vertices(numbers[:, : model.n_coefficients])[0]
+apart = (shapes_by["by normals"] - shapes_by["CoarseNet's"]).norm(dim=1)
 
 # %% tags=["check"]
-before, after = angle_to_seen.values()
-print(f"to the normals seen: {before:.1f}°, after the step {after:.1f}°")
+turned_before, turned_after = angle_to_seen.values()
+print(f"to the normals seen: {turned_before:.1f}°, after the step {turned_after:.1f}°")
 print(f"vertices have moved by {apart.mean():.1f} mm, at most {apart.max():.1f}")
-assert after < before, f"{after:.1f}°, not below {before:.1f}"
+assert turned_after < turned_before, (
+    f"{turned_after:.1f}°, not below {turned_before:.1f}"
+)
 off = (shaped.r - rs[who])[:, model.n_identity :].abs().max().item()
 assert off == 0, f"expression and pose stay, but moved by {off:.1e}"
 
