@@ -25,12 +25,11 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", PeopleWarning)
         known = network, model, list_people(args.folder)[: args.count], args.iterations
-        people = fit_people(*known)
         shape = ShapeFromNormals.after(network, model, load_normalnet().to(args.device))
-        shaped = fit_people(*known, shape)
-    for warning in caught:
-        if issubclass(warning.category, PeopleWarning):
-            print(warning.message)
+        people, shaped = fit_people(*known), fit_people(*known, shape)
+    told = {str(each.message): None for each in caught if issubclass(each.category, PeopleWarning)}
+    for message in told:  # once, though everyone is fitted twice
+        print(message)
     if len(people) < 2:
         raise PeopleError(f"{args.folder}: faces were found of {len(people)} people; needs two")
     distance = identity_distances(model, people)
