@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 
 from facerecon.coarsenet import CoarseNet
-from facerecon.commands.evaluate.results import Results, about_file
+from facerecon.commands.evaluate.results import Results, about_file, refined_by
 from facerecon.detection.recrop import fit
 from facerecon.evaluation.heads.expressions import (
     EXPRESSION_LEGEND,
@@ -86,6 +86,7 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
     }
     content = {
         "heads": about_file(heads_file(args.heads)),
+        "refined_by": {"normalnet": refined_by(None, None)["normalnet"]},
         "boxes": args.boxes,
         "within_45_degrees": {n: mean_errors(row, yaw.abs() <= 45) for n, row in results.items()},
         "kinds": {

@@ -4,7 +4,7 @@ import argparse
 import warnings
 
 from facerecon.coarsenet import CoarseNet
-from facerecon.commands.evaluate.results import Results
+from facerecon.commands.evaluate.results import Results, refined_by
 from facerecon.evaluation.people import (
     PeopleError,
     PeopleWarning,
@@ -59,4 +59,5 @@ def evaluate(args: argparse.Namespace, network: CoarseNet, model: MorphableModel
         for i, person in enumerate(people)
     }
     content = {"recognition": found, "recognition_by_normals": after, "points": errors}
-    return Results(content | {"people": rows}, {})
+    normals = {"normalnet": refined_by(None, None)["normalnet"]}
+    return Results({"refined_by": normals} | content | {"people": rows}, {})
